@@ -1,0 +1,29 @@
+//! Compiles `src/native` against libtorch's headers and sets the run path, so that the binary finds libtorch by itself.
+
+use std::env;
+use std::path::PathBuf;
+
+fn main() {
+    println!("cargo:rerun-if-changed=src/native");
+    let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
+        panic!("torch-sys did not say where libtorch is; run ./setup.sh libtorch first");
+    };
+    // A run path must hold when the program is started from any folder.
+    let lib = lib.canonicalize().unwrap_or(lib);
+    let include = lib.with_file_name("include");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .warnings(false)
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .file("src/native/native.cpp")
+        .compile("mcan_native");
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    if lib.join("libtorch_cuda.so").exists() {
+        // No symbol of libtorch_cuda is referenced, so the linker would drop it, and with it every CUDA device.
+        println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
+        println!("cargo:rustc-link-arg=-ltorch_cuda");
+        println!("cargo:rustc-link-arg=-Wl,--as-needed");
+    }
+}
