@@ -66,7 +66,9 @@ pub enum Amp {
 /// Train and evaluate Deep Modular Co-Attention Networks (MCAN) for visual question answering on VQA-v2.
 #[derive(Parser, Debug, Default)]
 #[command(version, infer_long_args = true, rename_all = "SCREAMING_SNAKE_CASE")]
-#[command(after_help = "Booleans: bare flag, True/False, true/false or 1/0. A flag may be shortened as long as it is unambiguous.")]
+#[command(
+    after_help = "Booleans: bare flag, True/False, true/false or 1/0. A flag may be shortened as long as it is unambiguous."
+)]
 pub struct Args {
     /// What to do
     #[arg(long, value_enum)]

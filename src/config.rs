@@ -476,7 +476,8 @@ fn model_file(args: &Args) -> Result<(String, String)> {
         };
         return Ok((format!("{source} (built in)"), built_in.to_string()));
     }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read the configuration file {source}"))?;
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read the configuration file {source}"))?;
     Ok((source, text))
 }
 

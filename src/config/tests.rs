@@ -32,7 +32,8 @@ fn the_three_models_have_the_published_sizes() {
 
 #[test]
 fn lists_and_texts_can_be_set_from_the_command_line() {
-    let config = resolve("mcan|--RUN=train|--SET|LR_DECAY_LIST=[3, 5]|--SET|SHUFFLE_MODE=none|--SET|VERSION=7").unwrap();
+    let config =
+        resolve("mcan|--RUN=train|--SET|LR_DECAY_LIST=[3, 5]|--SET|SHUFFLE_MODE=none|--SET|VERSION=7").unwrap();
     assert_eq!(config.train.lr_decay_list, [3, 5]);
     assert_eq!(config.data.shuffle_mode, ShuffleMode::None);
     assert_eq!(config.version(), "7");
