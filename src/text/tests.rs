@@ -23,7 +23,10 @@ fn every_stored_case_comes_out_as_from_the_reference() {
 
 #[test]
 fn a_question_is_lower_cased_stripped_and_split() {
-    assert_eq!(words("What's the man's T-shirt/jacket (colour)?"), ["whats", "the", "mans", "t", "shirt", "jacket", "colour"]);
+    assert_eq!(
+        words("What's the man's T-shirt/jacket (colour)?"),
+        ["whats", "the", "mans", "t", "shirt", "jacket", "colour"]
+    );
     assert_eq!(words("a\x1cb\u{3000}c\u{85}d"), ["a", "b", "c", "d"]);
     assert_eq!(words("ΟΔΟΣ İ"), ["οδος", "i\u{307}"]);
     assert!(words(" ?! ").is_empty());

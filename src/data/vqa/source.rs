@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{Cursor, Read};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::str::Utf8Error;
 
 /// Where the official files were published: (member, archive).
 const PUBLISHED: [(&str, &str); 6] = [
@@ -44,7 +45,8 @@ pub fn locate(path: &Path) -> Option<Location> {
         return Some(Location { file: path.to_owned(), member: None });
     }
     let name = path.file_name()?.to_str()?;
-    let published = PUBLISHED.iter().find(|(member, _)| *member == name).map(|(_, archive)| path.with_file_name(archive));
+    let published =
+        PUBLISHED.iter().find(|(member, _)| *member == name).map(|(_, archive)| path.with_file_name(archive));
     [path.parent().map(Path::to_owned), published, Some(path.with_extension("zip"))]
         .into_iter()
         .flatten()
@@ -90,7 +92,11 @@ impl Source {
         }
         let mut text = Vec::new();
         text.try_reserve_exact(usize::try_from(claimed)?)?;
-        reader.by_ref().take(MAX_INFLATED_BYTES).read_to_end(&mut text).with_context(|| format!("its member {member} is damaged"))?;
+        reader
+            .by_ref()
+            .take(MAX_INFLATED_BYTES)
+            .read_to_end(&mut text)
+            .with_context(|| format!("its member {member} is damaged"))?;
         Ok(Self { bytes: Bytes::Inflated(text), name: format!("{} ({member})", file.display()) })
     }
 
@@ -99,11 +105,14 @@ impl Source {
         &self.name
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match &self.bytes {
+    /// Checked as a whole, which is much faster than string by string.
+    fn text(&self) -> Result<&str> {
+        let bytes = match &self.bytes {
             Bytes::Mapped(map) => map,
-            Bytes::Inflated(text) => text,
-        }
+            Bytes::Inflated(text) => &text[..],
+        };
+        let invalid = |error: Utf8Error| format!("{} is not UTF-8 at byte {}", self.name, error.valid_up_to());
+        std::str::from_utf8(bytes).map_err(|error| anyhow!(invalid(error)))
     }
 
     /// Hands each element of the list under `key` of the top-level object to `sink`, without building the list.
@@ -115,21 +124,21 @@ impl Source {
         key: &'static str,
         sink: impl FnMut(T) -> Result<()>,
     ) -> Result<()> {
-        let mut json = serde_json::Deserializer::from_slice(self.bytes());
+        let mut json = serde_json::Deserializer::from_str(self.text()?);
         let visitor = ObjectVisitor { key, list: ListVisitor { sink, element: PhantomData } };
         self.explain(json.deserialize_any(visitor).and_then(|()| json.end()))
     }
 
     /// The same for a text that is the list itself.
     pub(crate) fn for_each<'a, T: Deserialize<'a>>(&'a self, sink: impl FnMut(T) -> Result<()>) -> Result<()> {
-        let mut json = serde_json::Deserializer::from_slice(self.bytes());
-        let visitor = ListVisitor { sink, element: PhantomData };
-        self.explain(json.deserialize_any(visitor).and_then(|()| json.end()))
+        let mut json = serde_json::Deserializer::from_str(self.text()?);
+        let mut visitor = ListVisitor { sink, element: PhantomData };
+        self.explain(json.deserialize_any(&mut visitor).and_then(|()| json.end()))
     }
 
     /// The whole text as one value.
     pub(crate) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
-        self.explain(serde_json::from_slice(self.bytes()))
+        self.explain(serde_json::from_str(self.text()?))
     }
 
     fn explain<T>(&self, parsed: serde_json::Result<T>) -> Result<T> {
