@@ -208,6 +208,16 @@ fn what_is_wrong_with_an_annotation_file_is_said_with_file_place_and_question() 
 }
 
 #[test]
+fn values_that_nobody_asked_for_may_be_nested_as_deep_as_they_like() {
+    let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+    let text = format!(
+        r#"{{"info": {deep}, "annotations": [{{"question_id": 1, "image_id": 1, "answers": [{{"answer": "a", "x": {deep}}}]}}]}}"#
+    );
+    let (_folder, path) = write_bytes("file.json", text.as_bytes());
+    assert_eq!(AnnotationFile::read(&path).unwrap().annotations().len(), 1);
+}
+
+#[test]
 fn files_are_read_together_and_the_failing_one_is_named() {
     let (folder, questions) = write_json(&questions_json());
     let annotations = folder.path().join("annotations.json");
