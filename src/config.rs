@@ -246,6 +246,12 @@ pub struct RunConfig {
     pub questions: Option<PathBuf>,
     /// Ours: annotations to score against; those of val when absent.
     pub annotations: Option<PathBuf>,
+    /// Whether the seed was drawn, so that a resumed run takes that of its checkpoint.
+    #[serde(skip)]
+    pub seed_is_drawn: bool,
+    /// Whether the version was named after the seed.
+    #[serde(skip)]
+    pub version_is_seed: bool,
 }
 
 impl Default for RunConfig {
@@ -269,6 +275,8 @@ impl Default for RunConfig {
             result_file: None,
             questions: None,
             annotations: None,
+            seed_is_drawn: false,
+            version_is_seed: false,
         }
     }
 }
@@ -329,7 +337,19 @@ impl Config {
         self.run.ckpt_version.as_deref().unwrap_or(self.version())
     }
 
+    /// Takes the seed of the run that is continued, unless another one was asked for.
+    pub fn continue_with_seed(&mut self, seed: u64) {
+        if self.run.seed_is_drawn {
+            self.run.seed = Some(seed);
+        }
+        if self.run.version_is_seed {
+            self.run.version = Some(self.seed().to_string());
+        }
+    }
+
     fn fill_in(&mut self) {
+        self.run.seed_is_drawn = self.run.seed.is_none();
+        self.run.version_is_seed = self.run.version.is_none();
         let seed = *self.run.seed.get_or_insert_with(|| rand::random_range(0..100_000_000));
         let version = self.run.version.get_or_insert_with(|| seed.to_string()).clone();
         self.run.ckpt_version.get_or_insert(version);

@@ -1,1 +1,23 @@
-fn main() {}
+//! Parses, resolves, runs, and turns the outcome into an exit status.
+
+use mcan::cli::Args;
+use mcan::config::Config;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = Args::from_command_line();
+    // tch panics where libtorch throws, mostly out of memory. Nobody should see a C++ stack trace for that.
+    std::panic::set_hook(Box::new(|_| ()));
+    let outcome = catch_unwind(AssertUnwindSafe(|| Config::resolve(&args).and_then(mcan::engine::run)));
+    let message = match outcome {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            mcan::engine::explain_panic(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("unknown"))
+        }
+    };
+    eprintln!("mcan: {message}");
+    ExitCode::FAILURE
+}

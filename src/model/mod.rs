@@ -8,6 +8,7 @@ pub mod attention;
 pub mod layers;
 pub mod packed;
 pub mod parameters;
+pub mod shapes;
 
 use crate::config::ModelConfig;
 use attention::{AttFlat, Sa, Sequences, Sga};

@@ -1,0 +1,52 @@
+//! The devices that a run uses.
+
+use anyhow::{Result, bail, ensure};
+use tch::{Cuda, Device};
+
+/// The device that `--GPU` names: an index (`0`), or `cpu`; absent: GPU 0 where there is one, else the CPU.
+///
+/// # Errors
+/// An index that does not exist (lists those that do), several indices, anything that is no index.
+pub fn device(gpu: Option<&str>) -> Result<Device> {
+    let count = if Cuda::is_available() { Cuda::device_count() } else { 0 };
+    let Some(text) = gpu else {
+        if count == 0 {
+            eprintln!("No GPU found: computing on the CPU.");
+        }
+        return Ok(Device::cuda_if_available());
+    };
+    if text.trim().eq_ignore_ascii_case("cpu") {
+        return Ok(Device::Cpu);
+    }
+    let indices = text.split(',').map(|part| index(text, part, count)).collect::<Result<Vec<usize>>>()?;
+    match indices[..] {
+        [index] => Ok(Device::Cuda(index)),
+        _ => bail!("--GPU={text}: training on several GPUs is not available in this version; name one"),
+    }
+}
+
+fn index(text: &str, part: &str, count: i64) -> Result<usize> {
+    let Ok(index) = part.trim().parse::<usize>() else {
+        bail!("--GPU={text}: {part:?} is neither the index of a GPU nor cpu");
+    };
+    let there = (0..count).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+    ensure!(
+        (index as i64) < count,
+        "--GPU={text}: there is no GPU {index}; {}",
+        if count == 0 { "this machine shows none, use --GPU=cpu".to_string() } else { format!("there is {there}") }
+    );
+    Ok(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_not_there_is_refused_with_those_that_are() {
+        let message = device(Some("0, 97")).unwrap_err().to_string();
+        assert!(message.contains("there is no GPU") && message.contains("--GPU"), "{message}");
+        assert!(device(Some("first")).unwrap_err().to_string().contains("neither"));
+        assert_eq!(device(Some("cpu")).unwrap(), Device::Cpu);
+    }
+}

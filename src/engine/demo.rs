@@ -1,0 +1,48 @@
+//! `--RUN=demo`: from nothing to a trained model, its val accuracy and a test file, on a small made-up world.
+
+use super::{test, train, val};
+use crate::cli::{RunMode, TrainSplit};
+use crate::config::Config;
+use crate::data::demo::{self, DemoOptions};
+use anyhow::Result;
+use std::path::Path;
+
+/// Folder of the made-up world.
+const ROOT: &str = "datasets/demo";
+/// Version of its checkpoints.
+const VERSION: &str = "demo";
+
+/// Makes the world, trains on it, evaluates val, answers test, and says where everything is.
+///
+/// # Errors
+/// As the runs that it is made of.
+pub fn run(mut config: Config) -> Result<()> {
+    let root = Path::new(ROOT);
+    let report = demo::write(root, &DemoOptions { seed: config.seed(), ..DemoOptions::default() })?;
+    println!(
+        "Made {} images with {} questions to train on, {} of val and {} of test in {ROOT}/",
+        report.images, report.train_questions, report.val_questions, report.test_questions
+    );
+    config.data.dataset_path = root.join("vqa");
+    config.data.feature_path = root.join("coco_extract");
+    config.data.train_split = TrainSplit::Train;
+    config.train.overwrite = true;
+    config.run.version = Some(VERSION.into());
+    config.run.ckpt_version = Some(VERSION.into());
+    config.run.ckpt_epoch = config.train.max_epoch;
+    train::run(as_mode(&config, RunMode::Train))?;
+    val(as_mode(&config, RunMode::Val))?;
+    test(as_mode(&config, RunMode::Test))?;
+    println!(
+        "The demo is done. Data: {ROOT}/   checkpoints: {}   log: {}",
+        config.ckpt_folder().display(),
+        config.log_of(VERSION).display()
+    );
+    Ok(())
+}
+
+fn as_mode(config: &Config, mode: RunMode) -> Config {
+    let mut config = config.clone();
+    config.run.run_mode = mode;
+    config
+}

@@ -1,0 +1,205 @@
+//! Everything that a run reads before it can start: questions, annotations, vocabulary, answers, features.
+
+use crate::checkpoint::RunState;
+use crate::config::Config;
+use crate::data::answers::AnswerList;
+use crate::data::features::Features;
+use crate::data::vocab::Vocabulary;
+use crate::data::vqa::{self, AnnotationFile, QuestionFile, locate};
+use crate::data::{Dataset, Split};
+use crate::cli::RunMode;
+use crate::evaluation::Evaluator;
+use crate::paths::Source;
+use crate::report::Progress;
+use anyhow::{Context, Result, bail, ensure};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Questions and their features.
+pub struct Task {
+    /// The questions.
+    pub dataset: Arc<Dataset>,
+    /// The features of all their images.
+    pub features: Arc<Features>,
+}
+
+/// What a run works on.
+pub struct Inputs {
+    /// Words of the model.
+    pub vocabulary: Vocabulary,
+    /// Answers of the model.
+    pub answers: AnswerList,
+    /// What to train on, in a training run.
+    pub training: Option<Task>,
+    /// What to answer: val, or a test split.
+    pub answering: Option<Task>,
+    /// Scores the answers, when they are about val.
+    pub evaluator: Option<Evaluator>,
+}
+
+impl Inputs {
+    /// Reads what `config` asks for; `carried` is the entry of a checkpoint that brings its own words and answers.
+    ///
+    /// # Errors
+    /// Whatever is wrong with a file, and images without features, all named.
+    pub fn read(config: &Config, carried: Option<&RunState>) -> Result<Inputs> {
+        let files = Files::read(config, carried.is_some())?;
+        let vocabulary = match carried {
+            Some(state) => Vocabulary::from_words(state.vocabulary.clone()).context("the checkpoint's vocabulary")?,
+            None => files.vocabulary(),
+        };
+        let answers = match carried {
+            Some(state) => AnswerList::from_answers(state.answers.clone()).context("the checkpoint's answers")?,
+            None => files.answers(config)?,
+        };
+        let mut inputs = Inputs { vocabulary, answers, training: None, answering: None, evaluator: None };
+        if config.run.run_mode == RunMode::Train {
+            inputs.training = Some(files.training(config, &inputs)?);
+        }
+        let answered = match config.run.run_mode {
+            RunMode::Train => config.evaluates_epochs().then_some(Source::Val),
+            RunMode::Test => Some(config.test_source()),
+            _ => Some(Source::Val),
+        };
+        if let Some(source) = answered {
+            let questions = files.questions_of(source)?;
+            let dataset = Dataset::for_answering(questions, &inputs.vocabulary, config.data.max_token);
+            let split = if source == Source::Val { Split::Val } else { Split::Test };
+            inputs.answering = Some(Task::new(config, dataset, &[split])?);
+            if source == Source::Val {
+                inputs.evaluator = Some(Evaluator::new(files.annotations_of(Source::Val)?)?);
+            }
+        }
+        Ok(inputs)
+    }
+}
+
+impl Task {
+    fn new(config: &Config, dataset: Dataset, splits: &[Split]) -> Result<Task> {
+        ensure!(!dataset.is_empty(), "there is no question to train on or to answer");
+        let folders: Vec<PathBuf> = splits.iter().map(|&split| config.features_of(split)).collect();
+        let mut features =
+            Features::open(&folders, config.model.img_feat_size, config.data.img_feat_pad_size)?;
+        let missing = features.missing(dataset.image_ids().iter().copied());
+        if !missing.is_empty() {
+            let first: Vec<String> = missing.iter().take(5).map(u64::to_string).collect();
+            let places: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
+            bail!(
+                "{} images of this run have no features in {} (first: {}); place the missing .npz files there, or pack \
+                 the authors' archives with --RUN=pack",
+                missing.len(),
+                places.join(", "),
+                first.join(", ")
+            );
+        }
+        if config.data.preload {
+            let mut wanted = dataset.image_ids().to_vec();
+            wanted.sort_unstable();
+            wanted.dedup();
+            let progress = std::sync::Mutex::new(Progress::new("Preloading features", wanted.len() as u64, false));
+            features.preload(&wanted, &|done| {
+                if let Ok(mut progress) = progress.lock()
+                    && (progress.is_due() || done == wanted.len())
+                {
+                    progress.show(done as u64, "");
+                }
+            })?;
+        }
+        Ok(Task { dataset: Arc::new(dataset), features: Arc::new(features) })
+    }
+}
+
+/// The parsed question and annotation files, by source.
+struct Files {
+    questions: Vec<(Source, QuestionFile)>,
+    annotations: Vec<(Source, AnnotationFile)>,
+}
+
+impl Files {
+    /// Reads the files of the run's sources, and those that vocabulary and answers are made from unless a checkpoint
+    /// brings these.
+    fn read(config: &Config, words_are_carried: bool) -> Result<Files> {
+        let mut asked = config.sources();
+        asked.dedup();
+        let mut annotated: Vec<Source> = asked.clone();
+        annotated.retain(|source| !matches!(source, Source::Test | Source::TestDev));
+        if !words_are_carried {
+            let present = |source: &Source| locate(&config.questions_of(*source)).is_some();
+            add_missing(&mut asked, Source::VOCABULARY.into_iter().filter(present));
+            if !config.answer_dict().exists() && !config.loads_checkpoint() {
+                let present = |source: &Source| locate(&config.annotations_of(*source)).is_some();
+                add_missing(&mut annotated, [Source::Train, Source::Val].into_iter().filter(present));
+            }
+        }
+        let question_paths: Vec<PathBuf> = asked.iter().map(|&source| config.questions_of(source)).collect();
+        let annotation_paths: Vec<PathBuf> = annotated.iter().map(|&source| config.annotations_of(source)).collect();
+        let (questions, annotations) = vqa::read_all(&question_paths, &annotation_paths)?;
+        Ok(Files {
+            questions: asked.into_iter().zip(questions).collect(),
+            annotations: annotated.into_iter().zip(annotations).collect(),
+        })
+    }
+
+    fn questions_of(&self, wanted: Source) -> Result<&QuestionFile> {
+        let found = self.questions.iter().find(|(source, _)| *source == wanted);
+        found.map(|(_, file)| file).with_context(|| format!("the {} questions were not read", wanted.key()))
+    }
+
+    fn annotations_of(&self, wanted: Source) -> Result<&AnnotationFile> {
+        let found = self.annotations.iter().find(|(source, _)| *source == wanted);
+        found.map(|(_, file)| file).with_context(|| format!("the {} annotations were not read", wanted.key()))
+    }
+
+    /// Words of the files that exist, in the published order, and a line that says which files those are.
+    fn vocabulary(&self) -> Vocabulary {
+        let used: Vec<Source> =
+            Source::VOCABULARY.into_iter().filter(|source| self.questions_of(*source).is_ok()).collect();
+        let vocabulary = Vocabulary::from_questions(used.iter().filter_map(|&source| self.questions_of(source).ok()));
+        let names: Vec<&str> = used.iter().map(|source| source.key()).collect();
+        eprintln!("Vocabulary: {} words of the question files of {}", vocabulary.len(), names.join(", "));
+        vocabulary
+    }
+
+    /// The published answers, or those counted in the annotations of train and val.
+    fn answers(&self, config: &Config) -> Result<AnswerList> {
+        let path = config.answer_dict();
+        if path.exists() {
+            let answers = AnswerList::load(&path)?;
+            eprintln!("Answers: {} of {}", answers.len(), path.display());
+            return Ok(answers);
+        }
+        ensure!(
+            !config.loads_checkpoint(),
+            "{} is not there, and without it the answers of a published checkpoint have no names; ./setup.sh data \
+             fetches it",
+            path.display()
+        );
+        let counted = [Source::Train, Source::Val].into_iter().filter_map(|source| self.annotations_of(source).ok());
+        let answers = AnswerList::from_annotations(counted)?;
+        answers.save(&path)?;
+        eprintln!("Answers: {} counted in the annotations, saved in {}", answers.len(), path.display());
+        Ok(answers)
+    }
+
+    fn training(&self, config: &Config, inputs: &Inputs) -> Result<Task> {
+        let sources = Source::of_training(config.data.train_split);
+        let files = sources
+            .iter()
+            .map(|&source| Ok((self.questions_of(source)?, self.annotations_of(source)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let dataset = Dataset::for_training(&files, &inputs.vocabulary, &inputs.answers, config.data.max_token)?;
+        let splits: Vec<Split> = match sources {
+            [Source::Train] => vec![Split::Train],
+            _ => vec![Split::Train, Split::Val],
+        };
+        Task::new(config, dataset, &splits)
+    }
+}
+
+fn add_missing(sources: &mut Vec<Source>, more: impl Iterator<Item = Source>) {
+    for source in more {
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! One entry per `--RUN` mode.
+
+mod demo;
+mod glove;
+pub mod inputs;
+mod pack;
+pub mod predict;
+pub mod train;
+mod watch;
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::cli::{Amp, RunMode};
+use crate::config::Config;
+use crate::evaluation::{self, write_answers, write_predictions};
+use crate::model::{Net, shapes};
+use crate::paths::Source;
+use crate::report::Log;
+use anyhow::{Context, Result};
+use inputs::{Inputs, Task};
+use predict::Predictor;
+use std::path::Path;
+use tch::{Device, Kind};
+
+/// Finished batches that each loader thread may have waiting.
+const PREFETCH: usize = 2;
+
+/// Kind of the matrix products.
+fn product_kind(config: &Config) -> Kind {
+    match config.train.amp {
+        Amp::Off => Kind::Float,
+        Amp::Bf16 => Kind::BFloat16,
+    }
+}
+
+/// Does what `--RUN` says.
+///
+/// # Errors
+/// Everything that can go wrong, with what to do about it.
+pub fn run(config: Config) -> Result<()> {
+    match config.run.run_mode {
+        RunMode::Train => train::run(config),
+        RunMode::Val => val(config),
+        RunMode::Test => test(config),
+        RunMode::Score => score(&config),
+        RunMode::Pack => pack::run(&config),
+        RunMode::Demo => demo::run(config),
+    }
+}
+
+fn score(config: &Config) -> Result<()> {
+    let result_file = config.run.result_file.as_deref().context("--RESULT_FILE is missing")?;
+    let questions = config.run.questions.clone().unwrap_or_else(|| config.questions_of(Source::Val));
+    let annotations = config.run.annotations.clone().unwrap_or_else(|| config.annotations_of(Source::Val));
+    print!("{}", evaluation::score(result_file, &questions, &annotations)?);
+    Ok(())
+}
+
+/// A trained network with the questions that it is to answer.
+struct Loaded {
+    config: Config,
+    device: Device,
+    net: Net,
+    inputs: Inputs,
+}
+
+impl Loaded {
+    fn new(mut config: Config) -> Result<Loaded> {
+        let device = crate::distributed::device(config.run.gpu.as_deref())?;
+        config.check_files()?;
+        let path = config.ckpt_to_load();
+        let checkpoint = checkpoint::load_weights(&path)?;
+        config.model = sizes(&config, &checkpoint).with_context(|| format!("cannot use {}", path.display()))?;
+        print!("{config}");
+        let inputs = Inputs::read(&config, checkpoint.mcan.as_ref())?;
+        let net = Net::new(&config.model, inputs.vocabulary.len(), inputs.answers.len(), device);
+        let values = checkpoint::state_dict::match_shapes(&checkpoint.state_dict, &net.parameters.shapes());
+        net.parameters.assign(&values.with_context(|| format!("cannot use {}", path.display()))?)?;
+        Ok(Loaded { config, device, net, inputs })
+    }
+
+    fn task(&self) -> Result<&Task> {
+        self.inputs.answering.as_ref().context("there is nothing to answer")
+    }
+}
+
+/// The sizes of the network in a checkpoint: its own configuration if it has one, and what its shapes show.
+fn sizes(config: &Config, checkpoint: &Checkpoint) -> Result<crate::config::ModelConfig> {
+    let own = checkpoint.mcan.as_ref().and_then(|state| serde_json::from_value::<Config>(state.config.clone()).ok());
+    let given = own.map_or_else(|| config.model.clone(), |own| own.model);
+    let found: Vec<_> = checkpoint.state_dict.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
+    shapes::sizes_of(&found, &given)
+}
+
+fn val(config: Config) -> Result<()> {
+    let loaded = Loaded::new(config)?;
+    let config = &loaded.config;
+    let name = config.ckpt_name(rand::random_range(0..100_000_000));
+    let mut log = Log::open(&config.log_of(&name))?;
+    let evaluator = loaded.inputs.evaluator.as_ref().context("there are no annotations")?;
+    let answers = predict::answer_all(&loaded.net, loaded.task()?, &loaded.inputs.answers, config, loaded.device)?;
+    let file = config.val_answers_of(&name);
+    write_answers(&file, answers.iter().copied())?;
+    let accuracy = predict::accuracy(evaluator, &answers)?;
+    println!("{accuracy}");
+    println!("Saved the answers in {}", file.display());
+    log.accuracy(&accuracy)
+}
+
+fn test(config: Config) -> Result<()> {
+    let loaded = Loaded::new(config)?;
+    let (config, task) = (&loaded.config, loaded.task()?);
+    let stem = config.test_stem(&config.ckpt_name(rand::random_range(0..100_000_000)));
+    let save_pred = config.run.test_save_pred;
+    let predictor = Predictor::new(&loaded.net, task, config, loaded.device, save_pred)?;
+    let indices = match save_pred {
+        true => answer_and_keep(predictor, &loaded, &config.run.pred_path.join(format!("{stem}.npz")))?,
+        false => {
+            let mut indices = Vec::new();
+            for prediction in predictor {
+                indices.extend(prediction?.answers);
+            }
+            indices
+        }
+    };
+    let answers = predict::name_answers(task, &loaded.inputs.answers, &indices)?;
+    let file = config.run.result_path.join(format!("{stem}.json"));
+    write_answers(&file, answers)?;
+    println!("Saved the answers to {} questions in {}", indices.len(), file.display());
+    Ok(())
+}
+
+/// Answers, and streams the probabilities to `file` on the way: all of the test split's take gigabytes.
+fn answer_and_keep(predictor: Predictor, loaded: &Loaded, file: &Path) -> Result<Vec<i64>> {
+    let (mut indices, mut failure) = (Vec::new(), None);
+    let rows = predictor.map_while(|prediction| match prediction {
+        Ok(prediction) => {
+            indices.extend(prediction.answers);
+            Some(prediction.probabilities)
+        }
+        Err(error) => {
+            failure = Some(error);
+            None
+        }
+    });
+    let ids = loaded.task()?.dataset.question_ids();
+    let written = write_predictions(file, ids, loaded.inputs.answers.len(), rows);
+    match failure {
+        Some(error) => Err(error),
+        None => {
+            written?;
+            println!("Saved the probabilities in {}", file.display());
+            Ok(indices)
+        }
+    }
+}
+
+/// What to say of a failure inside libtorch, which tch reports by panicking: the reason, without the C++ stack, and what
+/// helps when memory ran out.
+pub fn explain_panic(text: &str) -> String {
+    let reason = text.lines().next().unwrap_or_default();
+    if text.contains("out of memory") || text.contains("can't allocate memory") {
+        return format!("out of memory: {reason}. Raise --ACCU, lower --BS, or use --AMP=bf16");
+    }
+    format!("libtorch failed: {reason}")
+}

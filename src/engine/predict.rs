@@ -1,0 +1,120 @@
+//! Answers questions with a trained network.
+
+use super::inputs::Task;
+use crate::config::Config;
+use crate::data::answers::AnswerList;
+use crate::data::loader::{Loader, Options};
+use crate::evaluation::{Accuracy, Evaluator, Matching};
+use crate::model::{Net, PackedBatch, Pass};
+use crate::report::Progress;
+use anyhow::{Context, Result, ensure};
+use tch::{Device, Kind, Tensor};
+
+/// The answers to one batch.
+pub struct Prediction {
+    /// (B) index of the most probable answer of each question, the first of several.
+    pub answers: Vec<i64>,
+    /// (B, answers) probabilities, when asked for.
+    pub probabilities: Vec<f32>,
+}
+
+/// Answers every question of a task, in order, batch by batch.
+pub struct Predictor<'a> {
+    net: &'a Net,
+    loader: Loader,
+    feature_size: usize,
+    device: Device,
+    pass: Pass,
+    with_probabilities: bool,
+    progress: Progress,
+    done: u64,
+}
+
+impl<'a> Predictor<'a> {
+    /// `with_probabilities` also copies the probabilities from the device.
+    ///
+    /// # Errors
+    /// When the loader cannot start.
+    pub fn new(net: &'a Net, task: &Task, config: &Config, device: Device, with_probabilities: bool) -> Result<Self> {
+        let options = Options {
+            batch_size: config.eval_batch_size(),
+            drop_last: false,
+            workers: config.data.num_workers,
+            prefetch: super::PREFETCH,
+            share_images: true,
+            max_token: config.data.max_token,
+            skip: 0,
+        };
+        let order = (0..task.dataset.len()).collect();
+        let loader = Loader::new(task.dataset.clone(), task.features.clone(), order, options)?;
+        let progress = Progress::new("Evaluation", loader.batches() as u64, !config.run.verbose);
+        let (pass, feature_size) = (Pass::evaluation(super::product_kind(config)), config.model.img_feat_size);
+        Ok(Predictor { net, loader, feature_size, device, pass, with_probabilities, progress, done: 0 })
+    }
+
+    fn predict(&mut self, batch: &crate::data::Batch) -> Result<Prediction> {
+        let _no_grad = tch::no_grad_guard();
+        let packed = PackedBatch::new(batch, self.feature_size, self.device)?;
+        let probabilities = self.net.forward(&packed, &self.pass).sigmoid(); // (B, answers)
+        let answers = Vec::<i64>::try_from(probabilities.argmax(1, false))?;
+        let probabilities = match self.with_probabilities {
+            true => flat(&probabilities)?,
+            false => Vec::new(),
+        };
+        Ok(Prediction { answers, probabilities })
+    }
+}
+
+impl Iterator for Predictor<'_> {
+    type Item = Result<Prediction>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.loader.next()?;
+        self.done += 1;
+        if self.progress.is_due() {
+            self.progress.show(self.done, "");
+        }
+        Some(batch.and_then(|batch| self.predict(&batch)))
+    }
+}
+
+fn flat(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(Vec::<f32>::try_from(tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]))?)
+}
+
+/// The answer to every question of `task`, as text.
+///
+/// # Errors
+/// When a batch cannot be read or memory runs out.
+pub fn answer_all<'a>(
+    net: &Net,
+    task: &Task,
+    answers: &'a AnswerList,
+    config: &Config,
+    device: Device,
+) -> Result<Vec<(i64, &'a str)>> {
+    let mut indices = Vec::with_capacity(task.dataset.len());
+    for prediction in Predictor::new(net, task, config, device, false)? {
+        indices.extend(prediction?.answers);
+    }
+    name_answers(task, answers, &indices)
+}
+
+/// Joins question ids and answer texts, and makes sure that no question was left out.
+///
+/// # Errors
+/// When there are more or fewer answers than questions.
+pub fn name_answers<'a>(task: &Task, answers: &'a AnswerList, indices: &[i64]) -> Result<Vec<(i64, &'a str)>> {
+    let questions = task.dataset.question_ids();
+    ensure!(indices.len() == questions.len(), "{} answers to {} questions", indices.len(), questions.len());
+    let name = |&index: &i64| answers.get(index as usize).with_context(|| format!("there is no answer {index}"));
+    questions.iter().zip(indices).map(|(&id, index)| Ok((id, name(index)?))).collect()
+}
+
+/// Scores answers to val.
+///
+/// # Errors
+/// When they are not about the annotated questions.
+pub fn accuracy(evaluator: &Evaluator, answers: &[(i64, &str)]) -> Result<Accuracy> {
+    evaluator.accuracy(answers.iter().copied(), Matching::Exact)
+}

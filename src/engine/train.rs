@@ -1,0 +1,249 @@
+//! Training: epochs of steps, a checkpoint and a log entry after each, and val accuracy where the run asks for it.
+
+use super::inputs::{Inputs, Task};
+use super::predict;
+use super::watch::Watch;
+use crate::checkpoint::{self, Checkpoint, RunState};
+use crate::config::{Config, ShuffleMode};
+use crate::data::loader::{Loader, Options, shuffled};
+use crate::evaluation::write_answers;
+use crate::model::{Net, PackedBatch, Pass};
+use crate::optimizer::{Adam, Schedule};
+use crate::paths::epoch_of_file;
+use crate::report::{Log, Progress};
+use anyhow::{Context, Result, bail, ensure};
+use std::time::Instant;
+use tch::{Device, Reduction, Tensor};
+
+/// What one part of a batch (all of it unless gradients are accumulated) has shown.
+pub struct Observed<'a> {
+    /// Optimizer step that it belongs to, from 1.
+    pub step: u64,
+    /// Learning rate of that step.
+    pub lr: f64,
+    /// Summed loss of its questions, still on the device.
+    pub loss: &'a Tensor,
+    /// How many questions those are.
+    pub questions: usize,
+}
+
+/// The whole state of a training run.
+pub struct Trainer<'a> {
+    config: &'a Config,
+    inputs: &'a Inputs,
+    task: &'a Task,
+    device: Device,
+    net: Net,
+    adam: Adam,
+    schedule: Schedule,
+    lr_base: f64,
+    /// Epochs done.
+    epoch: u64,
+    /// Optimizer steps done.
+    step: u64,
+}
+
+/// Trains as `config` says, from the beginning or from a checkpoint.
+///
+/// # Errors
+/// Missing or bad input, an older run in the way, a loss that is not finite, a full disk.
+pub fn run(mut config: Config) -> Result<()> {
+    let device = crate::distributed::device(config.run.gpu.as_deref())?;
+    config.check_files()?;
+    let resumed = match config.train.resume {
+        true => Some(checkpoint::load(&config.ckpt_to_load())?),
+        false => None,
+    };
+    let carried = resumed.as_ref().and_then(|checkpoint| checkpoint.mcan.as_ref());
+    if let Some(state) = carried {
+        config.continue_with_seed(state.seed);
+    }
+    print!("{config}");
+    let first_epoch = resumed.as_ref().map_or(Ok(0), |checkpoint| epochs_done(&config, checkpoint))? + 1;
+    config.refuse_to_lose(first_epoch)?;
+    let inputs = Inputs::read(&config, carried)?;
+    let mut trainer = Trainer::new(&config, &inputs, device)?;
+    if let Some(checkpoint) = &resumed {
+        trainer.restore(checkpoint)?;
+    }
+    drop(resumed);
+    config.remove_what_is_in_the_way(first_epoch)?;
+    trainer.epochs(&mut |_| ())
+}
+
+/// How many epochs a checkpoint has behind it: ours says so; else its file name, else `CKPT_EPOCH`.
+fn epochs_done(config: &Config, checkpoint: &Checkpoint) -> Result<u64> {
+    let path = config.ckpt_to_load();
+    let epoch = match &checkpoint.mcan {
+        Some(state) => state.epoch,
+        None => epoch_of_file(&path).unwrap_or(config.run.ckpt_epoch),
+    };
+    ensure!(
+        epoch < config.train.max_epoch,
+        "{} has {epoch} epochs behind it and MAX_EPOCH is {}: nothing is left to train (--MAX_EPOCH)",
+        path.display(),
+        config.train.max_epoch
+    );
+    Ok(epoch)
+}
+
+impl<'a> Trainer<'a> {
+    /// A run at its beginning, the network initialised from the seed.
+    ///
+    /// # Errors
+    /// When `inputs` has nothing to train on, or less than one batch of it.
+    pub fn new(config: &'a Config, inputs: &'a Inputs, device: Device) -> Result<Trainer<'a>> {
+        let task = inputs.training.as_ref().context("there is nothing to train on")?;
+        let (data_size, batch_size) = (task.dataset.len(), config.train.batch_size);
+        ensure!(
+            data_size >= batch_size,
+            "{data_size} questions do not fill one batch of {batch_size}; lower it with --BS"
+        );
+        tch::manual_seed(config.seed() as i64);
+        let net = Net::new(&config.model, inputs.vocabulary.len(), inputs.answers.len(), device);
+        let adam = Adam::new(&net.parameters.tensors, &config.train);
+        let schedule = Schedule::new(&config.train, data_size);
+        let lr_base = config.train.lr_base;
+        let trainer = Trainer { config, inputs, task, device, net, adam, schedule, lr_base, epoch: 0, step: 0 };
+        if config.data.use_glove && !config.train.resume {
+            super::glove::initialize(config, &inputs.vocabulary, &trainer.net)?;
+        }
+        Ok(trainer)
+    }
+
+    /// Continues from `checkpoint`: exactly where one of ours stopped; by the reference's rule from one of its own.
+    ///
+    /// # Errors
+    /// When it belongs to another network, vocabulary or answer list, or has no optimizer.
+    pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let path = self.config.ckpt_to_load();
+        let cannot = || format!("cannot continue from {}", path.display());
+        let (Some(optimizer), Some(lr_base)) = (&checkpoint.optimizer, checkpoint.lr_base) else {
+            bail!("{}: it holds parameters only, no optimizer; it can be evaluated, not resumed", cannot());
+        };
+        let shapes = self.net.parameters.shapes();
+        let values = checkpoint::state_dict::match_shapes(&checkpoint.state_dict, &shapes).with_context(cannot)?;
+        self.net.parameters.assign(&values).with_context(cannot)?;
+        self.adam.load(optimizer).with_context(cannot)?;
+        self.lr_base = lr_base;
+        self.epoch = epochs_done(self.config, checkpoint)?;
+        self.step = match &checkpoint.mcan {
+            Some(state) => state.step,
+            None => self.schedule.steps_in(self.epoch),
+        };
+        Ok(())
+    }
+
+    /// All epochs that are left; `observe` sees every part of every batch.
+    ///
+    /// # Errors
+    /// See [`run`].
+    pub fn epochs(&mut self, observe: &mut dyn FnMut(&Observed)) -> Result<()> {
+        let mut log = Log::open(&self.config.log_of(self.config.version()))?;
+        while self.epoch < self.config.train.max_epoch {
+            log.begin_epoch()?;
+            let started = Instant::now();
+            let (loss_sum, lr) = self.one_epoch(observe)?;
+            self.epoch += 1;
+            checkpoint::save(&self.config.ckpt_to_write(self.epoch), &self.checkpoint())?;
+            let loss = loss_sum / self.task.dataset.len() as f64;
+            log.end_epoch(self.epoch, loss, lr)?;
+            println!("epoch {}: loss {loss:.4}, {:.0} s", self.epoch, started.elapsed().as_secs_f64());
+            self.evaluate(&mut log)?;
+        }
+        println!("The last checkpoint is {}", self.config.ckpt_to_write(self.epoch).display());
+        Ok(())
+    }
+
+    /// One pass over the training questions; returns the summed loss and the last learning rate.
+    fn one_epoch(&mut self, observe: &mut dyn FnMut(&Observed)) -> Result<(f64, f64)> {
+        self.lr_base = self.schedule.base_at(self.epoch, self.lr_base);
+        let accu_steps = self.config.train.grad_accu_steps;
+        let mut loader = self.load_epoch()?;
+        let steps = (loader.batches() / accu_steps) as u64;
+        let label = format!("[{}] epoch {:2}", self.config.version(), self.epoch + 1);
+        let mut progress = Progress::new(label, steps, !self.config.run.verbose);
+        let mut watch = Watch::new(self.task, self.epoch + 1, self.device);
+        let mut lr = 0.0;
+        for done in 1..=steps {
+            self.step += 1;
+            lr = self.schedule.rate(self.step, self.lr_base);
+            self.adam.zero_grad();
+            for part in 0..accu_steps {
+                let batch = loader.next().context("the loader stopped before the end of the epoch")??;
+                let loss = self.accumulate_gradients(&batch, part)?;
+                observe(&Observed { step: self.step, lr, loss: &loss, questions: batch.samples.len() });
+                watch.add(self.step, loss, batch.image_ids);
+            }
+            self.adam.step(lr, self.config.train.grad_norm_clip)?;
+            if watch.is_due() || progress.is_due() || done == steps {
+                let loss = watch.check()? / self.config.sub_batch_size() as f64;
+                progress.show(done, &format!("loss: {loss:.4}, lr: {lr:.2e}"));
+            }
+        }
+        Ok((watch.sum(), lr))
+    }
+
+    /// Forward and backward pass of one part of a batch; returns its summed loss.
+    fn accumulate_gradients(&self, batch: &crate::data::Batch, part: usize) -> Result<Tensor> {
+        let number = self.step * self.config.train.grad_accu_steps as u64 + part as u64;
+        let pass = Pass::training(super::product_kind(self.config), self.config.seed(), number, self.device);
+        let packed = PackedBatch::new(batch, self.config.model.img_feat_size, self.device)?;
+        let logits = self.net.forward(&packed, &pass); // (B, answers)
+        let targets = packed.targets(self.inputs.answers.len() as i64);
+        let loss = logits.f_binary_cross_entropy_with_logits(&targets, None::<&Tensor>, None::<&Tensor>, Reduction::Sum)?;
+        loss.f_backward()?;
+        Ok(loss.detach())
+    }
+
+    /// The batches of the epoch under way, in parts of `SUB_BATCH_SIZE`, the last partial batch left out.
+    fn load_epoch(&self) -> Result<Loader> {
+        let len = self.task.dataset.len();
+        let mut order = match self.config.data.shuffle_mode {
+            ShuffleMode::None => (0..len).collect(),
+            ShuffleMode::External | ShuffleMode::Internal => shuffled(len, self.config.seed(), self.epoch),
+        };
+        order.truncate(len - len % self.config.train.batch_size);
+        let options = Options {
+            batch_size: self.config.sub_batch_size(),
+            drop_last: true,
+            workers: self.config.data.num_workers,
+            prefetch: super::PREFETCH,
+            share_images: false,
+            max_token: self.config.data.max_token,
+            skip: 0,
+        };
+        Loader::new(self.task.dataset.clone(), self.task.features.clone(), order, options)
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        let parameters = &self.net.parameters;
+        let tensors = parameters.tensors.iter().map(Tensor::detach);
+        Checkpoint {
+            state_dict: parameters.names.iter().cloned().zip(tensors).collect(),
+            optimizer: Some(self.adam.state()),
+            lr_base: Some(self.lr_base),
+            mcan: Some(RunState {
+                epoch: self.epoch,
+                step: self.step,
+                batch: 0,
+                loss_sum: 0.0,
+                seed: self.config.seed(),
+                data_size: self.task.dataset.len() as u64,
+                config: serde_json::to_value(self.config).unwrap_or_default(),
+                vocabulary: self.inputs.vocabulary.words().map(str::to_owned).collect(),
+                answers: self.inputs.answers.answers().map(str::to_owned).collect(),
+            }),
+        }
+    }
+
+    /// Val accuracy of the epoch just finished, printed and logged, if the run asks for it.
+    fn evaluate(&self, log: &mut Log) -> Result<()> {
+        let (Some(task), Some(evaluator)) = (&self.inputs.answering, &self.inputs.evaluator) else { return Ok(()) };
+        let answers = predict::answer_all(&self.net, task, &self.inputs.answers, self.config, self.device)?;
+        write_answers(&self.config.val_answers_of(self.config.version()), answers.iter().copied())?;
+        let accuracy = predict::accuracy(evaluator, &answers)?;
+        println!("{accuracy}");
+        log.accuracy(&accuracy)
+    }
+}

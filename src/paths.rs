@@ -1,0 +1,349 @@
+//! Where every file is, and the check, before anything slow starts, that those which a run needs are there.
+
+use crate::cli::{RunMode, TestSplit, TrainSplit};
+use crate::config::Config;
+use crate::data::vqa::locate;
+use crate::data::{Split, features};
+use anyhow::{Context, Result, bail, ensure};
+use std::path::{Path, PathBuf};
+
+/// One question file with its annotations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// VQA-v2 train.
+    Train,
+    /// VQA-v2 val.
+    Val,
+    /// VQA-v2 test.
+    Test,
+    /// The test-dev subset.
+    TestDev,
+    /// Visual Genome.
+    Vg,
+}
+
+impl Source {
+    /// Those whose words make up the vocabulary, in this order.
+    pub const VOCABULARY: [Source; 4] = [Source::Train, Source::Val, Source::Test, Source::Vg];
+
+    /// Its key in `QUESTION_PATH` and `ANSWER_PATH`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Source::Train => "train",
+            Source::Val => "val",
+            Source::Test => "test",
+            Source::TestDev => "test-dev",
+            Source::Vg => "vg",
+        }
+    }
+
+    /// The sources that a training split is made of.
+    pub fn of_training(split: TrainSplit) -> &'static [Source] {
+        match split {
+            TrainSplit::Train => &[Source::Train],
+            TrainSplit::TrainVal => &[Source::Train, Source::Val],
+            TrainSplit::TrainValVg => &[Source::Train, Source::Val, Source::Vg],
+        }
+    }
+}
+
+impl Config {
+    /// Question file of `source`.
+    pub fn questions_of(&self, source: Source) -> PathBuf {
+        let official = match source {
+            Source::Train => "v2_OpenEnded_mscoco_train2014_questions.json",
+            Source::Val => "v2_OpenEnded_mscoco_val2014_questions.json",
+            Source::Test => "v2_OpenEnded_mscoco_test2015_questions.json",
+            Source::TestDev => "v2_OpenEnded_mscoco_test-dev2015_questions.json",
+            Source::Vg => "VG_questions.json",
+        };
+        let elsewhere = self.data.question_path.get(source.key());
+        elsewhere.cloned().unwrap_or_else(|| self.data.dataset_path.join(official))
+    }
+
+    /// Annotation file of `source`. (The test splits have none that is public.)
+    pub fn annotations_of(&self, source: Source) -> PathBuf {
+        let official = match source {
+            Source::Train => "v2_mscoco_train2014_annotations.json",
+            Source::Val => "v2_mscoco_val2014_annotations.json",
+            Source::Vg => "VG_annotations.json",
+            Source::Test => "v2_mscoco_test2015_annotations.json",
+            Source::TestDev => "v2_mscoco_test-dev2015_annotations.json",
+        };
+        let elsewhere = self.data.answer_path.get(source.key());
+        elsewhere.cloned().unwrap_or_else(|| self.data.dataset_path.join(official))
+    }
+
+    /// The answer dictionary.
+    pub fn answer_dict(&self) -> PathBuf {
+        self.data.dataset_path.join("answer_dict.json")
+    }
+
+    /// Feature folder of `split`; a packed bank of the same name plus `.safetensors` wins over it.
+    pub fn features_of(&self, split: Split) -> PathBuf {
+        let key = match split {
+            Split::Train => "train",
+            Split::Val => "val",
+            Split::Test => "test",
+        };
+        let elsewhere = self.data.img_feat_path.get(key);
+        elsewhere.cloned().unwrap_or_else(|| features::folder(&self.data.feature_path, split))
+    }
+
+    /// The test questions to answer.
+    pub fn test_source(&self) -> Source {
+        match self.data.test_split {
+            TestSplit::Test => Source::Test,
+            TestSplit::TestDev => Source::TestDev,
+        }
+    }
+
+    /// Folder of this run's checkpoints.
+    pub fn ckpt_folder(&self) -> PathBuf {
+        self.run.ckpts_path.join(format!("ckpt_{}", self.version()))
+    }
+
+    /// Checkpoint of this run after `epoch` epochs.
+    pub fn ckpt_to_write(&self, epoch: u64) -> PathBuf {
+        self.ckpt_folder().join(format!("epoch{epoch}.pkl"))
+    }
+
+    /// The checkpoint to load: `CKPT_PATH`, else the one of `CKPT_VERSION` and `CKPT_EPOCH`.
+    pub fn ckpt_to_load(&self) -> PathBuf {
+        self.run.ckpt_path.clone().unwrap_or_else(|| {
+            let folder = self.run.ckpts_path.join(format!("ckpt_{}", self.ckpt_version()));
+            folder.join(format!("epoch{}.pkl", self.run.ckpt_epoch))
+        })
+    }
+
+    /// What result files of a loaded checkpoint are named after: its version, or its file name and a random number.
+    pub fn ckpt_name(&self, random: u64) -> String {
+        match self.run.ckpt_path.as_deref().and_then(Path::file_name) {
+            Some(file) => format!("{}_{random}", file.to_string_lossy()),
+            None => self.ckpt_version().to_string(),
+        }
+    }
+
+    /// The log of the run of this version.
+    pub fn log_of(&self, version: &str) -> PathBuf {
+        self.run.log_path.join(format!("log_run_{version}.txt"))
+    }
+
+    /// Answers of the run of this version on val.
+    pub fn val_answers_of(&self, version: &str) -> PathBuf {
+        self.run.cache_path.join(format!("result_run_{version}.json"))
+    }
+
+    /// File name, without extension, of what a test run writes.
+    pub fn test_stem(&self, ckpt_name: &str) -> String {
+        match self.run.ckpt_path {
+            Some(_) => format!("result_run_{ckpt_name}"),
+            None => format!("result_run_{ckpt_name}_epoch{}", self.run.ckpt_epoch),
+        }
+    }
+
+    /// Whether this run evaluates val after each epoch.
+    pub fn evaluates_epochs(&self) -> bool {
+        self.train.eval_every_epoch && self.data.train_split == TrainSplit::Train
+    }
+
+    /// Whether this run starts from a checkpoint.
+    pub fn loads_checkpoint(&self) -> bool {
+        matches!(self.run.run_mode, RunMode::Val | RunMode::Test) || self.train.resume
+    }
+
+    /// The question sources that this run trains on or answers.
+    pub fn sources(&self) -> Vec<Source> {
+        match self.run.run_mode {
+            RunMode::Val | RunMode::Score => vec![Source::Val],
+            RunMode::Test => vec![self.test_source()],
+            _ => {
+                let mut sources = Source::of_training(self.data.train_split).to_vec();
+                sources.extend(self.evaluates_epochs().then_some(Source::Val));
+                sources
+            }
+        }
+    }
+
+    /// Names every file that this run needs and cannot find, with what would supply it.
+    ///
+    /// # Errors
+    /// One error for all of them.
+    pub fn check_files(&self) -> Result<()> {
+        let mut missing = Vec::new();
+        for source in self.sources() {
+            let mut files = vec![(self.questions_of(source), "--DATA_PATH")];
+            if !matches!(source, Source::Test | Source::TestDev) {
+                files.push((self.annotations_of(source), "--DATA_PATH"));
+            }
+            let absent = files.into_iter().filter(|(file, _)| locate(file).is_none());
+            missing.extend(absent.map(|(file, flag)| format!("{} ({flag}; {})", file.display(), supply(source))));
+        }
+        for split in self.feature_splits() {
+            let folder = self.features_of(split);
+            if !folder.is_dir() && !features::bank_path(&folder).is_file() {
+                missing.push(self.missing_features(split, &folder));
+            }
+        }
+        if self.loads_checkpoint() && !self.ckpt_to_load().is_file() {
+            missing.push(format!("{} (--CKPT_V and --CKPT_E, or --CKPT_PATH)", self.ckpt_to_load().display()));
+        }
+        missing.sort();
+        missing.dedup();
+        ensure!(missing.is_empty(), "this run needs files that are not there:\n  {}", missing.join("\n  "));
+        Ok(())
+    }
+
+    fn missing_features(&self, split: Split, folder: &Path) -> String {
+        let archive = features::archive_path(folder);
+        let advice = if archive.is_file() {
+            format!("pack {} with --RUN=pack", archive.display())
+        } else {
+            format!("place and unpack, or pack with --RUN=pack, the authors' {}.tar.gz", split.coco_name())
+        };
+        format!("{}/ or {} (--FEAT_PATH; {advice})", folder.display(), features::bank_path(folder).display())
+    }
+
+    /// The image folders that this run's questions are about. Visual Genome's images are those of train and val.
+    pub fn feature_splits(&self) -> Vec<Split> {
+        let mut splits: Vec<Split> = Vec::new();
+        for source in self.sources() {
+            let split = match source {
+                Source::Train => Split::Train,
+                Source::Val => Split::Val,
+                Source::Test | Source::TestDev => Split::Test,
+                Source::Vg => continue,
+            };
+            if !splits.contains(&split) {
+                splits.push(split);
+            }
+        }
+        splits
+    }
+
+    /// Refuses to lose an older run of the same version, unless told so with `--OVERWRITE=True`.
+    ///
+    /// A new run would replace all of its checkpoints and its log; a resumed one those from `first_epoch` on.
+    ///
+    /// # Errors
+    /// When something is there and may not be removed.
+    pub fn refuse_to_lose(&self, first_epoch: u64) -> Result<()> {
+        let in_the_way = self.in_the_way(first_epoch);
+        if let Some(first) = in_the_way.first()
+            && !self.train.overwrite
+        {
+            bail!(
+                "{} ({} files in all) of an earlier run named {:?} would be lost; choose another --VERSION, or pass \
+                 --OVERWRITE=True",
+                first.display(),
+                in_the_way.len(),
+                self.version()
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes what [`Config::refuse_to_lose`] is about.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn remove_what_is_in_the_way(&self, first_epoch: u64) -> Result<()> {
+        self.in_the_way(first_epoch).iter().try_for_each(|path| {
+            std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
+        })
+    }
+
+    fn in_the_way(&self, first_epoch: u64) -> Vec<PathBuf> {
+        let epochs = epochs_in(&self.ckpt_folder()).into_iter();
+        let mut paths: Vec<PathBuf> =
+            epochs.filter(|(epoch, _)| !self.train.resume || *epoch >= first_epoch).map(|(_, path)| path).collect();
+        let log = self.log_of(self.version());
+        paths.extend((!self.train.resume && log.exists()).then_some(log));
+        paths
+    }
+}
+
+/// The `epoch<N>.pkl` in a checkpoint folder, in order of N.
+fn epochs_in(folder: &Path) -> Vec<(u64, PathBuf)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut epochs: Vec<(u64, PathBuf)> = entries
+        .filter_map(|entry| Some((epoch_of_file(&entry.path())?, entry.path())))
+        .collect();
+    epochs.sort();
+    epochs
+}
+
+/// N of a file named `epoch<N>.pkl`.
+pub fn epoch_of_file(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix("epoch")?.strip_suffix(".pkl")?.parse().ok()
+}
+
+fn supply(source: Source) -> &'static str {
+    match source {
+        Source::Vg => "the authors' VG files are placed by hand, or train on --SPLIT=train+val",
+        _ => "./setup.sh data fetches it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Args;
+    use clap::Parser;
+
+    fn config(line: &str) -> Config {
+        Config::resolve(&Args::parse_from(line.split(' '))).unwrap()
+    }
+
+    #[test]
+    fn a_run_needs_only_what_it_uses() {
+        use Source::*;
+        assert_eq!(config("mcan --RUN=train").sources(), [Train, Val, Vg]);
+        assert_eq!(config("mcan --RUN=train --SPLIT=train").sources(), [Train, Val]);
+        assert_eq!(config("mcan --RUN=train --SPLIT=train --EVAL_EE=False").sources(), [Train]);
+        assert_eq!(config("mcan --RUN=test --TEST_SPLIT=test-dev").sources(), [TestDev]);
+        assert_eq!(config("mcan --RUN=test").feature_splits(), [Split::Test]);
+    }
+
+    #[test]
+    fn every_missing_file_is_named_with_what_supplies_it() {
+        let message = config("mcan --RUN=train --DATA_PATH=no/such --FEAT_PATH=none").check_files().unwrap_err().to_string();
+        for part in ["train2014_questions", "val2014_annotations", "VG_questions", "none/train2014", "--RUN=pack", "setup.sh data"] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        let message = config("mcan --RUN=val --CKPT_V=x --CKPT_E=3").check_files().unwrap_err().to_string();
+        assert!(message.contains("ckpts/ckpt_x/epoch3.pkl") && !message.contains("train2014"), "{message}");
+    }
+
+    #[test]
+    fn result_files_are_named_as_in_the_reference() {
+        let by_version = config("mcan --RUN=test --CKPT_V=small --CKPT_E=13");
+        assert_eq!(by_version.test_stem(&by_version.ckpt_name(7)), "result_run_small_epoch13");
+        let by_path = config("mcan --RUN=test --CKPT_PATH=a/b.pkl");
+        assert_eq!(by_path.test_stem(&by_path.ckpt_name(7)), "result_run_b.pkl_7");
+    }
+
+    #[test]
+    fn an_older_run_is_not_lost_unless_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ckpts, logs) = (folder.path().join("ckpts"), folder.path().join("log"));
+        std::fs::create_dir_all(ckpts.join("ckpt_a")).unwrap();
+        std::fs::create_dir_all(&logs).unwrap();
+        for file in [ckpts.join("ckpt_a/epoch2.pkl"), ckpts.join("ckpt_a/notes.txt"), logs.join("log_run_a.txt")] {
+            std::fs::write(file, "x").unwrap();
+        }
+        let line = format!(
+            "mcan --RUN=train --VERSION=a --SET CKPTS_PATH={} --SET LOG_PATH={}",
+            ckpts.display(),
+            logs.display()
+        );
+        let message = config(&line).refuse_to_lose(1).unwrap_err().to_string();
+        assert!(message.contains("epoch2.pkl") && message.contains("--OVERWRITE"), "{message}");
+        config(&format!("{line} --RESUME")).refuse_to_lose(3).unwrap();
+        assert!(config(&format!("{line} --RESUME")).refuse_to_lose(2).is_err());
+        let overwriting = config(&format!("{line} --OVERWRITE"));
+        overwriting.refuse_to_lose(1).unwrap();
+        overwriting.remove_what_is_in_the_way(1).unwrap();
+        assert!(!ckpts.join("ckpt_a/epoch2.pkl").exists() && ckpts.join("ckpt_a/notes.txt").exists());
+    }
+}

@@ -1,0 +1,53 @@
+//! Progress on standard error: a bar on a terminal, a line now and then elsewhere.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// How far a long piece of work has come.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    label: String,
+    total: u64,
+    /// When the state was last shown.
+    shown: Instant,
+    every: Duration,
+    lines: bool,
+}
+
+impl Progress {
+    /// `total` units of work under the name `label`; `quiet` shows nothing.
+    pub fn new(label: impl Into<String>, total: u64, quiet: bool) -> Progress {
+        let (label, terminal) = (label.into(), std::io::stderr().is_terminal());
+        let target = if terminal && !quiet { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(total), target);
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {eta} {msg}") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(label.clone());
+        let every = if terminal { Duration::from_millis(200) } else { Duration::from_secs(10) };
+        Progress { bar, label, total, shown: Instant::now(), every, lines: !terminal && !quiet }
+    }
+
+    /// Whether it is time to show the state again: worth waiting for a value from the GPU.
+    pub fn is_due(&self) -> bool {
+        self.shown.elapsed() >= self.every
+    }
+
+    /// `done` units are done; `message` says more.
+    pub fn show(&mut self, done: u64, message: &str) {
+        self.shown = Instant::now();
+        self.bar.set_message(message.to_string());
+        self.bar.set_position(done);
+        if self.lines {
+            eprintln!("{} {done}/{} {message}", self.label, self.total);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
