@@ -15,9 +15,9 @@ fn main() -> ExitCode {
         Ok(Err(error)) => format!("{error:#}"),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
-            mcan::engine::explain_panic(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("unknown"))
+            text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it broke down without a reason").to_string()
         }
     };
-    eprintln!("mcan: {message}");
+    eprintln!("mcan: {}", mcan::engine::explain(&message));
     ExitCode::FAILURE
 }

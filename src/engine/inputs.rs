@@ -97,7 +97,7 @@ impl Task {
             wanted.sort_unstable();
             wanted.dedup();
             let progress = std::sync::Mutex::new(Progress::new("Preloading features", wanted.len() as u64, false));
-            features.preload(&wanted, &|done| {
+            features.preload(wanted.iter().copied(), &|done| {
                 if let Ok(mut progress) = progress.lock()
                     && (progress.is_due() || done == wanted.len())
                 {

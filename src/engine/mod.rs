@@ -154,12 +154,30 @@ fn answer_and_keep(predictor: Predictor, loaded: &Loaded, file: &Path) -> Result
     }
 }
 
-/// What to say of a failure inside libtorch, which tch reports by panicking: the reason, without the C++ stack, and what
-/// helps when memory ran out.
-pub fn explain_panic(text: &str) -> String {
-    let reason = text.lines().next().unwrap_or_default();
-    if text.contains("out of memory") || text.contains("can't allocate memory") {
-        return format!("out of memory: {reason}. Raise --ACCU, lower --BS, or use --AMP=bf16");
+/// What to say of a failure: its causes, without the C++ stack that libtorch appends, and what helps when memory ran out.
+pub fn explain(text: &str) -> String {
+    let end = ["\\nException raised from", "\nException raised from", "\\nframe #", "\nframe #"];
+    let reason = end.iter().filter_map(|mark| text.find(mark)).min().map_or(text, |cut| &text[..cut]);
+    let reason = reason.replace("called `Result::unwrap()` on an `Err` value: Torch(\"", "libtorch: ");
+    if reason.contains("out of memory") || reason.contains("can't allocate memory") {
+        return format!("{reason}\nMemory ran out: raise --ACCU, lower --BS, or use --AMP=bf16");
     }
-    format!("libtorch failed: {reason}")
+    reason
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_sees_a_cpp_stack() {
+        let panic = std::panic::catch_unwind(|| {
+            tch::Tensor::zeros([2], (Kind::Float, Device::Cpu)).view([3]);
+        });
+        let text = panic.unwrap_err().downcast_ref::<String>().cloned().unwrap_or_default();
+        let told = explain(&text);
+        assert!(told.starts_with("libtorch: shape '[3]' is invalid") && !told.contains("frame #"), "{told}");
+        let told = explain("cannot train: CUDA out of memory. Tried to allocate 2 GiB\nframe #0: x");
+        assert!(told.contains("2 GiB") && told.contains("--ACCU") && !told.contains("frame"), "{told}");
+    }
 }

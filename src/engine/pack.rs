@@ -44,10 +44,10 @@ fn one(config: &Config, source: &Path, target: &Path) -> Result<()> {
         BankDtype::F32 => Dtype::F32,
     };
     let options =
-        bank::Options { dtype, feature_size: config.model.img_feat_size, skip_bad: config.data.pack_skip_bad };
+        bank::pack::Options { dtype, feature_size: config.model.img_feat_size, skip_bad: config.data.pack_skip_bad };
     let images = if source.is_dir() { std::fs::read_dir(source)?.count() as u64 } else { 0 };
     let progress = RefCell::new(Progress::new(format!("Packing {}", source.display()), images, !config.run.verbose));
-    let report = bank::pack(source, target, options, &|done| {
+    let report = bank::pack::pack(source, target, options, &|done| {
         let mut progress = progress.borrow_mut();
         if progress.is_due() {
             progress.show(done as u64, "images");

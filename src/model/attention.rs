@@ -67,7 +67,7 @@ impl MhAtt {
     /// v, k (B, H, M, K), q (B, H, L, K) -> (R, D)
     fn attend(&self, v: &Tensor, k: &Tensor, q: &Tensor, x: Sequences, keys: &Ragged, pass: &Pass) -> Tensor {
         let (b, h, l, d_k) = q.size4().unwrap_or_default();
-        let q = keys.zero_if_all_padding((q / (d_k as f64).sqrt()).view([b, h, -1])).view([b, h, l, d_k]);
+        let q = keys.zero_if_all_padding(q / (d_k as f64).sqrt());
         let scores = q.matmul(&k.transpose(-2, -1)).to_kind(Kind::Float) // (B, H, L, M)
             + keys.key_bias(&[b, 1, 1, keys.longest]);
         let att_map = pass.dropout(scores.softmax(-1, Kind::Float), self.dropout_r); // (B, H, L, M)

@@ -78,10 +78,14 @@ impl Ragged {
     /// Open keys with zeroed queries (or pooling logits) give exactly that, and no -1e9 enters a softmax alone.
     ///
     /// # Shapes
-    /// grid (B, ·, ·) -> (B, ·, ·)
+    /// grid (B, ...) -> (B, ...)
     pub fn zero_if_all_padding(&self, grid: Tensor) -> Tensor {
         match &self.present {
-            Some(present) => &grid * present.view([-1, 1, 1]).to_kind(grid.kind()),
+            Some(present) => {
+                let mut shape = vec![1; grid.dim()];
+                shape[0] = self.batch;
+                &grid * present.view(&shape[..]).to_kind(grid.kind())
+            }
             None => grid,
         }
     }
