@@ -57,6 +57,8 @@ fn regions_are_cut_first_and_then_those_of_zeros_are_dropped() {
     }
 }
 
+/// The expected numbers are NumPy's: `x = np.load(f)['x'].T[:100]; x = np.ascontiguousarray(x[abs(x).sum(-1) != 0])`,
+/// its rows, `zlib.crc32(x.tobytes())`, its sum in float64, its first values.
 #[test]
 fn golden_features_are_what_numpy_reads() {
     let Some(root) = shared("golden/world/datasets/coco_extract") else { return };
