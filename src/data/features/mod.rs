@@ -1,0 +1,266 @@
+//! The image features that a run reads from, whatever they are stored in.
+//!
+//! For each split in order, a packed bank `<folder>.safetensors` when there is one, else the folder of `.npz` files.
+//! This module drops padding: it gives the regions that are not zero among the first `IMG_FEAT_PAD_SIZE`. What the
+//! model makes of an image without a region is the loader's to decide.
+
+#[cfg(test)]
+pub(in crate::data) mod tests;
+
+use super::bank::{Bank, Dtype};
+use super::{Regions, Split, npz};
+use anyhow::{Context, Result, bail, ensure};
+use half::f16;
+use rayon::prelude::*;
+use rustc_hash::FxHashMap;
+use std::collections::hash_map::Entry;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The folder of one split's `.npz` files unless a configuration names another: `<FEAT_PATH>/<split>`.
+pub fn folder(feature_path: &Path, split: Split) -> PathBuf {
+    feature_path.join(split.coco_name())
+}
+
+/// The packed bank that takes precedence over `folder`: `<folder>.safetensors` beside it.
+pub fn bank_path(folder: &Path) -> PathBuf {
+    beside(folder, ".safetensors")
+}
+
+/// The archive that `folder` is published as: `<folder>.tar.gz` beside it.
+pub fn archive_path(folder: &Path) -> PathBuf {
+    beside(folder, ".tar.gz")
+}
+
+fn beside(folder: &Path, suffix: &str) -> PathBuf {
+    // Going through components removes a slash at the end.
+    let mut path = folder.components().as_path().as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// Where every image's regions are, and how to get them. Reading needs no lock, so all workers share one.
+pub struct Features {
+    feature_size: usize,
+    pad_size: usize,
+    dtype: Dtype,
+    folders: Vec<PathBuf>,
+    images: FxHashMap<u64, Place>,
+    preloaded: FxHashMap<u64, Regions>,
+}
+
+enum Place {
+    File { folder: Arc<Path>, name: OsString },
+    Bank { bank: Arc<Bank>, index: usize },
+}
+
+impl Features {
+    /// Opens the banks or lists the folders given (one per split, see [`folder`]); a later one wins where two have the
+    /// same image. `feature_size` is `IMG_FEAT_SIZE`, `pad_size` `IMG_FEAT_PAD_SIZE`.
+    ///
+    /// # Errors
+    /// A split with neither bank nor folder, a damaged bank, a `.npz` name without an image id, two files of one
+    /// folder with the same.
+    pub fn open(folders: &[PathBuf], feature_size: usize, pad_size: usize) -> Result<Self> {
+        ensure!(feature_size > 0 && pad_size > 0, "IMG_FEAT_SIZE and IMG_FEAT_PAD_SIZE have to be at least 1");
+        let mut images = FxHashMap::default();
+        let mut all_f16 = !folders.is_empty();
+        for folder in folders {
+            let bank = bank_path(folder);
+            if bank.is_file() {
+                let bank = Arc::new(Bank::open(&bank, feature_size)?);
+                all_f16 &= bank.dtype() == Dtype::F16;
+                let place = |index| Place::Bank { bank: Arc::clone(&bank), index };
+                images.extend(bank.image_ids().iter().enumerate().map(|(index, &id)| (id, place(index))));
+            } else if folder.is_dir() {
+                all_f16 = false;
+                let shared: Arc<Path> = folder.as_path().into();
+                let place = |name| Place::File { folder: Arc::clone(&shared), name };
+                images.extend(list(folder)?.into_iter().map(|(id, name)| (id, place(name))));
+            } else {
+                bail!(
+                    "there are no image features: neither the folder {} nor the bank {} exists; unpack the published \
+                     archive there, or put it beside as {} and use --RUN=pack, or name another place with --FEAT_PATH",
+                    folder.display(),
+                    bank.display(),
+                    archive_path(folder).display()
+                );
+            }
+        }
+        let dtype = if all_f16 { Dtype::F16 } else { Dtype::F32 };
+        let folders = folders.to_vec();
+        Ok(Features { feature_size, pad_size, dtype, folders, images, preloaded: FxHashMap::default() })
+    }
+
+    /// `IMG_FEAT_SIZE`, values per region.
+    pub fn feature_size(&self) -> usize {
+        self.feature_size
+    }
+
+    /// `IMG_FEAT_PAD_SIZE`, the most regions per image.
+    pub fn pad_size(&self) -> usize {
+        self.pad_size
+    }
+
+    /// What [`Features::append`] appends to: f16 when every source is an f16 bank, else f32. `capacity` in values.
+    pub fn no_regions(&self, capacity: usize) -> Regions {
+        match self.dtype {
+            Dtype::F16 => Regions::F16(Vec::with_capacity(capacity)),
+            Dtype::F32 => Regions::F32(Vec::with_capacity(capacity)),
+        }
+    }
+
+    /// Those of `image_ids` that have no features, ascending, each once.
+    pub fn missing(&self, image_ids: impl IntoIterator<Item = u64>) -> Vec<u64> {
+        let mut missing: Vec<u64> = image_ids.into_iter().filter(|id| !self.images.contains_key(id)).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
+    /// Appends the image's regions, (n, `IMG_FEAT_SIZE`) row after row, and returns n.
+    ///
+    /// Only the first `IMG_FEAT_PAD_SIZE` stored regions count, and of those only the ones that are not all zeros, which
+    /// is what the reference's attention mask sees; n can be 0. `out` comes from [`Features::no_regions`].
+    ///
+    /// # Errors
+    /// An image without features, and a damaged file, by name.
+    pub fn append(&self, image_id: u64, out: &mut Regions) -> Result<usize> {
+        let start = out.len();
+        if let Some(rows) = self.preloaded.get(&image_id) {
+            out.extend(rows)?;
+        } else {
+            match (self.images.get(&image_id), &mut *out) {
+                (Some(Place::File { folder, name }), Regions::F32(values)) => {
+                    let path = folder.join(name);
+                    npz::with_reader(|reader| reader.read_file(&path, self.feature_size, self.pad_size, values))?;
+                }
+                (Some(Place::File { .. }), Regions::F16(_)) => bail!(".npz features do not go into an f16 batch"),
+                (Some(Place::Bank { bank, index }), out) => bank.append(*index, self.pad_size, out)?,
+                (None, _) => {
+                    let folders: Vec<_> = self.folders.iter().map(|f| f.display().to_string()).collect();
+                    bail!("image {image_id} has no features in {}; supply its .npz file there", folders.join(" or "))
+                }
+            }
+            match out {
+                Regions::F32(values) => drop_zero_rows(values, start, self.feature_size, 0.0),
+                Regions::F16(values) => drop_zero_rows(values, start, self.feature_size, f16::ZERO),
+            }
+        }
+        Ok((out.len() - start) / self.feature_size)
+    }
+
+    /// Reads the given images into memory, in parallel; from then on they are not read again.
+    ///
+    /// `progress` is told, from any thread, how many images are done.
+    ///
+    /// # Errors
+    /// As [`Features::append`].
+    pub fn preload(
+        &mut self,
+        image_ids: impl IntoIterator<Item = u64>,
+        progress: &(dyn Fn(usize) + Sync),
+    ) -> Result<()> {
+        let mut image_ids: Vec<u64> = image_ids.into_iter().collect();
+        image_ids.sort_unstable();
+        image_ids.dedup();
+        let done = AtomicUsize::new(0);
+        let load = |&id: &u64| -> Result<(u64, Regions)> {
+            let mut regions = self.no_regions(0);
+            self.append(id, &mut regions)?;
+            regions.shrink_to_fit();
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+            Ok((id, regions))
+        };
+        let loaded = image_ids.par_iter().map(load).collect::<Result<Vec<_>>>()?;
+        self.preloaded.extend(loaded);
+        Ok(())
+    }
+}
+
+impl Regions {
+    /// Number of values, not of rows.
+    #[expect(clippy::len_without_is_empty, reason = "rows are counted elsewhere; nobody asks")]
+    pub fn len(&self) -> usize {
+        match self {
+            Regions::F32(values) => values.len(),
+            Regions::F16(values) => values.len(),
+        }
+    }
+
+    /// Appends `count` zeros.
+    pub fn push_zeros(&mut self, count: usize) {
+        match self {
+            Regions::F32(values) => values.resize(values.len() + count, 0.0),
+            Regions::F16(values) => values.resize(values.len() + count, f16::ZERO),
+        }
+    }
+
+    fn extend(&mut self, other: &Regions) -> Result<()> {
+        match (self, other) {
+            (Regions::F32(values), Regions::F32(others)) => values.extend_from_slice(others),
+            (Regions::F16(values), Regions::F16(others)) => values.extend_from_slice(others),
+            _ => bail!("f16 and f32 regions do not go into one batch"),
+        }
+        Ok(())
+    }
+
+    fn shrink_to_fit(&mut self) {
+        match self {
+            Regions::F32(values) => values.shrink_to_fit(),
+            Regions::F16(values) => values.shrink_to_fit(),
+        }
+    }
+}
+
+/// Removes the rows of `values[start..]` in which every value is zero (of either sign), keeping the order.
+fn drop_zero_rows<T: Copy + PartialEq>(values: &mut Vec<T>, start: usize, columns: usize, zero: T) {
+    let mut end = start;
+    for row in (start..values.len()).step_by(columns) {
+        if values[row..row + columns].iter().any(|&v| v != zero) {
+            if end < row {
+                values.copy_within(row..row + columns, end);
+            }
+            end += columns;
+        }
+    }
+    values.truncate(end);
+}
+
+/// The image id in a feature file's name, `COCO_<split>_<12 digits>.jpg.npz`: what is between the last `_` and the
+/// first `.` behind it, as the reference reads it. None for a file that is not a feature file (hidden, or not `.npz`).
+pub(super) fn image_id(name: &str) -> Result<Option<u64>> {
+    if name.starts_with('.') || !name.ends_with(".npz") {
+        return Ok(None);
+    }
+    let last = name.rsplit('_').next().unwrap_or(name);
+    let digits = last.split('.').next().unwrap_or(last);
+    // A bank stores ids as i64.
+    let fits = |&id: &u64| digits.bytes().all(|b| b.is_ascii_digit()) && i64::try_from(id).is_ok();
+    let id = digits.parse().ok().filter(fits);
+    let id =
+        id.with_context(|| format!("{name} has no image id in its name; COCO_<split>_<image id>.jpg.npz is expected"))?;
+    Ok(Some(id))
+}
+
+/// The feature files of a folder with their image ids, by ascending id.
+pub(super) fn list(folder: &Path) -> Result<Vec<(u64, OsString)>> {
+    let cannot = || format!("cannot list the image features in {}", folder.display());
+    let mut names: FxHashMap<u64, OsString> = FxHashMap::default();
+    for entry in std::fs::read_dir(folder).with_context(cannot)? {
+        let name = entry.with_context(cannot)?.file_name();
+        let Some(id) = image_id(&name.to_string_lossy()).with_context(cannot)? else { continue };
+        match names.entry(id) {
+            Entry::Vacant(vacant) => vacant.insert(name),
+            Entry::Occupied(other) => {
+                let other = other.get();
+                bail!("{} has two files for image {id}: {other:?} and {name:?}; remove one", folder.display())
+            }
+        };
+    }
+    let mut names: Vec<_> = names.into_iter().collect();
+    names.sort_unstable();
+    Ok(names)
+}
