@@ -64,8 +64,8 @@ pub fn find(explicit: Option<&Path>, folders: &[&Path]) -> Result<Option<PathBuf
 /// Vectors of `words` (without white space in them), in order.
 ///
 /// `path` is one of
-/// - `en_vectors_web_lg-2.1.0.tar.gz`, a folder it was unpacked to or installed in, or any folder inside of that which holds
-///   the model. A word's vector is the mean over its pieces as spaCy's tokenizer cuts it, as `nlp(word).vector`;
+/// - `en_vectors_web_lg-2.1.0.tar.gz`, a folder it was unpacked to or installed in, or any folder inside of that which
+///   holds the model. A word's vector is the mean over its pieces as spaCy's tokenizer cuts it, as `nlp(word).vector`;
 /// - a GloVe text file, plain, `.gz` or `.zip`. Words are looked up whole, so `cant` has GloVe's own vector for it, or
 ///   none, where a package has the mean of `ca` and `nt`; upper and lower case count (`glove.6B` is lower case only).
 ///

@@ -1,5 +1,5 @@
-//! Rows of a float matrix in NumPy's `.npy` format (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>),
-//! read one after the other, so that a matrix of a gigabyte is never in memory.
+//! The header and the rows of a float matrix in NumPy's `.npy` format, so that a matrix of a gigabyte can be read row
+//! by row (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
 
 use anyhow::{Context, Result, bail, ensure};
 use std::io::Read;

@@ -2,9 +2,9 @@
 //!
 //! Three files count: `tokenizer` (rules), `vocab/key2row` (MessagePack map from 64-bit keys to rows) and
 //! `vocab/vectors` (`.npy`). The words are tokenized first and their keys looked up while `key2row` streams by, so
-//! that of the matrix only rows in use are ever held: those of a VQA vocabulary take some 20 MB of 1.2 GB. From a
-//! folder the other rows are seeked over. A `.tar.gz` is read in one pass in the order of its members, and in a second one if the
-//! vectors come before the other two.
+//! that of the matrix only rows in use are ever held: those of a VQA vocabulary take some 20 MB of 1.2 GB. In a folder
+//! the reader seeks over the other rows. An archive is read once, in the order of its members, and once more if the
+//! vectors come before the other two (`tar` and setuptools sort them after).
 
 use super::hash;
 use super::npy;
@@ -21,8 +21,9 @@ use std::path::{Path, PathBuf};
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 /// Largest `key2row` file accepted; that of `en_vectors_web_lg` has some 15 MB.
 const MAX_KEY2ROW_BYTES: u64 = 1 << 30;
-/// Folders between the one given and the one with the data: `en_vectors_web_lg-2.1.0/en_vectors_web_lg/en_vectors_web_lg-2.1.0/`.
-const MAX_FOLDERS_DOWN: usize = 2;
+/// Levels between the folder given and the one with the data, at most: that in which the archive was unpacked to
+/// `en_vectors_web_lg-2.1.0/en_vectors_web_lg/en_vectors_web_lg-2.1.0/`.
+const MAX_FOLDERS_DOWN: usize = 3;
 
 const TOKENIZER: &str = "tokenizer";
 const KEY2ROW: &str = "vocab/key2row";
@@ -36,7 +37,7 @@ struct Plan {
     rows: Vec<Option<u64>>,
 }
 
-/// Vectors of `words` from an unpacked package; `folder` is the model's data or holds it up to two levels down.
+/// Vectors of `words` from an unpacked package; `folder` is the model's data or holds it up to three levels down.
 ///
 /// # Errors
 /// When a file is missing or damaged.

@@ -12,7 +12,7 @@ use std::io::{Cursor, Write};
 #[derive(Deserialize)]
 struct Case {
     pieces: Vec<String>,
-    vector_head: [f32; 4],
+    vector_head: Option<[f32; 4]>,
     norm: f64,
 }
 
@@ -67,7 +67,7 @@ fn check_vectors(path: &Path, cases: &Cases) {
     for ((word, case), vector) in cases.iter().zip(vectors.values.chunks_exact(vectors.dimension)) {
         let norm = vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
         assert!((norm - case.norm).abs() <= 1e-5 * case.norm, "{word:?}: norm {norm} instead of {}", case.norm);
-        for (value, expected) in vector.iter().zip(case.vector_head) {
+        for (value, expected) in vector.iter().zip(case.vector_head.into_iter().flatten()) {
             assert!((value - expected).abs() <= 1e-6, "{word:?}: {value} instead of {expected}");
         }
     }
@@ -94,7 +94,7 @@ fn the_archive_gives_spacys_vectors() {
 fn every_level_of_the_unpacked_package_gives_spacys_vectors() {
     let folder = tempfile::tempdir().unwrap();
     let model = unpack(folder.path());
-    for level in model.ancestors().take(3) {
+    for level in model.ancestors().take(4) {
         check_vectors(level, &golden_cases());
     }
 }
@@ -116,25 +116,6 @@ fn a_glove_text_file_gives_the_same_vectors_for_words_of_one_piece() {
     let Some(path) = shared("golden/glove/glove.mini.300d.txt") else { return };
     let whole = golden_cases().into_iter().filter(|(word, case)| case.pieces == [word.as_str()]).collect();
     check_vectors(&path, &whole);
-}
-
-/// What spaCy made of 20,000 random strings and of its own exceptions; see the environment variables for the files.
-#[test]
-fn many_random_strings_are_cut_as_by_spacy() {
-    let (Ok(tokenizer), Ok(table)) = (std::env::var("MCAN_SPACY_TOKENIZER"), std::env::var("MCAN_SPACY_TABLE")) else {
-        return eprintln!("skipped: MCAN_SPACY_TOKENIZER and MCAN_SPACY_TABLE (JSON: word -> pieces) are not set");
-    };
-    let table: BTreeMap<String, Vec<String>> = serde_json::from_slice(&std::fs::read(table).unwrap()).unwrap();
-    let start = std::time::Instant::now();
-    let tokenizer = Tokenizer::from_msgpack(&std::fs::read(tokenizer).unwrap()).unwrap();
-    eprintln!("compiled in {:?}", start.elapsed());
-    let start = std::time::Instant::now();
-    let wrong: Vec<_> = table.iter().filter(|(word, pieces)| tokenizer.pieces(word).unwrap() != **pieces).collect();
-    eprintln!("{} words in {:?}", table.len(), start.elapsed());
-    for (word, pieces) in wrong.iter().take(20) {
-        eprintln!("{word:?}: {:?} instead of {pieces:?}", tokenizer.pieces(word).unwrap());
-    }
-    assert!(wrong.is_empty(), "{} words differ", wrong.len());
 }
 
 // Packages and files made here.
@@ -272,6 +253,8 @@ fn exceptions_of_the_wrong_shape_are_errors() {
         let rules = msgpack(rmpv::Value::Map(vec![("exceptions".into(), value)]));
         assert!(format!("{:#}", Tokenizer::from_msgpack(&rules).unwrap_err()).contains("exception"));
     }
+    let deep = format!("{:#}", Tokenizer::from_msgpack(&[0x91].repeat(1 << 20)).unwrap_err());
+    assert!(deep.contains("not MessagePack"), "{deep}");
     let rules = msgpack(rmpv::Value::Map(vec![("infix_finditer".into(), 1.into())]));
     assert!(format!("{:#}", Tokenizer::from_msgpack(&rules).unwrap_err()).contains("infix_finditer"));
 }
@@ -403,7 +386,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_package_never_panics(bytes in mutated(package(&[("the", 1), ("cant", 0)], &[[1.0, 2.0], [3.0, 4.0]]))) {
+    fn a_damaged_package_never_panics(bytes in mutated(package(&[("the", 1), ("cant", 0)], &[[1.0, 2.0]; 2]))) {
         let _ = load_bytes(&bytes, &WORDS);
     }
 

@@ -1,10 +1,12 @@
 //! spaCy's tokenizer, run on one word at a time from the rules in a package's `tokenizer` file.
 //!
 //! The file is MessagePack: five expressions in Python's syntax (`prefix_search`, `suffix_search`, `infix_finditer`,
-//! `token_match`, `url_match`, each may be absent) and `exceptions`, which maps a word to its pieces. What the file does not hold
-//! counts as absent; spaCy would fall back on its built-in language data. Algorithm: <https://spacy.io/usage/linguistic-features#how-tokenizer-works>, with the
-//! details of the version that wrote the file: 3.x also replaces exceptions that span several pieces at the end, and
-//! does not let a suffix overlap the prefix.
+//! `token_match`, `url_match`) and `exceptions`, which maps a word to its pieces. Each may be absent and then does
+//! nothing, as in spaCy 3; spaCy 2 fell back on the rules that it was installed with.
+//!
+//! Algorithm: <https://spacy.io/usage/linguistic-features#how-tokenizer-works>, in the form of the version that wrote
+//! the file: version 3 looks for a suffix in what follows the prefix, not in the whole word, and in the end replaces
+//! exceptions that were split.
 
 use super::pattern::Pattern;
 use anyhow::{Context, Result, bail};
