@@ -1,7 +1,7 @@
 //! A small made-up VQA world in the official file formats, for a first run on a machine that has none of the real data.
 //!
-//! This module owns what such a world looks like ([`world`]), what is asked about it and what ten annotators answer
-//! ([`questions`]), and how it is laid down on disk ([`files`]). Every answer follows from the image features and the
+//! This module owns what such a world looks like (`world`), what is asked about it and what ten annotators answer
+//! (`questions`), and how it is laid down on disk (`files`). Every answer follows from the image features and the
 //! question together: answers are balanced, so that neither alone gets far. It reads nothing, and writes only files of
 //! its own names below the folder that it is given.
 
