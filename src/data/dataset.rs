@@ -1,6 +1,7 @@
 //! The questions of one run in memory: word ids, image ids and targets, without padding and without features.
 
 use crate::data::answers::{AnswerList, Target};
+use crate::data::loader::Samples;
 use crate::data::vocab::Vocabulary;
 use crate::data::vqa::{AnnotationFile, QuestionFile, Ragged};
 use anyhow::{Result, bail};
@@ -121,6 +122,28 @@ impl Dataset {
     /// The answers that score in sample `i`, each once; none when nobody gave an answer of the list.
     pub fn targets(&self, i: usize) -> &[Target] {
         self.targets.row(i)
+    }
+}
+
+impl Samples for Dataset {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn question_id(&self, position: usize) -> i64 {
+        self.question_id(position)
+    }
+
+    fn image_id(&self, position: usize) -> u64 {
+        self.image_id(position)
+    }
+
+    fn words(&self, position: usize) -> &[u32] {
+        self.words(position)
+    }
+
+    fn targets(&self, position: usize) -> &[Target] {
+        self.targets(position)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::data::glove;
 use crate::data::vocab::Vocabulary;
 use crate::model::Net;
 use anyhow::{Context, Result, ensure};
+use std::path::Path;
 use tch::Tensor;
 
 /// Writes the vector of each word into the embedding; without vectors says so and leaves it random.
@@ -12,7 +13,8 @@ use tch::Tensor;
 /// # Errors
 /// When the vectors are damaged or have another width than `WORD_EMBED_SIZE`.
 pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Net) -> Result<()> {
-    let Some(path) = glove::find(config.data.glove_path.as_deref(), &[&config.data.dataset_path])? else {
+    let folders = [Path::new("."), Path::new("datasets"), &config.data.dataset_path];
+    let Some(path) = glove::find(config.data.glove_path.as_deref(), &folders)? else {
         eprintln!(
             "No word vectors found: starting from random embeddings. ./setup.sh data fetches them; --GLOVE_PATH names \
              them; --SET USE_GLOVE=false silences this."

@@ -30,7 +30,7 @@ pub trait Samples: Send + Sync {
     /// COCO id of the image that it is about.
     fn image_id(&self, position: usize) -> u64;
     /// Word ids without padding, possibly none.
-    fn words(&self, position: usize) -> &[i64];
+    fn words(&self, position: usize) -> &[u32];
     /// (answer, score) pairs, possibly none.
     fn targets(&self, position: usize) -> &[(u32, f32)];
 }
@@ -206,7 +206,7 @@ impl Plan {
             let words = &words[..words.len().min(max_token)];
             batch.no_words.push(words.is_empty());
             batch.word_counts.push(if words.is_empty() { max_token } else { words.len() });
-            batch.words.extend_from_slice(words);
+            batch.words.extend(words.iter().map(|&word| i64::from(word)));
             if words.is_empty() {
                 batch.words.resize(batch.words.len() + max_token, 0);
             }

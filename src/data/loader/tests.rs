@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Sample i is question 100 + i, about image i / 3, with i % 5 words.
 struct Fake {
     len: usize,
-    words: Vec<i64>,
+    words: Vec<u32>,
     panic_at: Option<usize>,
     asked: AtomicUsize,
 }
@@ -25,7 +25,7 @@ impl Samples for Fake {
         assert!(self.panic_at != Some(position), "sample {position} is cursed");
         position as u64 / 3
     }
-    fn words(&self, position: usize) -> &[i64] {
+    fn words(&self, position: usize) -> &[u32] {
         &self.words[..position % 5]
     }
     fn targets(&self, position: usize) -> &[(u32, f32)] {

@@ -1,0 +1,1 @@
+//! Files of either format, real, golden and damaged.
