@@ -29,11 +29,13 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// The annotated questions of one or more splits (`train+val+vg`), one split after the other. An annotation file is
-    /// joined with its own question file only, since ids of Visual Genome may collide with those of VQA.
+    /// The annotated questions of one or more splits (`train+val+vg`), one split after the other.
+    ///
+    /// As in the reference, a question id means the question of the last of these files that has it, for the annotations
+    /// of every split: ids are supposed to be unique across files.
     ///
     /// # Errors
-    /// An annotation whose question is not in its question file.
+    /// An annotation whose question is in none of the question files.
     pub fn for_training(
         splits: &[(&QuestionFile, &AnnotationFile)],
         vocabulary: &Vocabulary,
@@ -41,17 +43,21 @@ impl Dataset {
         max_token: usize,
     ) -> Result<Self> {
         let mut dataset = Self::default();
+        let word_ids: Vec<Vec<u32>> = splits.iter().map(|(questions, _)| ids_of(questions, vocabulary)).collect();
+        let find = |id| {
+            let files = splits.iter().zip(&word_ids).rev();
+            files.into_iter().find_map(|((questions, _), ids)| Some((questions, ids, questions.position(id)?)))
+        };
         for &(questions, annotations) in splits {
-            let word_ids = ids_of(questions, vocabulary);
             let indices = answers.indices_of(annotations);
             for (i, annotation) in annotations.annotations().iter().enumerate() {
-                let Some(at) = questions.position(annotation.question_id) else {
+                let Some((asked, word_ids, at)) = find(annotation.question_id) else {
                     let (theirs, ours) = (annotations.name(), questions.name());
                     bail!("{theirs} annotates question {}, which is not in {ours}", annotation.question_id);
                 };
                 dataset.question_ids.push(annotation.question_id);
                 dataset.image_ids.push(annotation.image_id);
-                dataset.words.push(questions.words(at).iter().take(max_token).map(|word| word_ids[*word as usize]));
+                dataset.words.push(asked.words(at).iter().take(max_token).map(|word| word_ids[*word as usize]));
                 let given = annotations.answers(i).iter().map(|answer| indices[*answer as usize]);
                 dataset.targets.push(AnswerList::targets(given));
             }
@@ -215,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_one_split_may_be_ids_of_another_but_an_annotation_needs_its_own_question() {
+    fn an_id_means_the_question_of_the_last_file_that_has_it() {
         let asked =
             |text: &str| question_file(&json!({"questions": [{"question_id": 1, "image_id": 7, "question": text}]}));
         let answered = |id: i64| {
@@ -228,7 +234,7 @@ mod tests {
         let answers = AnswerList::from_answers(vec!["no".into(), "yes".into()]).unwrap();
         let both =
             Dataset::for_training(&[(&train, &annotations), (&vg, &annotations)], &vocabulary, &answers, 1).unwrap();
-        assert_eq!((both.words(0), both.words(1)), (&[2][..], &[4][..]));
+        assert_eq!((both.words(0), both.words(1)), (&[4][..], &[4][..]));
         assert_eq!(both.targets(1), [(1, 0.3)]);
 
         let stray =

@@ -176,8 +176,12 @@ impl<'a> Trainer<'a> {
                 watch.add(self.step, loss, batch.image_ids);
             }
             self.adam.step(lr, self.config.train.grad_norm_clip)?;
-            if watch.is_due() || progress.is_due() || done == steps {
-                let loss = watch.check()? / self.config.sub_batch_size() as f64;
+            let show = progress.is_due() || done == steps;
+            if show || watch.is_due() {
+                watch.check()?;
+            }
+            if show {
+                let loss = watch.last() / self.config.sub_batch_size() as f64;
                 progress.show(done, &format!("loss: {loss:.4}, lr: {lr:.2e}"));
             }
         }

@@ -13,6 +13,7 @@ pub struct Watch<'a> {
     task: &'a Task,
     epoch: u64,
     sum: f64,
+    last: f64,
     pending: Vec<Pending>,
     most_pending: usize,
 }
@@ -27,7 +28,7 @@ impl<'a> Watch<'a> {
     /// For epoch `epoch` (from 1) over `task`.
     pub fn new(task: &'a Task, epoch: u64, device: Device) -> Watch<'a> {
         let most_pending = if device.is_cuda() { MOST_PENDING } else { 1 };
-        Watch { task, epoch, sum: 0.0, pending: Vec::new(), most_pending }
+        Watch { task, epoch, sum: 0.0, last: 0.0, pending: Vec::new(), most_pending }
     }
 
     /// Takes the summed loss of a batch of optimizer step `step` on these images.
@@ -40,11 +41,14 @@ impl<'a> Watch<'a> {
         self.pending.len() >= self.most_pending
     }
 
-    /// Reads what is pending and returns the last loss.
+    /// Reads what is pending.
     ///
     /// # Errors
     /// A loss that is not finite, naming epoch, step and, if that is the cause, the image.
-    pub fn check(&mut self) -> Result<f64> {
+    pub fn check(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
         let losses: Vec<&Tensor> = self.pending.iter().map(|pending| &pending.loss).collect();
         let losses = Vec::<f64>::try_from(Tensor::f_stack(&losses, 0)?.to_kind(Kind::Double))?;
         for (pending, loss) in self.pending.iter().zip(&losses) {
@@ -57,9 +61,15 @@ impl<'a> Watch<'a> {
                 );
             }
             self.sum += loss;
+            self.last = *loss;
         }
         self.pending.clear();
-        Ok(losses.last().copied().unwrap_or(0.0))
+        Ok(())
+    }
+
+    /// The last loss that was read.
+    pub fn last(&self) -> f64 {
+        self.last
     }
 
     /// Sum of all losses that were read.

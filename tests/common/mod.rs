@@ -1,0 +1,132 @@
+//! What the tests that run the whole program share: the stored reference outputs, working folders, and the binary.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use mcan::cli::Args;
+use mcan::config::Config;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tch::Tensor;
+
+/// A file or folder below `MCAN_SHARED` (default `../shared`), or `None` after saying that the test is skipped.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("MCAN_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let found = root.join(path);
+    if found.exists() {
+        return Some(found);
+    }
+    eprintln!("skipped: {} is not there (MCAN_SHARED names the folder of reference outputs)", found.display());
+    None
+}
+
+/// A Python with torch, or `None` after saying that the test is skipped.
+pub fn python() -> Option<PathBuf> {
+    let python = std::env::var_os("MCAN_PYTHON").map(PathBuf::from);
+    if python.is_none() {
+        eprintln!("skipped: MCAN_PYTHON names no Python with torch (./setup.sh test makes one)");
+    }
+    python
+}
+
+/// A working directory of the program: reads `world`, writes in a folder of its own.
+pub struct World {
+    pub root: PathBuf,
+    pub folder: tempfile::TempDir,
+}
+
+impl World {
+    pub fn new(root: PathBuf) -> World {
+        World { root, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// The flags that lead to the world's inputs and to the folder's outputs.
+    pub fn flags(&self) -> Vec<String> {
+        let (root, out) = (self.root.display(), self.folder.path().display());
+        let mut flags = vec![
+            format!("--CFG={root}/small_model.yml"),
+            format!("--DATA_PATH={root}/datasets/vqa"),
+            format!("--FEAT_PATH={root}/datasets/coco_extract"),
+            "--GPU=cpu".into(),
+        ];
+        for (key, folder) in [
+            ("RESULT_PATH", "results/result_test"),
+            ("PRED_PATH", "results/pred"),
+            ("CACHE_PATH", "results/cache"),
+            ("LOG_PATH", "results/log"),
+            ("CKPTS_PATH", "ckpts"),
+        ] {
+            flags.push(format!("--SET={key}={out}/{folder}"));
+        }
+        flags.push("--SET=SHUFFLE_MODE=none".into());
+        flags.push("--SET=USE_GLOVE=false".into());
+        flags
+    }
+
+    /// The configuration that these flags and `more` mean.
+    pub fn config(&self, more: &[&str]) -> Config {
+        use clap::Parser;
+        let flags = self.flags();
+        let line = ["mcan"].into_iter().chain(flags.iter().map(String::as_str)).chain(more.iter().copied());
+        Config::resolve(&Args::parse_from(line)).unwrap()
+    }
+
+    /// Runs the binary with these flags and `more`.
+    pub fn run(&self, more: &[&str]) -> Output {
+        let flags = self.flags();
+        run(self.folder.path(), &flags.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>())
+    }
+
+    /// Runs the binary and expects success.
+    pub fn succeed(&self, more: &[&str]) -> String {
+        let output = self.run(more);
+        assert!(output.status.success(), "{more:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs the binary, expects status 1 and one message, and returns that.
+    pub fn fail(&self, more: &[&str]) -> String {
+        failure(&self.run(more))
+    }
+
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.path(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+    }
+}
+
+/// Runs the binary in `folder`, on one thread: tests share two cores, and OpenMP threads that wait for each other's
+/// core wait long.
+pub fn run(folder: &Path, flags: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mcan"))
+        .args(flags)
+        .current_dir(folder)
+        .env("OMP_NUM_THREADS", "1")
+        .output()
+        .unwrap()
+}
+
+/// The message of a run that ended with status 1.
+pub fn failure(output: &Output) -> String {
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(!message.contains("panicked") && !message.contains("frame #"), "{message}");
+    let last = message.lines().skip_while(|line| !line.starts_with("mcan: ")).collect::<Vec<_>>().join("\n");
+    assert!(!last.is_empty(), "no message: {message}");
+    last
+}
+
+/// Parameters whose gradient is zero but for rounding, which Adam turns into full steps: softmax ignores a constant.
+pub fn has_no_gradient(name: &str) -> bool {
+    name.ends_with("linear_k.bias") || (name.starts_with("attflat") && name.ends_with("mlp.linear.bias"))
+}
+
+/// Largest absolute difference between two lists of parameters, and where; those without a gradient left out.
+pub fn largest_difference(a: &[(String, Tensor)], b: &[(String, Tensor)]) -> (f64, String) {
+    assert_eq!(a.iter().map(|x| &x.0).collect::<Vec<_>>(), b.iter().map(|x| &x.0).collect::<Vec<_>>());
+    let pairs = a.iter().zip(b).filter(|((name, _), _)| !has_no_gradient(name));
+    pairs
+        .map(|((name, x), (_, y))| ((x - y).abs().max().double_value(&[]), name.clone()))
+        .fold((0.0, String::new()), |most, here| if here.0 > most.0 { here } else { most })
+}
