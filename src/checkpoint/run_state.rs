@@ -1,0 +1,105 @@
+//! Our own entry of a checkpoint, `mcan`: where a run stood, and what it needs to go on or to be evaluated.
+
+use super::pickle::Value;
+use anyhow::{Context, Result, bail};
+use serde_json::Value as Json;
+
+/// Where a run stood when its checkpoint was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunState {
+    /// Epochs finished.
+    pub epoch: u64,
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Optimizer steps done in the epoch under way; 0 at its end.
+    pub batch: u64,
+    /// Summed loss of the epoch under way.
+    pub loss_sum: f64,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Questions in the training data.
+    pub data_size: u64,
+    /// The resolved configuration.
+    pub config: Json,
+    /// The words of the embedding's rows.
+    pub vocabulary: Vec<String>,
+    /// The answers of the projection's rows.
+    pub answers: Vec<String>,
+}
+
+pub(super) fn write(state: &RunState) -> Value {
+    let texts = |texts: &[String]| Value::List(texts.iter().map(|text| Value::str(text)).collect());
+    let count = |count: u64| Value::Int(count.into());
+    Value::dict([
+        ("epoch", count(state.epoch)),
+        ("step", count(state.step)),
+        ("batch", count(state.batch)),
+        ("loss_sum", Value::Float(state.loss_sum)),
+        ("seed", count(state.seed)),
+        ("data_size", count(state.data_size)),
+        ("config", from_json(&state.config)),
+        ("vocabulary", texts(&state.vocabulary)),
+        ("answers", texts(&state.answers)),
+    ])
+}
+
+pub(super) fn read(value: &Value) -> Result<RunState> {
+    let entry = |key: &str| value.get(key).with_context(|| format!("its `mcan` entry has no `{key}`; it is damaged"));
+    let count = |key: &str| {
+        entry(key)?.as_int::<u64>().with_context(|| format!("`{key}` of its `mcan` entry is no count; it is damaged"))
+    };
+    let texts = |key: &str| {
+        let texts =
+            entry(key)?.as_items().and_then(|items| items.iter().map(|i| i.as_str().map(str::to_owned)).collect());
+        texts.with_context(|| format!("`{key}` of its `mcan` entry is no list of strings; it is damaged"))
+    };
+    Ok(RunState {
+        epoch: count("epoch")?,
+        step: count("step")?,
+        batch: count("batch")?,
+        loss_sum: entry("loss_sum")?.as_f64().context("`loss_sum` of its `mcan` entry is no number; it is damaged")?,
+        seed: count("seed")?,
+        data_size: count("data_size")?,
+        config: to_json(entry("config")?)?,
+        vocabulary: texts("vocabulary")?,
+        answers: texts("answers")?,
+    })
+}
+
+fn from_json(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::None,
+        Json::Bool(truth) => Value::Bool(*truth),
+        Json::Number(number) => match number.as_i128() {
+            Some(integer) => Value::Int(integer),
+            // Every other number of serde_json is a float.
+            None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::str(text),
+        Json::Array(items) => Value::List(items.iter().map(from_json).collect()),
+        Json::Object(entries) => Value::dict(entries.iter().map(|(key, value)| (key.as_str(), from_json(value)))),
+    }
+}
+
+fn to_json(value: &Value) -> Result<Json> {
+    Ok(match value {
+        Value::None => Json::Null,
+        Value::Bool(truth) => Json::Bool(*truth),
+        Value::Int(number) => Json::Number(
+            serde_json::Number::from_i128(*number).context("its configuration has an integer beyond 64 bits")?,
+        ),
+        Value::Float(number) => serde_json::Number::from_f64(*number)
+            .map(Json::Number)
+            .context("its configuration has a number that is not finite")?,
+        Value::Str(text) => Json::String(text.to_string()),
+        Value::List(items) | Value::Tuple(items) => Json::Array(items.iter().map(to_json).collect::<Result<_>>()?),
+        Value::Dict(entries) | Value::OrderedDict(entries) => {
+            let entry = |(key, value): &(Value, Value)| {
+                let key = key.as_str().context("its configuration has a key that is no string")?;
+                Ok((key.to_owned(), to_json(value)?))
+            };
+            Json::Object(entries.iter().map(entry).collect::<Result<_>>()?)
+        }
+        Value::Bytes(_) | Value::Tensor(_) => bail!("its configuration holds {}", value.kind_name()),
+    })
+}

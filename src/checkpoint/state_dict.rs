@@ -1,0 +1,89 @@
+//! The named tensors of a model, and whether they are those that a model expects.
+
+use super::archive::Archive;
+use super::pickle::Value;
+use anyhow::{Result, bail};
+use std::collections::{HashMap, HashSet};
+use tch::{Kind, Tensor};
+
+/// What `DataParallel` puts before every name.
+const PARALLEL_PREFIX: &str = "module.";
+
+/// The tensors of a state dict in file order, without the prefix of multi-GPU training.
+///
+/// # Errors
+/// Entries that are no named tensors, a name that comes twice, and whatever keeps a tensor from being read.
+pub(super) fn read(archive: &Archive, entries: &[(Value, Value)]) -> Result<Vec<(String, Tensor)>> {
+    let parallel = entries.iter().all(|(key, _)| key.as_str().is_some_and(|name| name.starts_with(PARALLEL_PREFIX)));
+    let (mut tensors, mut seen) = (Vec::with_capacity(entries.len()), HashSet::new());
+    for (key, value) in entries {
+        let (Some(name), Value::Tensor(view)) = (key.as_str(), value) else {
+            bail!("its state_dict holds {} under {key:?}, not a named tensor", value.kind_name());
+        };
+        let name = if parallel { &name[PARALLEL_PREFIX.len()..] } else { name };
+        if !seen.insert(name) {
+            bail!("its state_dict holds {name:?} twice; the file is damaged");
+        }
+        tensors.push((name.to_owned(), archive.tensor(view)?));
+    }
+    Ok(tensors)
+}
+
+/// The tensors that a model expects, in its order, as float32 on the device they are on.
+///
+/// # Errors
+/// One error that lists all missing, extra and misshapen tensors, and says what usually causes them.
+pub fn match_shapes(state_dict: &[(String, Tensor)], expected: &[(String, Vec<i64>)]) -> Result<Vec<Tensor>> {
+    let held: HashMap<&str, &Tensor> = state_dict.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let (mut found, mut missing, mut misshapen) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, shape) in expected {
+        match held.get(name.as_str()) {
+            None => missing.push(name.clone()),
+            Some(tensor) if tensor.size() != *shape => {
+                misshapen.push((name.as_str(), tensor.size(), shape.clone()));
+            }
+            Some(tensor) => found.push(tensor.f_to_kind(Kind::Float)?),
+        }
+    }
+    let wanted: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+    let extra: Vec<_> = state_dict.iter().filter(|(name, _)| !wanted.contains(name.as_str())).collect();
+    if missing.is_empty() && misshapen.is_empty() && extra.is_empty() {
+        return Ok(found);
+    }
+    let mut message = String::from("the checkpoint does not fit the model");
+    if !missing.is_empty() {
+        message += &format!("; missing in it: {}", missing.join(", "));
+    }
+    if !extra.is_empty() {
+        let extra: Vec<_> = extra.iter().map(|(name, tensor)| format!("{name} {:?}", tensor.size())).collect();
+        message += &format!("; unknown to the model: {}", extra.join(", "));
+    }
+    if !misshapen.is_empty() {
+        let shapes = misshapen.iter().map(|(name, is, should)| format!("{name} is {is:?}, should be {should:?}"));
+        message += &format!("; of another shape: {}", shapes.collect::<Vec<_>>().join(", "));
+    }
+    bail!("{message}. {}", advice(&misshapen));
+}
+
+/// What to do about it.
+fn advice(misshapen: &[(&str, Vec<i64>, Vec<i64>)]) -> String {
+    let (mut advice, mut other) = (Vec::new(), misshapen.is_empty());
+    for (name, is, should) in misshapen {
+        let only_rows = is.len() == should.len() && is.get(1..) == should.get(1..);
+        if *name == "embedding.weight" && only_rows {
+            advice.push(
+                "The vocabulary differs: the published checkpoints need all four question files (train, val, test, VG)",
+            );
+        } else if name.starts_with("proj.") && only_rows {
+            if !advice.iter().any(|line| line.contains("answer_dict")) {
+                advice.push("The answers differ: use the answer_dict.json that the checkpoint was trained with");
+            }
+        } else {
+            other = true;
+        }
+    }
+    if other {
+        advice.push("The model differs: give the --MODEL or --CFG that the checkpoint was trained with");
+    }
+    advice.join(". ")
+}
