@@ -2,7 +2,7 @@ use super::*;
 use std::path::PathBuf;
 
 /// A file of the shared folder, or none with a word why.
-fn shared(name: &str) -> Option<PathBuf> {
+pub(super) fn shared(name: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("MCAN_SHARED")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let path = folder.join(name);
@@ -105,4 +105,95 @@ fn what_is_saved_is_loaded_and_the_same_state_gives_the_same_bytes() {
     save(&second, &loaded).unwrap();
     assert!(std::fs::read(&first).unwrap() == std::fs::read(&second).unwrap());
     assert!(load_weights(&first).unwrap().mcan.is_some());
+}
+
+#[test]
+fn files_of_pytorch_with_every_dtype_and_views_load_the_same_in_each_format() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/checkpoints");
+    let zip = load(&folder.join("small_zip.pkl")).unwrap();
+    assert_same(&zip, &load(&folder.join("small_legacy.pkl")).unwrap());
+    assert_same(&zip, &load(&folder.join("small_protocol4.pkl")).unwrap());
+    let numbers = |name: &str| {
+        let tensor = &zip.state_dict.iter().find(|(n, _)| n == name).unwrap().1;
+        (tensor.size(), Vec::<f64>::try_from(tensor.to_kind(tch::Kind::Double).reshape([-1])).unwrap())
+    };
+    let dtypes = ["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8"];
+    dtypes.iter().for_each(|dtype| assert_eq!(numbers(dtype).1, [0.0, 1.0, 2.0, 3.0], "{dtype}"));
+    assert_eq!(numbers("bool").1, [0.0, 1.0, 1.0, 1.0]);
+    assert_eq!(numbers("view"), (vec![2, 3], vec![2.0, 3.0, 4.0, 5.0, 6.0, 7.0]));
+    assert_eq!(numbers("transposed"), (vec![4, 3], vec![0., 4., 8., 1., 5., 9., 2., 6., 10., 3., 7., 11.]));
+    assert_eq!(numbers("every other"), (vec![6], vec![0.0, 2.0, 4.0, 6.0, 8.0, 10.0]));
+    assert_eq!(numbers("expanded"), (vec![2, 3], vec![3.0; 6]));
+    assert_eq!(numbers("empty"), (vec![0, 3], vec![]));
+    assert_eq!(numbers("scalar"), (vec![], vec![2.5]));
+    let moments = zip.optimizer.unwrap().moments;
+    assert!(moments[0].as_ref().unwrap().step == 1.0 && moments[1].is_none());
+}
+
+fn named(tensors: &[(&str, &[i64])]) -> Vec<(String, Tensor)> {
+    let zeros = |shape: &[i64]| Tensor::zeros(shape, (tch::Kind::Half, tch::Device::Cpu));
+    tensors.iter().map(|(name, shape)| (name.to_string(), zeros(shape))).collect()
+}
+
+#[test]
+fn all_that_does_not_fit_a_model_is_one_error_that_says_what_to_do() {
+    let expected: Vec<(String, Vec<i64>)> =
+        vec![("embedding.weight".into(), vec![9, 4]), ("lstm.x".into(), vec![8]), ("proj.bias".into(), vec![5])];
+    let fits = named(&[("proj.bias", &[5]), ("embedding.weight", &[9, 4]), ("lstm.x", &[8])]);
+    let matched = state_dict::match_shapes(&fits, &expected).unwrap();
+    assert_eq!(matched.iter().map(Tensor::size).collect::<Vec<_>>(), [vec![9, 4], vec![8], vec![5]]);
+    assert!(matched.iter().all(|tensor| tensor.kind() == tch::Kind::Float));
+    let says = |held: &[(&str, &[i64])], words: &[&str]| {
+        let message = format!("{:#}", state_dict::match_shapes(&named(held), &expected).unwrap_err());
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+        message
+    };
+    let vocabulary = says(
+        &[("embedding.weight", &[7, 4]), ("lstm.x", &[8]), ("proj.bias", &[5])],
+        &["embedding.weight is [7, 4], should be [9, 4]", "vocabulary differs", "all four question files"],
+    );
+    assert!(!vocabulary.contains("--MODEL"), "{vocabulary}");
+    says(&[("embedding.weight", &[9, 4]), ("lstm.x", &[8]), ("proj.bias", &[6])], &["answer_dict.json", "[6]"]);
+    says(
+        &[("embedding.weight", &[9, 5]), ("extra", &[1, 2]), ("proj.bias", &[5])],
+        &["missing in it: lstm.x", "unknown to the model: extra [1, 2]", "[9, 5]", "--MODEL", "--CFG"],
+    );
+}
+
+#[test]
+fn object_ids_as_keys_and_counts_as_steps_are_mapped_through_the_order_of_parameters() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.pkl");
+    let one = || Tensor::ones([2], (tch::Kind::Float, tch::Device::Cpu));
+    let view = |key: &str| Value::Tensor(Arc::new(TensorView::contiguous(tch::Kind::Float, vec![2], key.into())));
+    let entry = |a, b, step| Value::dict([("step", Value::Int(step)), ("exp_avg", view(a)), ("exp_avg_sq", view(b))]);
+    let [first, second, third] = [139_909_003_426_376, 139_909_003_339_160, 139_909_003_475_928].map(Value::Int);
+    let group = Value::dict([
+        ("params", Value::List(vec![first.clone(), second, third.clone()])),
+        ("lr", Value::Float(0.1)),
+        ("betas", Value::Tuple(vec![Value::Float(0.9), Value::Float(0.98)])),
+        ("eps", Value::Float(1e-9)),
+        ("weight_decay", Value::Int(0)),
+    ]);
+    let state = Value::Dict(vec![(third, entry("0", "1", 30)), (first, entry("2", "3", 10))]);
+    let optimizer = Value::dict([("state", state), ("param_groups", Value::List(vec![group]))]);
+    let top = Value::dict([("state_dict", Value::OrderedDict(vec![])), ("optimizer", optimizer)]);
+    archive::write(&path, &top, &[one() * 0, one() * 1, one() * 2, one() * 3]).unwrap();
+    let moments = load(&path).unwrap().optimizer.unwrap().moments;
+    let steps: Vec<_> = moments.iter().map(|moments| moments.as_ref().map(|moments| moments.step)).collect();
+    assert_eq!(steps, [Some(10.0), None, Some(30.0)]);
+    assert!(moments[0].as_ref().unwrap().exp_avg_sq.equal(&(one() * 3)));
+}
+
+#[test]
+fn bare_weights_load_and_other_optimizers_are_refused_only_when_asked_for() {
+    let Some(folder) = shared("real/checkpoints") else { return };
+    let bare = load(&folder.join("allennlp/basic_classifier__serialization__best.th")).unwrap();
+    assert!(bare.state_dict.len() == 9 && bare.optimizer.is_none() && bare.mcan.is_none());
+    let resnet = load(&folder.join("resnet_cifar10/resnet20-12fca82f.th")).unwrap();
+    assert_eq!(resnet.state_dict[0].0, "conv1.weight");
+    let sgd = folder.join("distiller/ssl_checkpoint_trained_dense.pth.tar");
+    assert_eq!(load_weights(&sgd).unwrap().state_dict[0].0, "conv1.weight");
+    let message = format!("{:#}", load(&sgd).unwrap_err());
+    assert!(message.contains("not Adam") && message.contains("ssl_checkpoint"), "{message}");
 }

@@ -120,3 +120,6 @@ impl Value {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

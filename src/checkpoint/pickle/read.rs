@@ -484,10 +484,10 @@ impl<'a> Reader<'a> {
         let Object::Tuple(parts) = self.object(id)? else {
             bail!("a storage is described by what is no tuple; the file is damaged");
         };
-        let (&[tag, class, key, _device, numel], view) = (match parts.len() {
+        let (&[tag, class, key, _device, numel], view) = match parts.len() {
             5 | 6 => (parts.first_chunk::<5>().context("a storage is not described")?, parts.get(5)),
             n => bail!("a storage is described by {n} parts, not 5 or 6; the file is damaged"),
-        });
+        };
         let (Object::Leaf(tag), &Object::Global(Global::StorageClass(kind)), Object::Leaf(Value::Str(key))) =
             (self.object(tag)?, self.object(class)?, self.object(key)?)
         else {
