@@ -266,9 +266,8 @@ impl Config {
 /// The `epoch<N>.pkl` in a checkpoint folder, in order of N.
 fn epochs_in(folder: &Path) -> Vec<(u64, PathBuf)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut epochs: Vec<(u64, PathBuf)> = entries
-        .filter_map(|entry| Some((epoch_of_file(&entry.path())?, entry.path())))
-        .collect();
+    let mut epochs: Vec<(u64, PathBuf)> =
+        entries.filter_map(|entry| Some((epoch_of_file(&entry.path())?, entry.path()))).collect();
     epochs.sort();
     epochs
 }
@@ -307,8 +306,16 @@ mod tests {
 
     #[test]
     fn every_missing_file_is_named_with_what_supplies_it() {
-        let message = config("mcan --RUN=train --DATA_PATH=no/such --FEAT_PATH=none").check_files().unwrap_err().to_string();
-        for part in ["train2014_questions", "val2014_annotations", "VG_questions", "none/train2014", "--RUN=pack", "setup.sh data"] {
+        let message =
+            config("mcan --RUN=train --DATA_PATH=no/such --FEAT_PATH=none").check_files().unwrap_err().to_string();
+        for part in [
+            "train2014_questions",
+            "val2014_annotations",
+            "VG_questions",
+            "none/train2014",
+            "--RUN=pack",
+            "setup.sh data",
+        ] {
             assert!(message.contains(part), "{part}: {message}");
         }
         let message = config("mcan --RUN=val --CKPT_V=x --CKPT_E=3").check_files().unwrap_err().to_string();

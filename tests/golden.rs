@@ -32,7 +32,12 @@ fn recorded(path: &Path) -> Vec<Part> {
             None => {
                 let (step, lr) = (entry["step"].as_u64().unwrap(), entry["lr"].as_f64().unwrap());
                 let done = waiting.drain(..);
-                parts.extend(done.map(|(loss_per_question, questions)| Part { loss_per_question, questions, step, lr }));
+                parts.extend(done.map(|(loss_per_question, questions)| Part {
+                    loss_per_question,
+                    questions,
+                    step,
+                    lr,
+                }));
             }
         }
     }
@@ -89,8 +94,10 @@ fn training_from_the_stored_state_is_the_references_training() {
     let config = world.config(&[&flags[..], &[&ckpts]].concat());
     assert_same_steps(&replay(&config), &recorded(&root.join("trace_train.json")), 1e-5);
 
-    let (ours, theirs) =
-        (world.read("results/log/log_run_golden.txt"), std::fs::read_to_string(root.join("log_run_golden_train.txt")).unwrap());
+    let (ours, theirs) = (
+        world.read("results/log/log_run_golden.txt"),
+        std::fs::read_to_string(root.join("log_run_golden_train.txt")).unwrap(),
+    );
     assert_eq!(log_lines(&ours), log_lines(&theirs), "learning rates and accuracies, to the last digit");
     for (a, b) in losses(&ours).iter().zip(losses(&theirs)) {
         assert!((a / b - 1.0).abs() < 1e-5, "{a} is not {b}");
@@ -142,11 +149,17 @@ fn answers_and_probabilities_are_the_references() {
     for (folder, epoch) in [("ckpt_golden", 3), ("ckpt_legacy", 3), ("ckpt_multigpu", 3)] {
         let file = format!("--CKPT_PATH={}/ckpts/{folder}/epoch{epoch}.pkl", root.display());
         let out = world.succeed(&["--RUN=val", "--BS=32", &file]);
-        assert!(out.contains("Overall Accuracy is: 27.17\n") && out.contains("other : 5.41\nyes/no : 1.07\nnumber : 93.55"), "{out}");
+        assert!(
+            out.contains("Overall Accuracy is: 27.17\n") && out.contains("other : 5.41\nyes/no : 1.07\nnumber : 93.55"),
+            "{out}"
+        );
         let written = std::fs::read_dir(world.path("results/cache")).unwrap().next().unwrap().unwrap().path();
         let name = written.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("result_run_epoch3.pkl_"), "{name}");
-        assert_eq!(std::fs::read(&written).unwrap(), std::fs::read(root.join("results/cache/result_run_golden.json")).unwrap());
+        assert_eq!(
+            std::fs::read(&written).unwrap(),
+            std::fs::read(root.join("results/cache/result_run_golden.json")).unwrap()
+        );
         std::fs::remove_file(written).unwrap();
     }
     std::fs::create_dir_all(world.path("ckpts/ckpt_golden")).unwrap();

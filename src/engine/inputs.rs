@@ -1,13 +1,13 @@
 //! Everything that a run reads before it can start: questions, annotations, vocabulary, answers, features.
 
 use crate::checkpoint::RunState;
+use crate::cli::RunMode;
 use crate::config::Config;
 use crate::data::answers::AnswerList;
 use crate::data::features::Features;
 use crate::data::vocab::Vocabulary;
 use crate::data::vqa::{self, AnnotationFile, QuestionFile, locate};
 use crate::data::{Dataset, Split};
-use crate::cli::RunMode;
 use crate::evaluation::Evaluator;
 use crate::paths::Source;
 use crate::report::Progress;
@@ -78,8 +78,7 @@ impl Task {
     fn new(config: &Config, dataset: Dataset, splits: &[Split]) -> Result<Task> {
         ensure!(!dataset.is_empty(), "there is no question to train on or to answer");
         let folders: Vec<PathBuf> = splits.iter().map(|&split| config.features_of(split)).collect();
-        let mut features =
-            Features::open(&folders, config.model.img_feat_size, config.data.img_feat_pad_size)?;
+        let mut features = Features::open(&folders, config.model.img_feat_size, config.data.img_feat_pad_size)?;
         let missing = features.missing(dataset.image_ids().iter().copied());
         if !missing.is_empty() {
             let first: Vec<String> = missing.iter().take(5).map(u64::to_string).collect();

@@ -195,7 +195,8 @@ impl<'a> Trainer<'a> {
         let packed = PackedBatch::new(batch, self.config.model.img_feat_size, self.device)?;
         let logits = self.net.forward(&packed, &pass); // (B, answers)
         let targets = packed.targets(self.inputs.answers.len() as i64);
-        let loss = logits.f_binary_cross_entropy_with_logits(&targets, None::<&Tensor>, None::<&Tensor>, Reduction::Sum)?;
+        let loss =
+            logits.f_binary_cross_entropy_with_logits(&targets, None::<&Tensor>, None::<&Tensor>, Reduction::Sum)?;
         loss.f_backward()?;
         Ok(loss.detach())
     }

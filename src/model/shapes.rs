@@ -10,8 +10,10 @@ use anyhow::{Context, Result, ensure};
 /// When a parameter that shows a size is absent or has another number of dimensions, or the sizes make no network.
 pub fn sizes_of(shapes: &[(String, Vec<i64>)], given: &ModelConfig) -> Result<ModelConfig> {
     let matrix = |name: &str| -> Result<[usize; 2]> {
-        let (_, shape) =
-            shapes.iter().find(|(n, _)| n == name).with_context(|| format!("it has no parameter {name}, so it is no MCAN"))?;
+        let (_, shape) = shapes
+            .iter()
+            .find(|(n, _)| n == name)
+            .with_context(|| format!("it has no parameter {name}, so it is no MCAN"))?;
         let [rows, columns] = shape[..] else { anyhow::bail!("its {name} is no matrix but has shape {shape:?}") };
         Ok([usize::try_from(rows)?, usize::try_from(columns)?])
     };

@@ -49,7 +49,9 @@ impl Adam {
         for (i, moments) in state.moments.iter().enumerate() {
             match moments {
                 Some(moments) if moments.step == steps => self.load_moments(i, moments)?,
-                Some(moments) => bail!("its optimizer has taken {} steps for parameter {i}, but {steps} for others", moments.step),
+                Some(moments) => {
+                    bail!("its optimizer has taken {} steps for parameter {i}, but {steps} for others", moments.step)
+                }
                 None if steps == 0.0 => {}
                 None => bail!("its optimizer has no moments for parameter {i}"),
             }
@@ -60,7 +62,8 @@ impl Adam {
     }
 
     fn load_moments(&mut self, i: usize, moments: &Moments) -> Result<()> {
-        for (mine, saved) in [(&mut self.exp_avg[i], &moments.exp_avg), (&mut self.exp_avg_sq[i], &moments.exp_avg_sq)] {
+        for (mine, saved) in [(&mut self.exp_avg[i], &moments.exp_avg), (&mut self.exp_avg_sq[i], &moments.exp_avg_sq)]
+        {
             ensure!(
                 mine.size() == saved.size(),
                 "its optimizer has moments of shape {:?} for parameter {i} of shape {:?}",

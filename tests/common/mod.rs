@@ -9,7 +9,8 @@ use tch::Tensor;
 
 /// A file or folder below `MCAN_SHARED` (default `../shared`), or `None` after saying that the test is skipped.
 pub fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("MCAN_SHARED").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let root = std::env::var_os("MCAN_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let found = root.join(path);
     if found.exists() {
         return Some(found);

@@ -28,8 +28,8 @@ token_to_ix, _ = tokenize(sum(questions.values(), []), False)
 ans_to_ix, _ = ans_stat(f"{folder}/answer_dict.json")
 
 lines = []
+by_id = ques_load(questions["train"] + questions["val"] + questions["vg"])
 for split in ("train", "val", "vg"):
-    by_id = ques_load(questions[split])
     for annotation in annotations[split]:
         words = proc_ques(by_id[str(annotation["question_id"])], token_to_ix, 14)
         scores = proc_ans(annotation, ans_to_ix)
