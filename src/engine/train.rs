@@ -134,6 +134,11 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// The network in its present state.
+    pub fn net(&self) -> &Net {
+        &self.net
+    }
+
     /// All epochs that are left; `observe` sees every part of every batch.
     ///
     /// # Errors

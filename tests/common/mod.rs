@@ -3,6 +3,7 @@
 
 use mcan::cli::Args;
 use mcan::config::Config;
+use mcan::data::demo::DemoOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tch::Tensor;
@@ -130,4 +131,16 @@ pub fn largest_difference(a: &[(String, Tensor)], b: &[(String, Tensor)]) -> (f6
     pairs
         .map(|((name, x), (_, y))| ((x - y).abs().max().double_value(&[]), name.clone()))
         .fold((0.0, String::new()), |most, here| if here.0 > most.0 { here } else { most })
+}
+
+/// A small made-up world in the official formats, with a model small enough for tests.
+pub fn demo_world() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("world");
+    let options = DemoOptions { train_images: 24, val_images: 8, test_images: 4, ..DemoOptions::default() };
+    mcan::data::demo::write(&root.join("datasets"), &options).unwrap();
+    let model = "LAYER: 2\nHIDDEN_SIZE: 16\nMULTI_HEAD: 2\nFLAT_MLP_SIZE: 16\nFLAT_OUT_SIZE: 32\nLR_BASE: 0.002\n\
+                 BATCH_SIZE: 16\nNUM_WORKERS: 1\nSEED: 3\n";
+    std::fs::write(root.join("small_model.yml"), model).unwrap();
+    World { root, folder }
 }
