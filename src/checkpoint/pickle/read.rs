@@ -190,7 +190,7 @@ impl<'a> Reader<'a> {
 
     fn set(&mut self, items: Vec<Id>) -> Result<()> {
         let top = self.top()?;
-        ensure!(items.len() % 2 == 0, "a key has no value; the file is damaged");
+        ensure!(items.len().is_multiple_of(2), "a key has no value; the file is damaged");
         match self.objects.get_mut(top as usize) {
             Some(Object::Dict { entries, .. }) => entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
             _ => bail!("a key is set in what is no dict; the file is damaged"),
