@@ -178,7 +178,7 @@ fn object_ids_as_keys_and_counts_as_steps_are_mapped_through_the_order_of_parame
     let state = Value::Dict(vec![(third, entry("0", "1", 30)), (first, entry("2", "3", 10))]);
     let optimizer = Value::dict([("state", state), ("param_groups", Value::List(vec![group]))]);
     let top = Value::dict([("state_dict", Value::OrderedDict(vec![])), ("optimizer", optimizer)]);
-    archive::write(&path, &top, &[one() * 0, one() * 1, one() * 2, one() * 3]).unwrap();
+    archive::write(&path, &top, &[one() * 4, one() * 5, one() * 2, one() * 3]).unwrap();
     let moments = load(&path).unwrap().optimizer.unwrap().moments;
     let steps: Vec<_> = moments.iter().map(|moments| moments.as_ref().map(|moments| moments.step)).collect();
     assert_eq!(steps, [Some(10.0), None, Some(30.0)]);

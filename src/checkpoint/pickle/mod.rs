@@ -4,6 +4,7 @@
 //! containers, and refuses every other one by name. [`write`] gives protocol 2, the one that `torch.save` uses. Where
 //! a tensor's bytes lie is the business of [`super::archive`]; here a tensor is only a view of a storage's key.
 
+mod names;
 mod read;
 mod write;
 

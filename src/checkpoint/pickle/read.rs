@@ -4,8 +4,8 @@
 //! as Python's does. What the stack holds at the end is then spelled out as a tree, within limits: a container that
 //! holds itself, or one shared so often that its tree would outgrow the file, is refused.
 
+use super::names::{Global, Storage};
 use super::{MAX_DEPTH, MAX_INT_BYTES, MAX_OBJECTS, Value};
-use crate::checkpoint::tensor::{TensorView, kind_named};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,10 +43,10 @@ pub fn read(bytes: &[u8]) -> Result<Pickle> {
 }
 
 /// Index into the table of objects.
-type Id = u32;
+pub(super) type Id = u32;
 
 #[derive(Clone)]
-enum Object {
+pub(super) enum Object {
     /// Anything without parts.
     Leaf(Value),
     Tuple(Vec<Id>),
@@ -59,39 +59,15 @@ enum Object {
     Storage(Storage),
 }
 
-/// The names a pickle may use. None of them is ever called: each stands for a shape of data.
-#[derive(Clone, Copy, PartialEq)]
-enum Global {
-    OrderedDict,
-    RebuildTensor,
-    RebuildTensorV3,
-    RebuildParameter,
-    Size,
-    Device,
-    Encode,
-    /// A storage class; `None` is the untyped one.
-    StorageClass(Option<Kind>),
-    Dtype(Kind),
-}
-
-#[derive(Clone)]
-struct Storage {
-    kind: Option<Kind>,
-    key: Arc<str>,
-    /// First element and number of elements, in elements of `kind`.
-    start: i64,
-    numel: i64,
-}
-
 #[derive(Default)]
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     objects: Vec<Object>,
-    stack: Vec<Id>,
+    pub(super) stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
-    storages: HashMap<Arc<str>, Option<Kind>>,
+    pub(super) storages: HashMap<Arc<str>, Option<Kind>>,
     /// Parts copied out of objects that may be referred to many times.
     copied: usize,
 }
@@ -214,7 +190,7 @@ impl<'a> Reader<'a> {
 
     fn set(&mut self, items: Vec<Id>) -> Result<()> {
         let top = self.top()?;
-        ensure!(items.len() % 2 == 0, "a key has no value; the file is damaged");
+        ensure!(items.len().is_multiple_of(2), "a key has no value; the file is damaged");
         match self.objects.get_mut(top as usize) {
             Some(Object::Dict { entries, .. }) => entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
             _ => bail!("a key is set in what is no dict; the file is damaged"),
@@ -224,14 +200,14 @@ impl<'a> Reader<'a> {
 
     // ---- the stack, the table and the memo
 
-    fn push(&mut self, object: Object) -> Result<()> {
+    pub(super) fn push(&mut self, object: Object) -> Result<()> {
         ensure!(self.objects.len() < MAX_OBJECTS, "it makes more than {MAX_OBJECTS} objects, which no checkpoint does");
         self.stack.push(self.objects.len() as Id);
         self.objects.push(object);
         Ok(())
     }
 
-    fn leaf(&mut self, value: Value) -> Result<()> {
+    pub(super) fn leaf(&mut self, value: Value) -> Result<()> {
         self.push(Object::Leaf(value))
     }
 
@@ -239,11 +215,11 @@ impl<'a> Reader<'a> {
         self.marks.last().copied().unwrap_or(0)
     }
 
-    fn pop(&mut self) -> Result<Id> {
+    pub(super) fn pop(&mut self) -> Result<Id> {
         Ok(self.pop_n(1)?[0])
     }
 
-    fn pop_n(&mut self, n: usize) -> Result<Vec<Id>> {
+    pub(super) fn pop_n(&mut self, n: usize) -> Result<Vec<Id>> {
         ensure!(self.stack.len() >= self.floor() + n, "a value is missing on the stack; the file is damaged");
         Ok(self.stack.split_off(self.stack.len() - n))
     }
@@ -254,12 +230,12 @@ impl<'a> Reader<'a> {
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
-    fn top(&self) -> Result<Id> {
+    pub(super) fn top(&self) -> Result<Id> {
         ensure!(self.stack.len() > self.floor(), "a value is missing on the stack; the file is damaged");
         self.stack.last().copied().context("a value is missing on the stack; the file is damaged")
     }
 
-    fn object(&self, id: Id) -> Result<&Object> {
+    pub(super) fn object(&self, id: Id) -> Result<&Object> {
         self.objects.get(id as usize).context("an object is missing; the file is damaged")
     }
 
@@ -288,7 +264,7 @@ impl<'a> Reader<'a> {
 
     /// Counts what is copied out of shared objects: a few bytes that refer to a large one again and again must not
     /// grow without bound. No file of PyTorch comes near one copied part for each of its bytes.
-    fn charge(&mut self, parts: usize) -> Result<()> {
+    pub(super) fn charge(&mut self, parts: usize) -> Result<()> {
         self.copied = self.copied.saturating_add(parts);
         ensure!(self.copied <= self.bytes.len(), "its values share parts so often that they outgrow the file");
         Ok(())
@@ -296,7 +272,11 @@ impl<'a> Reader<'a> {
 
     // ---- bytes
 
-    fn take(&mut self, n: usize) -> Result<&'a [u8]> {
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    pub(super) fn take(&mut self, n: usize) -> Result<&'a [u8]> {
         let bytes = self.at.checked_add(n).and_then(|end| self.bytes.get(self.at..end));
         let bytes =
             bytes.with_context(|| format!("{n} bytes are needed, but the pickle is cut off; copy the file again"))?;
@@ -352,162 +332,6 @@ impl<'a> Reader<'a> {
         self.leaf(Value::Bytes(bytes.into()))
     }
 
-    // ---- names and what they stand for
-
-    fn global(&mut self) -> Result<()> {
-        let (module, name) = (self.line()?, self.line()?);
-        self.push(Object::Global(allowed(&module, &name)?))
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let rest = &self.bytes[self.at.min(self.bytes.len())..];
-        let length = rest.iter().position(|&byte| byte == b'\n').context("a name has no end; the file is cut off")?;
-        let line = String::from_utf8_lossy(self.take(length)?).into_owned();
-        self.take(1)?;
-        Ok(line)
-    }
-
-    fn stack_global(&mut self) -> Result<()> {
-        let parts = self.pop_n(2)?;
-        let (Object::Leaf(Value::Str(module)), Object::Leaf(Value::Str(name))) =
-            (self.object(parts[0])?, self.object(parts[1])?)
-        else {
-            bail!("a name is no string; the file is damaged");
-        };
-        let global = allowed(module, name)?;
-        self.push(Object::Global(global))
-    }
-
-    /// A name and its arguments: the data they stand for.
-    fn reduce(&mut self) -> Result<()> {
-        let parts = self.pop_n(2)?;
-        let (&Object::Global(global), Object::Tuple(arguments)) = (self.object(parts[0])?, self.object(parts[1])?)
-        else {
-            bail!("something that is no name of the list would be called; the file is damaged or hostile");
-        };
-        let arguments = arguments.clone();
-        self.charge(arguments.len())?;
-        match (global, &arguments[..]) {
-            (Global::OrderedDict, []) => self.push(Object::Dict { ordered: true, entries: Vec::new() }),
-            (Global::OrderedDict, &[items]) => self.dict_of_pairs(items),
-            (Global::RebuildTensor, &[storage, offset, shape, stride, ..]) => {
-                self.tensor(storage, None, [offset, shape, stride])
-            }
-            (Global::RebuildTensorV3, &[storage, offset, shape, stride, _, _, dtype, ..]) => {
-                match self.object(dtype)? {
-                    &Object::Global(Global::Dtype(kind)) => self.tensor(storage, Some(kind), [offset, shape, stride]),
-                    _ => bail!("a tensor has no dtype; the file is damaged"),
-                }
-            }
-            // The tensor itself, the name of a device, the sizes: the first argument says it all.
-            (Global::RebuildParameter | Global::Device, &[data, ..]) | (Global::Size, &[data]) => {
-                self.stack.push(data);
-                Ok(())
-            }
-            (Global::Encode, &[text, ..]) => match self.object(text)? {
-                Object::Leaf(Value::Str(text)) => {
-                    let text = text.clone();
-                    self.charge(text.len())?;
-                    let bytes: Result<Vec<u8>, _> = text.chars().map(u8::try_from).collect();
-                    self.leaf(Value::Bytes(bytes.context("bytes are spelled with wide characters")?.into()))
-                }
-                _ => bail!("bytes are spelled by what is no string; the file is damaged"),
-            },
-            _ => bail!("a name of the list has {} arguments it never has; the file is damaged", arguments.len()),
-        }
-    }
-
-    /// Python 2's `OrderedDict([[key, value], ...])`.
-    fn dict_of_pairs(&mut self, items: Id) -> Result<()> {
-        let Object::List(items) = self.object(items)? else {
-            bail!("an OrderedDict is made of what is no list; the file is damaged");
-        };
-        let items = items.clone();
-        self.charge(items.len())?;
-        let mut entries = Vec::with_capacity(items.len());
-        for item in items {
-            match self.object(item)? {
-                Object::List(pair) | Object::Tuple(pair) if pair.len() == 2 => entries.push((pair[0], pair[1])),
-                _ => bail!("an OrderedDict is made of what are no pairs; the file is damaged"),
-            }
-        }
-        self.push(Object::Dict { ordered: true, entries })
-    }
-
-    fn tensor(&mut self, storage: Id, dtype: Option<Kind>, [offset, shape, stride]: [Id; 3]) -> Result<()> {
-        let Object::Storage(storage) = self.object(storage)?.clone() else {
-            bail!("a tensor has no storage; the file is damaged");
-        };
-        let kind =
-            dtype.or(storage.kind).context("a tensor of an untyped storage has no dtype; the file is damaged")?;
-        // A storage of bytes counts bytes; its tensors count their elements.
-        let storage_numel = match storage.kind {
-            Some(_) => storage.start.checked_add(storage.numel).context("a view of a storage overflows")?,
-            None => storage.numel / crate::checkpoint::tensor::element_bytes(kind)? as i64,
-        };
-        let offset = self.number(offset)?.checked_add(storage.start).context("a tensor's offset overflows")?;
-        let (shape, stride) = (self.numbers(shape)?, self.numbers(stride)?);
-        self.charge(shape.len() + stride.len())?;
-        let view = TensorView { kind, shape, stride, offset, storage: storage.key, storage_numel };
-        view.span()?;
-        self.leaf(Value::Tensor(Arc::new(view)))
-    }
-
-    fn number(&self, id: Id) -> Result<i64> {
-        match self.object(id)? {
-            Object::Leaf(Value::Int(number)) => i64::try_from(*number).context("a size is beyond 64 bits"),
-            _ => bail!("a size or offset is no integer; the file is damaged"),
-        }
-    }
-
-    fn numbers(&self, id: Id) -> Result<Vec<i64>> {
-        match self.object(id)? {
-            Object::Tuple(ids) | Object::List(ids) if ids.len() <= MAX_DEPTH => {
-                ids.iter().map(|&id| self.number(id)).collect()
-            }
-            _ => bail!("a tensor's shape is no tuple of at most {MAX_DEPTH} sizes; the file is damaged"),
-        }
-    }
-
-    /// Attributes of an object. Ours have none that matter; `_metadata` of a state dict is the only one seen.
-    fn build(&mut self) -> Result<()> {
-        self.pop()?;
-        match self.object(self.top()?)? {
-            Object::Dict { .. } | Object::Leaf(Value::Tensor(_)) => Ok(()),
-            _ => bail!("attributes are given to what is neither dict nor tensor; the file is damaged"),
-        }
-    }
-
-    /// `("storage", class, key, device, elements[, (key, start, elements) of a view])`.
-    fn persistent(&mut self) -> Result<()> {
-        let id = self.pop()?;
-        let Object::Tuple(parts) = self.object(id)? else {
-            bail!("a storage is described by what is no tuple; the file is damaged");
-        };
-        let (&[tag, class, key, _device, numel], view) = match parts.len() {
-            5 | 6 => (parts.first_chunk::<5>().context("a storage is not described")?, parts.get(5)),
-            n => bail!("a storage is described by {n} parts, not 5 or 6; the file is damaged"),
-        };
-        let (Object::Leaf(tag), &Object::Global(Global::StorageClass(kind)), Object::Leaf(Value::Str(key))) =
-            (self.object(tag)?, self.object(class)?, self.object(key)?)
-        else {
-            bail!("a storage has no class or no key; the file is damaged");
-        };
-        ensure!(tag.as_str() == Some("storage"), "an external object is no storage; the file is damaged");
-        let mut storage = Storage { kind, key: key.clone(), start: 0, numel: self.number(numel)? };
-        if let Some(&view) = view
-            && let Object::Tuple(view) = self.object(view)?
-        {
-            let &[_, start, numel] = &view[..] else {
-                bail!("a view of a storage is described by {} parts, not 3; the file is damaged", view.len());
-            };
-            (storage.start, storage.numel) = (self.number(start)?, self.number(numel)?);
-        }
-        ensure!(storage.start >= 0 && storage.numel >= 0, "a storage has a negative size; the file is damaged");
-        self.storages.entry(storage.key.clone()).or_insert(kind);
-        self.push(Object::Storage(storage))
-    }
-
     // ---- the result
 
     fn tree(&self, id: Id, depth: usize, budget: &mut usize) -> Result<Value> {
@@ -530,35 +354,4 @@ impl<'a> Reader<'a> {
             Object::Storage(storage) => bail!("storage {:?} stands where data should; save tensors", storage.key),
         })
     }
-}
-
-/// The names that stand for data; everything else a pickle may call is refused, by name.
-fn allowed(module: &str, name: &str) -> Result<Global> {
-    let storage = || name.ends_with("Storage").then(|| kind_named(name)).flatten();
-    Ok(match (module, name) {
-        ("collections", "OrderedDict") => Global::OrderedDict,
-        ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Global::RebuildTensor,
-        ("torch._utils", "_rebuild_tensor_v3") => Global::RebuildTensorV3,
-        ("torch._utils", "_rebuild_parameter") => Global::RebuildParameter,
-        ("torch", "Size") => Global::Size,
-        ("torch", "device") => Global::Device,
-        ("_codecs", "encode") => Global::Encode,
-        ("torch.storage", "UntypedStorage") | ("torch", "UntypedStorage") => Global::StorageClass(None),
-        ("torch" | "torch.cuda", _) if storage().is_some() => Global::StorageClass(storage()),
-        ("torch", _) => match kind_named(name).filter(|_| !name.ends_with("Storage")) {
-            Some(kind) => Global::Dtype(kind),
-            None => return foreign(module, name),
-        },
-        _ => return foreign(module, name),
-    })
-}
-
-fn foreign(module: &str, name: &str) -> Result<Global> {
-    /// Names longer than this are shown in part.
-    const SHOWN: usize = 80;
-    let full: String = format!("{module}.{name}").chars().take(SHOWN).collect();
-    bail!(
-        "it uses the Python name {full:?}, which is neither tensor nor plain data and is never run here; \
-         load the file with the program that wrote it and save its state_dict alone"
-    )
 }
