@@ -44,7 +44,7 @@ fn every_failure_is_one_message_that_says_what_to_do() {
         (&["--RUN=train", "--CFG=none.yml"], &["none.yml"]),
         (&["--RUN=val", "--CKPT_V=x", "--CKPT_E=4"], &["ckpts/ckpt_x/epoch4.pkl", "--CKPT_V"]),
         (&["--RUN=pack"], &["--FEAT_PATH", "train2014"]),
-        (&["--RUN=score", "--RESULT_FILE=a.json"], &["a.json"]),
+        (&["--RUN=score", "--RESULT_FILE=a.json"], &["val2014_annotations.json"]),
     ] {
         let message = failure(&in_an_empty_folder(flags));
         for part in parts {
