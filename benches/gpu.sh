@@ -16,8 +16,6 @@ cd "$(dirname "$0")/.."
 device=${DEVICE:-0}
 models=${MODELS:-tiny small large}
 seed=7
-tolerance_off=1e-3
-tolerance_bf16=2e-2
 
 binary=${1:-target/release/mcan}
 if ! [ -x "$binary" ]; then
@@ -58,6 +56,9 @@ difference() {
         END { if (!NR) exit 1; printf "%.1e", most }'
 }
 
+# accuracy WHAT: what val printed, a dash for test.
+accuracy() { sed -n 's/^Overall Accuracy is: //p' "$1.out" | grep . || echo -; }
+
 # differing FILE FILE: how many answers differ.
 differing() {
     python3 -c 'import json, sys
@@ -65,53 +66,46 @@ a, b = ([(e["question_id"], e["answer"]) for e in json.load(open(f))] for f in s
 print(sum(x != y for x, y in zip(a, b, strict=True)), len(a))' "$1" "$2"
 }
 
-# check OK TEXT: counts a mismatch.
 mismatches=0
-verdict() {
-    if [ "$1" = 1 ]; then echo agree; else echo DIFFER; fi
+# row OK COLUMNS...: prints the columns and the verdict, and counts a mismatch.
+row() {
+    local verdict=agree
+    [ "$1" = 1 ] || { verdict=DIFFER && mismatches=$((mismatches + 1)); }
+    shift
+    printf '%-6s %-5s %-5s %-16s %-16s %-9s %s\n' "$@" "$verdict"
 }
 
 echo "device under test: $device $(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | paste -sd, || true)"
 mcan world --RUN=demo --GPU=cpu --SEED=$seed --MAX_EPOCH=1 --VERB=False
 
-row='%-6s %-5s %-9s %-24s %-24s %-9s %s\n'
-# shellcheck disable=SC2059 # the row is a format
-print_row() { printf "$row" "$@"; }
 echo
-print_row model amp what CPU "device $device" differs verdict
+printf '%-6s %-5s %-5s %-16s %-16s %-9s %s\n' model amp what CPU "device $device" apart verdict
 for model in $models; do
     epochs=1
     [ "$model" = tiny ] && epochs=2
     for amp in off bf16; do
-        tolerance=tolerance_$amp
+        tolerance=1e-3
+        [ $amp = off ] || tolerance=2e-2
         train "$model" cpu $amp $epochs "$model-$amp-cpu"
         train "$model" "$device" $amp $epochs "$model-$amp-device"
         apart=$(difference "$model-$amp-cpu" "$model-$amp-device")
-        ok=$(awk -v apart="$apart" -v most="${!tolerance}" 'BEGIN { print apart <= most }')
-        print_row "$model" $amp loss "$(losses "$model-$amp-cpu" | tail -n 1)" \
-            "$(losses "$model-$amp-device" | tail -n 1)" "$apart" "$(verdict "$ok")"
-        [ "$ok" = 1 ] || mismatches=$((mismatches + 1))
+        ok=$(awk -v apart="$apart" -v most=$tolerance 'BEGIN { print apart <= most }')
+        row "$ok" "$model" $amp loss "$(losses "$model-$amp-cpu" | tail -n 1)" \
+            "$(losses "$model-$amp-device" | tail -n 1)" "$apart"
     done
-    # Near ties may fall either way, so up to 1 answer in 100 may differ, and the accuracy by as much.
-    answering=(--CKPT_V="$model-off-device" --CKPT_E=$epochs --VERB=False)
-    for where in cpu "$device-device"; do
-        mcan "val-$where" --RUN=val "${answering[@]}" --GPU="${where%-device}" --SET CACHE_PATH="answers/$where/"
-        mcan "test-$where" --RUN=test "${answering[@]}" --GPU="${where%-device}" --SET RESULT_PATH="answers/$where/"
+    answering=(--CKPT_V="$model-off-device" --CKPT_E="$epochs" --VERB=False)
+    for side in cpu device; do
+        where=cpu
+        [ $side = cpu ] || where=$device
+        mcan val-$side --RUN=val "${answering[@]}" --GPU="$where" --SET CACHE_PATH=answers/$side/
+        mcan test-$side --RUN=test "${answering[@]}" --GPU="$where" --SET RESULT_PATH=answers/$side/
     done
     for what in val test; do
         name=result_run_$model-off-device.json
         [ $what = val ] || name=result_run_$model-off-device_epoch$epochs.json
-        read -r apart all < <(differing "answers/cpu/$name" "answers/$device-device/$name")
-        shown=("$all answers" "$all answers")
-        if [ $what = val ]; then
-            for side in 0 1; do
-                where=$([ $side = 0 ] && echo cpu || echo "$device-device")
-                shown[side]="accuracy $(sed -n 's/^Overall Accuracy is: //p' "val-$where.out")"
-            done
-        fi
-        ok=$((apart * 100 <= all))
-        print_row "$model" off $what "${shown[@]}" "$apart/$all" "$(verdict $ok)"
-        [ $ok = 1 ] || mismatches=$((mismatches + 1))
+        read -r apart all < <(differing answers/cpu/"$name" answers/device/"$name")
+        # Near ties may fall either way: up to 1 answer in 100 may differ, and with it the accuracy.
+        row $((apart * 100 <= all)) "$model" off $what "$(accuracy $what-cpu)" "$(accuracy $what-device)" "$apart/$all"
     done
 done
 

@@ -1,6 +1,6 @@
 //! Files that are whole or absent: written to a temporary sibling, synced, then renamed over the target.
 //!
-//! Everything this program leaves behind for others to read goes through [`write`]; only the log is appended to.
+//! Everything this program leaves behind for others to read goes through [`write()`]; only the log is appended to.
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};

@@ -133,7 +133,7 @@ pub struct Args {
     /// Folder of the image features [default: ./datasets/coco_extract/]
     #[arg(long, value_name = "DIR")]
     feat_path: Option<PathBuf>,
-    /// Configuration file to use in place of configs/<MODEL>_model.yml
+    /// Configuration file to use in place of configs/MODEL_model.yml
     #[arg(long, value_name = "FILE")]
     pub cfg: Option<PathBuf>,
     /// Set any configuration key; repeatable

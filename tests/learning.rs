@@ -48,8 +48,11 @@ fn blinded(task: &Task, blind: impl Fn(&mut Sample)) -> Task {
     Task { dataset: Arc::new(Dataset::from_samples(samples)), features: task.features.clone() }
 }
 
+/// Changes a sample, given an image that all may share.
+type Blind<'a> = &'a dyn Fn(&mut Sample, u64);
+
 /// Trains `tiny` and returns its accuracy on val.
-fn accuracy_of(root: &Path, version: &str, blind: Option<&dyn Fn(&mut Sample, u64)>) -> f64 {
+fn accuracy_of(root: &Path, version: &str, blind: Option<Blind>) -> f64 {
     let config = config(root, version);
     let mut inputs = Inputs::read(&config, None).unwrap();
     for task in [&mut inputs.training, &mut inputs.answering] {
