@@ -1,5 +1,6 @@
 //! The devices that a run uses.
 
+use crate::native;
 use anyhow::{Result, bail, ensure};
 use tch::{Cuda, Device};
 
@@ -13,16 +14,22 @@ pub fn device(gpu: Option<&str>) -> Result<Device> {
         if count == 0 {
             eprintln!("No GPU found: computing on the CPU.");
         }
-        return Ok(Device::cuda_if_available());
+        return if count == 0 { Ok(Device::Cpu) } else { cuda(0) };
     };
     if text.trim().eq_ignore_ascii_case("cpu") {
         return Ok(Device::Cpu);
     }
     let indices = text.split(',').map(|part| index(text, part, count)).collect::<Result<Vec<usize>>>()?;
     match indices[..] {
-        [index] => Ok(Device::Cuda(index)),
+        [index] => cuda(index),
         _ => bail!("--GPU={text}: training on several GPUs is not available in this version; name one"),
     }
+}
+
+/// A GPU on which a run can be repeated bit for bit.
+fn cuda(index: usize) -> Result<Device> {
+    native::use_deterministic_cudnn()?;
+    Ok(Device::Cuda(index))
 }
 
 fn index(text: &str, part: &str, count: i64) -> Result<usize> {

@@ -24,6 +24,7 @@ pub struct Predictor<'a> {
     loader: Loader,
     feature_size: usize,
     device: Device,
+    pin_mem: bool,
     pass: Pass,
     with_probabilities: bool,
     progress: Progress,
@@ -49,12 +50,13 @@ impl<'a> Predictor<'a> {
         let loader = Loader::new(task.dataset.clone(), task.features.clone(), order, options)?;
         let progress = Progress::new("Evaluation", loader.batches() as u64, !config.run.verbose);
         let (pass, feature_size) = (Pass::evaluation(super::product_kind(config)), config.model.img_feat_size);
-        Ok(Predictor { net, loader, feature_size, device, pass, with_probabilities, progress, done: 0 })
+        let pin_mem = config.data.pin_mem;
+        Ok(Predictor { net, loader, feature_size, device, pin_mem, pass, with_probabilities, progress, done: 0 })
     }
 
     fn predict(&mut self, batch: &crate::data::Batch) -> Result<Prediction> {
         let _no_grad = tch::no_grad_guard();
-        let packed = PackedBatch::new(batch, self.feature_size, self.device)?;
+        let packed = PackedBatch::new(batch, self.feature_size, self.device, self.pin_mem)?;
         let probabilities = self.net.forward(&packed, &self.pass).sigmoid(); // (B, answers)
         let answers = Vec::<i64>::try_from(probabilities.argmax(1, false))?;
         let probabilities = match self.with_probabilities {

@@ -197,7 +197,8 @@ impl<'a> Trainer<'a> {
     fn accumulate_gradients(&self, batch: &crate::data::Batch, part: usize) -> Result<Tensor> {
         let number = self.step * self.config.train.grad_accu_steps as u64 + part as u64;
         let pass = Pass::training(super::product_kind(self.config), self.config.seed(), number, self.device);
-        let packed = PackedBatch::new(batch, self.config.model.img_feat_size, self.device)?;
+        let (feature_size, pin_mem) = (self.config.model.img_feat_size, self.config.data.pin_mem);
+        let packed = PackedBatch::new(batch, feature_size, self.device, pin_mem)?;
         let logits = self.net.forward(&packed, &pass); // (B, answers)
         let targets = packed.targets(self.inputs.answers.len() as i64);
         let loss =

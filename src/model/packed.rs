@@ -117,11 +117,12 @@ pub struct Expansion {
 }
 
 impl PackedBatch {
-    /// Copies `batch` to `device`.
+    /// Copies `batch` to `device`. With `pin_mem` the features go to a GPU from page-locked memory, so that the copy
+    /// runs while the GPU computes and nobody waits for it.
     ///
     /// # Errors
     /// When the batch contradicts itself, or the device is out of memory.
-    pub fn new(batch: &Batch, feature_size: usize, device: Device) -> Result<PackedBatch> {
+    pub fn new(batch: &Batch, feature_size: usize, device: Device, pin_mem: bool) -> Result<PackedBatch> {
         let features = match &batch.regions {
             Regions::F32(values) => Tensor::f_from_slice(values)?,
             Regions::F16(values) => Tensor::f_from_slice(values)?,
@@ -135,7 +136,9 @@ impl PackedBatch {
         Ok(PackedBatch {
             word_ids: Tensor::f_from_slice(&batch.words)?.f_to_device(device)?,
             words: Ragged::new(&batch.word_counts, &batch.no_words, device),
-            features: features.view([rows as i64, feature_size as i64]).f_to_device(device)?.f_to_kind(Kind::Float)?,
+            features: send(features, device, pin_mem)?
+                .f_to_kind(Kind::Float)?
+                .f_view([rows as i64, feature_size as i64])?,
             shared: Ragged::new(&batch.region_counts, &batch.no_regions, device),
             expanded: (batch.image_ids.len() < batch.samples.len()).then(|| Expansion::new(batch, device)),
             targets: batch.targets.clone(),
@@ -182,6 +185,14 @@ impl PackedBatch {
         );
         dense.view([self.len(), answers])
     }
+}
+
+fn send(tensor: Tensor, device: Device, pin_mem: bool) -> Result<Tensor> {
+    if !(device.is_cuda() && pin_mem) {
+        return Ok(tensor.f_to_device(device)?);
+    }
+    // libtorch keeps the page-locked buffer until the copy is done, also when the tensor is dropped before.
+    Ok(tensor.f_pin_memory(device)?.f_to_device_(device, tensor.kind(), true, false)?)
 }
 
 impl Expansion {

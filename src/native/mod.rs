@@ -10,6 +10,7 @@ use torch_sys::C_tensor;
 
 unsafe extern "C" {
     fn mcan_free(message: *mut c_char);
+    fn mcan_use_deterministic_cudnn() -> *mut c_char;
     fn mcan_dropout(out: *mut *mut C_tensor, x: *const C_tensor, p: f64, seed: u64, stream: u64) -> *mut c_char;
     fn mcan_relu_dropout(out: *mut *mut C_tensor, x: *const C_tensor, p: f64, seed: u64, stream: u64) -> *mut c_char;
     fn mcan_place_rows(
@@ -31,6 +32,15 @@ unsafe extern "C" {
         beta2: f64,
         eps: f64,
     ) -> *mut c_char;
+}
+
+/// Has cuDNN use only kernels that give the same bits every time.
+///
+/// # Errors
+/// When libtorch refuses.
+pub fn use_deterministic_cudnn() -> Result<()> {
+    // SAFETY: sets a flag of libtorch's own.
+    check(unsafe { mcan_use_deterministic_cudnn() })
 }
 
 /// Which of the random masks of a run is meant: the same three numbers always give the same mask.

@@ -185,6 +185,11 @@ extern "C" {
 
 void mcan_free(char *message) { std::free(message); }
 
+// The cuDNN kernels that give the same bits every time, as the reference asks for too; the LSTM has others.
+char *mcan_use_deterministic_cudnn() {
+  return guarded([] { at::globalContext().setDeterministicCuDNN(true); });
+}
+
 char *mcan_dropout(at::Tensor **out, at::Tensor *x, double p, uint64_t seed, uint64_t stream) {
   return guarded([&] { *out = new at::Tensor(Dropout::apply(*x, p, int64_t(seed), int64_t(stream))); });
 }
