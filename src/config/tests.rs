@@ -1,4 +1,5 @@
 use super::*;
+use crate::cli::Args;
 use clap::Parser;
 use std::io::Write;
 

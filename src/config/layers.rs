@@ -1,0 +1,136 @@
+//! The layers that a configuration is resolved from: defaults, YAML file, `--SET`, flags; and where each value was set.
+
+use super::{Config, validate_folder_name};
+use crate::cli::Args;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+
+/// Keys that the reference computes; ours too, so setting them would be ignored.
+const DERIVED: [&str; 6] = ["SUB_BATCH_SIZE", "EVAL_BATCH_SIZE", "FF_SIZE", "HIDDEN_SIZE_HEAD", "N_GPU", "DEVICES"];
+
+impl Config {
+    /// Resolves defaults, YAML file, `--SET` and flags, in this order, and checks the result.
+    ///
+    /// # Errors
+    /// An unreadable file; an unknown key, a wrong type or an impossible value, naming key, value and where it was set.
+    pub fn resolve(args: &Args) -> Result<Config> {
+        let mut layers = Layers::new()?;
+        layers.set("MODEL", Value::from(args.model()), "--MODEL")?;
+        let (source, text) = model_file(args)?;
+        for (key, value) in parse_yaml_mapping(&source, &text)? {
+            layers.set(&key, value, &source)?;
+        }
+        for pair in &args.set {
+            let Some((key, text)) = pair.split_once('=') else {
+                bail!("--SET {pair}: write --SET KEY=VALUE");
+            };
+            let value = serde_saphyr::from_str(text).unwrap_or_else(|_| Value::from(text));
+            layers.set(key.trim(), value, "--SET")?;
+        }
+        for (flag, key, value) in args.overrides() {
+            layers.set(key, value, flag)?;
+        }
+        let mut config: Config = serde_json::from_value(Value::Object(layers.values))?;
+        config.validate()?;
+        config.fill_in();
+        Ok(config)
+    }
+}
+
+pub(super) fn show(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".into(),
+        other => other.to_string(),
+    }
+}
+
+/// The YAML text that stands for `--MODEL` or `--CFG`, and what to call it in messages.
+///
+/// The three models that come with the program are compiled in, so that they work from any working directory; a file of
+/// the same name there wins.
+fn model_file(args: &Args) -> Result<(String, String)> {
+    let name = args.model();
+    let path = match &args.cfg {
+        Some(path) => path.clone(),
+        None => {
+            validate_folder_name("MODEL", Some(name))?;
+            PathBuf::from(format!("configs/{name}_model.yml"))
+        }
+    };
+    let source = path.display().to_string();
+    if args.cfg.is_none() && !path.exists() {
+        let built_in = match name {
+            "small" => include_str!("../../configs/small_model.yml"),
+            "large" => include_str!("../../configs/large_model.yml"),
+            "tiny" => include_str!("../../configs/tiny_model.yml"),
+            _ => bail!("--MODEL={name}: there is no {source}; use small, large or tiny, or write that file"),
+        };
+        return Ok((format!("{source} (built in)"), built_in.to_string()));
+    }
+    let text =
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read the configuration file {source}"))?;
+    Ok((source, text))
+}
+
+fn parse_yaml_mapping(source: &str, text: &str) -> Result<Map<String, Value>> {
+    let value: Value = serde_saphyr::from_str(text).map_err(|e| anyhow::anyhow!("{source} is not valid YAML: {e}"))?;
+    match value {
+        Value::Object(map) => Ok(map),
+        Value::Null => Ok(Map::new()),
+        _ => bail!("{source}: expected lines of the form KEY: value"),
+    }
+}
+
+/// Values by key, each checked as it is laid over the previous one, so that an error can name where it was set.
+struct Layers {
+    values: Map<String, Value>,
+    defaults: Map<String, Value>,
+}
+
+impl Layers {
+    fn new() -> Result<Self> {
+        let Value::Object(defaults) = serde_json::to_value(Config::default())? else {
+            bail!("the configuration is not a mapping");
+        };
+        Ok(Layers { values: defaults.clone(), defaults })
+    }
+
+    fn set(&mut self, key: &str, value: Value, source: &str) -> Result<()> {
+        ensure!(!DERIVED.contains(&key), "{source}: {key} is derived from other keys and cannot be set");
+        let Some(default) = self.defaults.get(key) else {
+            bail!("{source}: unknown key {key:?}{}", self.suggestion(key));
+        };
+        let shown = show(&value);
+        let mut candidate = self.values.clone();
+        candidate.insert(key.into(), like(default, key, value));
+        if let Err(reason) = serde_json::from_value::<Config>(Value::Object(candidate.clone())) {
+            bail!("{source}: {key} = {shown} cannot be used: {reason}");
+        }
+        self.values = candidate;
+        Ok(())
+    }
+
+    /// The known key that shares most with an unknown one, if that is likely what was meant.
+    fn suggestion(&self, key: &str) -> String {
+        let key = key.to_uppercase();
+        let close = |known: &&String| {
+            let shared = known.chars().zip(key.chars()).take_while(|(a, b)| a == b).count();
+            shared >= 4 || known.contains(&key) || key.contains(known.as_str())
+        };
+        self.defaults.keys().find(close).map(|known| format!("; did you mean {known}?")).unwrap_or_default()
+    }
+}
+
+/// Reads a YAML scalar the way its key means it: `VERSION: 5` is the text "5", `RESUME: 1` is true.
+fn like(default: &Value, key: &str, value: Value) -> Value {
+    const TEXT: [&str; 4] = ["GPU", "VERSION", "CKPT_VERSION", "MODEL"];
+    match (default, &value) {
+        (Value::Bool(_), Value::Number(n)) if n.as_u64() == Some(0) || n.as_u64() == Some(1) => {
+            Value::from(n.as_u64() == Some(1))
+        }
+        (_, Value::Number(n)) if TEXT.contains(&key) => Value::from(n.to_string()),
+        _ => value,
+    }
+}
