@@ -1,4 +1,64 @@
 //! `mcan` trains and evaluates Deep Modular Co-Attention Networks (Yu et al., CVPR 2019) on VQA-v2.
+//!
+//! The binary is thin: it parses the command line, resolves the configuration and calls [`engine::run`]. All else is
+//! in this library, so that tests reach it. There is one data path, in one direction, and each room knows only those to
+//! its left; the network computes on packed sequences, without padding, from the loader on.
+//!
+//! # Code map
+//!
+//! ```text
+//! cli -> config -> paths
+//!                    \
+//! text -> data (vqa, vocab, answers, glove, npz, bank, features) -> loader -> model -> engine (train, predict)
+//!                                                                                    /         |
+//!                                                          optimizer, checkpoint      evaluation -> report
+//!
+//! main.rs         parse, resolve, run, exit status
+//! cli.rs          what was typed; no I/O
+//! config.rs       defaults, YAML, --SET and flags -> a validated Config {model, data, train, run}
+//! paths.rs        where every file is, and the check before a run
+//! text/           words of a question; normal form of an answer (evaluation and targets share it); contractions
+//! data/           Split, Sample, Batch
+//!   vqa/          question and annotation files, plain or zipped
+//!   vocab.rs      words of a model        answers.rs   answers of a model, targets
+//!   dataset.rs    the questions of a run  features/    the features of a run: npz/ (files), bank/ (and its packing)
+//!   loader/       batches, in order, from worker threads
+//!   glove/        word vectors: spaCy's package and tokenizer, GloVe text
+//!   demo/         the made-up world
+//! model/          the net: layers, attention, packed (batches on a device), parameters, shapes
+//! optimizer/      adam, schedule (a pure function of step and epoch)
+//! checkpoint/     load and save: pickle/, archive/ (zip, legacy), tensor, state_dict, optimizer_state, run_state
+//! evaluation/     metric, results (answer files, probabilities), score
+//! engine/         one entry per --RUN: train, val and test (predict), pack, score, demo; inputs, glove, watch
+//! report/         log, progress
+//! distributed.rs  the device of a run
+//! atomic.rs       files that are whole or absent
+//! native/         the C++ that tch does not bind, and its Rust face
+//! ```
+//!
+//! # Where things of the reference are
+//!
+//! The reference is `run.py` of MILVLG/mcan-vqa.
+//!
+//! | reference | here |
+//! |---|---|
+//! | `run.py` | [`cli`], `main.rs` |
+//! | `cfgs/base_cfgs.py` | [`config`] |
+//! | `cfgs/path_cfgs.py` | [`config`] (folders), [`paths`] (files) |
+//! | `cfgs/*_model.yml` | `configs/*_model.yml` |
+//! | `core/exec.py` | [`engine`], [`report`] |
+//! | `core/data/load_data.py` | [`data`]: [`data::dataset`], [`data::loader`], [`engine::inputs`] |
+//! | `core/data/data_utils.py` | [`text`], [`data::vocab`], [`data::answers`], [`data::npz`], [`data::glove`] |
+//! | `core/data/ans_punct.py` | [`text`] |
+//! | `core/data/answer_dict.json`, `utils/proc_ansdict.py` | [`data::answers`] |
+//! | `core/model/net.py` | [`model`] |
+//! | `core/model/mca.py` | [`model::attention`] |
+//! | `core/model/net_utils.py` | [`model::layers`] |
+//! | `core/model/optim.py` | [`optimizer`] |
+//! | `utils/vqa.py` | [`data::vqa`] |
+//! | `utils/vqaEval.py` | [`evaluation`], [`text`] |
+//! | `setup.sh` | `setup.sh`, `--RUN=pack` |
+//! | `torch.save`, `torch.load` | [`checkpoint`] |
 
 pub mod atomic;
 pub mod checkpoint;

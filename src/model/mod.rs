@@ -9,6 +9,8 @@ pub mod layers;
 pub mod packed;
 pub mod parameters;
 pub mod shapes;
+#[cfg(test)]
+mod tests;
 
 use crate::config::ModelConfig;
 use attention::{AttFlat, Sa, Sequences, Sga};
