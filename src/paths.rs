@@ -134,12 +134,17 @@ impl Config {
         self.run.cache_path.join(format!("result_run_{version}.json"))
     }
 
-    /// File name, without extension, of what a test run writes.
+    /// File name, without extension, of what a test run writes. Answers to test-dev alone do not replace those to all.
     pub fn test_stem(&self, ckpt_name: &str) -> String {
-        match self.run.ckpt_path {
-            Some(_) => format!("result_run_{ckpt_name}"),
-            None => format!("result_run_{ckpt_name}_epoch{}", self.run.ckpt_epoch),
-        }
+        let epoch = match self.run.ckpt_path {
+            Some(_) => String::new(),
+            None => format!("_epoch{}", self.run.ckpt_epoch),
+        };
+        let part = match self.data.test_split {
+            TestSplit::Test => "",
+            TestSplit::TestDev => "_test-dev",
+        };
+        format!("result_run_{ckpt_name}{epoch}{part}")
     }
 
     /// Whether this run evaluates val after each epoch.

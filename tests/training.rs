@@ -122,10 +122,11 @@ fn val_and_test_need_only_their_own_files_and_no_model_flag() {
     let out = world.succeed(&["--RUN=val", "--CKPT_V=v", "--CKPT_E=1"]);
     assert!(out.contains("Overall Accuracy is: "), "{out}");
     assert!(world.read("results/log/log_run_v.txt").matches("Overall Accuracy is").count() == 2);
-    for (split, questions) in [("test", 24), ("test-dev", 12)] {
+    for (split, questions, name) in [("test", 24, ""), ("test-dev", 12, "_test-dev")] {
         world.succeed(&["--RUN=test", "--CKPT_V=v", "--CKPT_E=1", &format!("--TEST_SPLIT={split}")]);
         let answers =
-            mcan::evaluation::read_answers(&world.path("results/result_test/result_run_v_epoch1.json")).unwrap();
+            mcan::evaluation::read_answers(&world.path(&format!("results/result_test/result_run_v_epoch1{name}.json")))
+                .unwrap();
         assert_eq!(answers.len(), questions);
     }
 }

@@ -50,19 +50,19 @@ pub fn match_shapes(state_dict: &[(String, Tensor)], expected: &[(String, Vec<i6
     if missing.is_empty() && misshapen.is_empty() && extra.is_empty() {
         return Ok(found);
     }
-    let mut message = String::from("the checkpoint does not fit the model");
+    let mut message = format!("the checkpoint does not fit the model. {}", advice(&misshapen));
     if !missing.is_empty() {
-        message += &format!("; missing in it: {}", missing.join(", "));
+        message += &format!("\n  missing in it: {}", missing.join(", "));
     }
     if !extra.is_empty() {
         let extra: Vec<_> = extra.iter().map(|(name, tensor)| format!("{name} {:?}", tensor.size())).collect();
-        message += &format!("; unknown to the model: {}", extra.join(", "));
+        message += &format!("\n  unknown to the model: {}", extra.join(", "));
     }
     if !misshapen.is_empty() {
         let shapes = misshapen.iter().map(|(name, is, should)| format!("{name} is {is:?}, should be {should:?}"));
-        message += &format!("; of another shape: {}", shapes.collect::<Vec<_>>().join(", "));
+        message += &format!("\n  of another shape: {}", shapes.collect::<Vec<_>>().join(", "));
     }
-    bail!("{message}. {}", advice(&misshapen));
+    bail!(message);
 }
 
 /// What to do about it.

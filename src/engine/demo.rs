@@ -3,8 +3,10 @@
 use super::{test, train, val};
 use crate::cli::{RunMode, TrainSplit};
 use crate::config::Config;
+use crate::data::Split;
 use crate::data::demo::{self, DemoOptions};
-use anyhow::Result;
+use crate::data::features::{bank_path, folder};
+use anyhow::{Context, Result};
 use std::path::Path;
 
 /// Folder of the made-up world.
@@ -18,6 +20,7 @@ const VERSION: &str = "demo";
 /// As the runs that it is made of.
 pub fn run(mut config: Config) -> Result<()> {
     let root = Path::new(ROOT);
+    remove_banks(&root.join("coco_extract"))?;
     let report = demo::write(root, &DemoOptions { seed: config.seed(), ..DemoOptions::default() })?;
     println!(
         "Made {} images with {} questions to train on, {} of val and {} of test in {ROOT}/",
@@ -38,6 +41,17 @@ pub fn run(mut config: Config) -> Result<()> {
         config.ckpt_folder().display(),
         config.log_of(VERSION).display()
     );
+    Ok(())
+}
+
+/// A bank packed from an earlier world would be read in place of the new features.
+fn remove_banks(features: &Path) -> Result<()> {
+    for split in [Split::Train, Split::Val, Split::Test] {
+        let bank = bank_path(&folder(features, split));
+        if bank.exists() {
+            std::fs::remove_file(&bank).with_context(|| format!("cannot remove {}", bank.display()))?;
+        }
+    }
     Ok(())
 }
 

@@ -69,7 +69,7 @@ impl Loaded {
         config.check_files()?;
         let path = config.ckpt_to_load();
         let checkpoint = checkpoint::load_weights(&path)?;
-        config.model = sizes(&config, &checkpoint).with_context(|| format!("cannot use {}", path.display()))?;
+        adopt(&mut config, &checkpoint).with_context(|| format!("cannot use {}", path.display()))?;
         print!("{config}");
         let inputs = Inputs::read(&config, checkpoint.mcan.as_ref())?;
         let net = Net::new(&config.model, inputs.vocabulary.len(), inputs.answers.len(), device);
@@ -83,12 +83,19 @@ impl Loaded {
     }
 }
 
-/// The sizes of the network in a checkpoint: its own configuration if it has one, and what its shapes show.
-fn sizes(config: &Config, checkpoint: &Checkpoint) -> Result<crate::config::ModelConfig> {
-    let own = checkpoint.mcan.as_ref().and_then(|state| serde_json::from_value::<Config>(state.config.clone()).ok());
-    let given = own.map_or_else(|| config.model.clone(), |own| own.model);
+/// Takes over what a checkpoint says of its network and of what that has seen: its own configuration if it has one, and
+/// the sizes that its shapes show.
+fn adopt(config: &mut Config, checkpoint: &Checkpoint) -> Result<()> {
+    if let Some(state) = &checkpoint.mcan
+        && let Ok(own) = serde_json::from_value::<Config>(state.config.clone())
+    {
+        config.model = own.model;
+        config.data.max_token = own.data.max_token;
+        config.data.img_feat_pad_size = own.data.img_feat_pad_size;
+    }
     let found: Vec<_> = checkpoint.state_dict.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
-    shapes::sizes_of(&found, &given)
+    config.model = shapes::sizes_of(&found, &config.model)?;
+    Ok(())
 }
 
 fn val(config: Config) -> Result<()> {

@@ -55,7 +55,7 @@ fn one(config: &Config, source: &Path, target: &Path) -> Result<()> {
     })?;
     drop(progress);
     println!("{}: {} images, {} regions", target.display(), report.images, report.regions);
-    if let Some((error, image)) = report.largest_rounding {
+    if let Some((error, image)) = report.largest_rounding.filter(|(error, _)| *error > 0.0) {
         println!("  largest rounding to f16: {error:e} (image {image})");
     }
     for skipped in &report.skipped {
