@@ -41,7 +41,7 @@ impl Progress {
         self.bar.set_message(message.to_string());
         self.bar.set_position(done);
         if self.lines {
-            eprintln!("{} {done}/{} {message}", self.label, self.total);
+            eprintln!("{}", format!("{} {done}/{} {message}", self.label, self.total).trim_end());
         }
     }
 }
