@@ -1,0 +1,13 @@
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mcan::data::glove;
+
+const WORDS: [&str; 3] = ["cat", "10am", "don't"];
+
+fuzz_target!(|bytes: &[u8]| {
+    let path = mcan_fuzz::file("vectors", bytes);
+    if let Ok(vectors) = glove::load(&path, &WORDS) {
+        assert_eq!(vectors.values.len(), WORDS.len() * vectors.dimension);
+    }
+});

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Fills fuzz/corpus/TARGET/ with small sound inputs: the fixtures of tests/data, and what the fixtures do not have."""
+
+import io
+import json
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+
+FUZZ = Path(__file__).resolve().parent
+DATA = FUZZ.parent / "tests" / "data"
+FEATURE_SIZE = 64  # as in the targets
+
+
+def seed(target, name, content):
+    folder = FUZZ / "corpus" / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+
+
+def npy(descr, shape, data, fortran=False):
+    header = str({"descr": descr, "fortran_order": fortran, "shape": shape})
+    header += " " * (-(len(header) + 11) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + data
+
+
+def archive(members, method=zipfile.ZIP_STORED):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return out.getvalue()
+
+
+def floats(count):
+    return struct.pack(f"<{count}f", *(0.5 * i for i in range(count)))
+
+
+def safetensors(arrays):
+    header, data = {}, b""
+    for name, (dtype, shape, content) in arrays.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def npz_seeds():
+    regions = 3
+    for fortran in (False, True):
+        members = {
+            "x.npy": npy("<f4", (FEATURE_SIZE, regions), floats(FEATURE_SIZE * regions), fortran),
+            "bbox.npy": npy("<f4", (regions, 4), floats(4 * regions)),
+            "image_w.npy": npy("<i8", (), struct.pack("<q", 640)),
+            "image_h.npy": npy("<i8", (), struct.pack("<q", 480)),
+        }
+        for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            seed("npz", f"{fortran}-{method}.npz", archive(members, method))
+
+
+def bank_seeds():
+    for dtype, width in (("F32", 4), ("F16", 2)):
+        arrays = {
+            "x": (dtype, [3, FEATURE_SIZE], bytes(3 * FEATURE_SIZE * width)),
+            "offset": ("I64", [3], struct.pack("<3q", 0, 1, 3)),
+            "image_id": ("I64", [2], struct.pack("<2q", 9, 262148)),
+        }
+        seed("bank", dtype, safetensors(arrays))
+
+
+def checkpoint_seeds():
+    for path in (DATA / "checkpoints").glob("*.pkl"):
+        seed("checkpoint", path.name, path.read_bytes())
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as file:
+                pickles = [name for name in file.namelist() if name.endswith("data.pkl")]
+                seed("pickle", path.stem, file.read(pickles[0]))
+        else:
+            seed("pickle", path.stem, path.read_bytes())
+
+
+def glove_seeds():
+    model = DATA / "glove" / "spacy-2.1"
+    for mode, name in (("w", "package.tar"), ("w:gz", "package.tar.gz")):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode=mode) as file:
+            file.add(model, "en_vectors_web_lg")
+        seed("glove", name, out.getvalue())
+    text = b"cat 0.1 -0.2 3e-1\n10am 1 2 3\n. . 1 2 3\n"
+    seed("glove", "text", text)
+    seed("glove", "text.zip", archive({"glove.txt": text}, zipfile.ZIP_DEFLATED))
+    seed("tokenizer", "spacy-2.1", (model / "tokenizer").read_bytes())
+
+
+def json_seeds():
+    questions = {"questions": [{"question_id": 10, "image_id": 1, "question": "What's on the man-made table?"}]}
+    answers = [
+        {"answer": text, "answer_id": i, "answer_confidence": "yes"} for i, text in enumerate(["a cat", "2", "don't"])
+    ]
+    annotation = {"question_id": 10, "image_id": 1, "question_type": "what", "answer_type": "other"}
+    annotation |= {"multiple_choice_answer": "cat", "answers": answers}
+    for name, value in (("questions", questions), ("annotations", {"annotations": [annotation]})):
+        text = json.dumps(value).encode()
+        seed("questions", name, text)
+        for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            seed("questions", f"{name}-{method}.zip", archive({f"{name}.json": text}, method))
+    seed("answers", "dict", json.dumps([{"yes": 0, "no": 1}, {"0": "yes", "1": "no"}]).encode())
+    result = json.dumps([{"answer": "yes", "question_id": 1}, {"question_id": 2, "answer": "\u00e9\n"}]).encode()
+    seed("answers", "result", result)
+    seed("answers", "result.zip", archive({"result.json": result}))
+
+
+if __name__ == "__main__":
+    npz_seeds()
+    bank_seeds()
+    checkpoint_seeds()
+    glove_seeds()
+    json_seeds()
