@@ -53,7 +53,18 @@ impl<'a> Predictor<'a> {
         let (pass, feature_size) = (Pass::evaluation(super::product_kind(config)), config.model.img_feat_size);
         let pin_mem = config.data.pin_mem;
         let profile = Profile::new(config.run.profile, device);
-        Ok(Predictor { net, loader, feature_size, device, pin_mem, pass, with_probabilities, progress, profile, done: 0 })
+        Ok(Predictor {
+            net,
+            loader,
+            feature_size,
+            device,
+            pin_mem,
+            pass,
+            with_probabilities,
+            progress,
+            profile,
+            done: 0,
+        })
     }
 
     fn predict(&mut self, batch: &crate::data::Batch) -> Result<Prediction> {

@@ -175,7 +175,7 @@ impl<'a> Trainer<'a> {
         for done in 1..=steps {
             self.step += 1;
             lr = self.schedule.rate(self.step, self.lr_base);
-            self.adam.zero_grad();
+            self.adam.zero_grad()?;
             for part in 0..accu_steps {
                 let batch = loader.next().context("the loader stopped before the end of the epoch")??;
                 let loss = self.accumulate_gradients(&batch, part, &mut profile)?;

@@ -117,7 +117,10 @@ mod tests {
         assert!(profile.phases[Phase::Input as usize] >= Duration::from_millis(6));
         assert!(profile.median() >= Duration::from_millis(10));
         let text = profile.to_string();
-        assert!(text.starts_with("3 steps, median") && text.contains("forward") && !text.contains("backward"), "{text}");
+        assert!(
+            text.starts_with("3 steps, median") && text.contains("forward") && !text.contains("backward"),
+            "{text}"
+        );
     }
 
     #[test]
