@@ -1,11 +1,17 @@
 //! Files that are whole or absent: written to a temporary sibling, synced, then renamed over the target.
 //!
-//! Everything this program leaves behind for others to read goes through [`write()`]; only the log is appended to.
+//! Everything this program leaves behind for others to read goes through [`write()`]; only the log is appended to. A
+//! program that is killed leaves its temporary sibling behind; the next write in that folder removes it, which is safe
+//! because a living program has its siblings locked.
 
 use anyhow::{Context, Result};
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use tempfile::NamedTempFile;
+
+/// How the names of temporary siblings begin.
+const PREFIX: &str = ".partial-";
 
 /// Writes `path` through `body`, creating its folder when missing; on any error the old file, if there is one, stays.
 ///
@@ -18,7 +24,8 @@ pub fn write<T>(path: &Path, body: impl FnOnce(&mut BufWriter<&File>) -> Result<
         _ => Path::new("."),
     };
     fs::create_dir_all(folder).with_context(cannot)?;
-    let sibling = tempfile::Builder::new().prefix(".partial-").tempfile_in(folder).with_context(cannot)?;
+    remove_orphans(folder);
+    let sibling = sibling(folder).with_context(cannot)?;
     let mut writer = BufWriter::with_capacity(1 << 20, sibling.as_file());
     let value = body(&mut writer).with_context(cannot)?;
     writer.flush().with_context(cannot)?;
@@ -29,6 +36,34 @@ pub fn write<T>(path: &Path, body: impl FnOnce(&mut BufWriter<&File>) -> Result<
     // The rename itself survives a power cut only when the folder is synced too.
     File::open(folder).and_then(|f| f.sync_all()).with_context(cannot)?;
     Ok(value)
+}
+
+/// A new temporary file in `folder`, removed when dropped, and locked as long as its program lives.
+///
+/// # Errors
+/// When no file can be made there.
+pub fn sibling(folder: &Path) -> std::io::Result<NamedTempFile> {
+    loop {
+        let sibling = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder)?;
+        // Where files cannot be locked, `remove_orphans` removes none.
+        let _ = sibling.as_file().lock();
+        // Another program may have taken it for an orphan before it was locked.
+        if sibling.path().exists() {
+            return Ok(sibling);
+        }
+    }
+}
+
+/// Removes the temporary files of programs that were killed.
+pub fn remove_orphans(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX)
+            && let Ok(file) = File::open(entry.path())
+            && !matches!(file.try_lock(), Err(TryLockError::WouldBlock | TryLockError::Error(_)))
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Temporary files are private to their owner; results are shared like any other new file.
@@ -60,5 +95,15 @@ mod tests {
         assert!(message.contains("answer.json") && message.contains("disk on fire"), "{message}");
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_program_left_is_removed_and_what_a_living_one_writes_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let orphan = folder.path().join(".partial-killed");
+        fs::write(&orphan, "half").unwrap();
+        let living = sibling(folder.path()).unwrap();
+        write(&folder.path().join("a"), |w| Ok(w.write_all(b"a")?)).unwrap();
+        assert!(!orphan.exists() && living.path().exists());
     }
 }

@@ -2,6 +2,7 @@
 
 use mcan::cli::Args;
 use mcan::config::Config;
+use mcan::engine::stop::Stopped;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
@@ -12,7 +13,13 @@ fn main() -> ExitCode {
     let outcome = catch_unwind(AssertUnwindSafe(|| Config::resolve(&args).and_then(mcan::engine::run)));
     let message = match outcome {
         Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(error)) => format!("{error:#}"),
+        Ok(Err(error)) => {
+            if let Some(stopped) = error.downcast_ref::<Stopped>() {
+                eprintln!("mcan: {error:#}");
+                return ExitCode::from(stopped.exit_status());
+            }
+            format!("{error:#}")
+        }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it broke down without a reason").to_string()

@@ -5,6 +5,7 @@ mod glove;
 pub mod inputs;
 mod pack;
 pub mod predict;
+pub mod stop;
 pub mod train;
 mod watch;
 
@@ -100,6 +101,7 @@ fn adopt(config: &mut Config, checkpoint: &Checkpoint) -> Result<()> {
 
 fn val(config: Config) -> Result<()> {
     let loaded = Loaded::new(config)?;
+    stop::listen()?;
     let config = &loaded.config;
     let name = config.ckpt_name(rand::random_range(0..100_000_000));
     let mut log = Log::open(&config.log_of(&name))?;
@@ -115,6 +117,7 @@ fn val(config: Config) -> Result<()> {
 
 fn test(config: Config) -> Result<()> {
     let loaded = Loaded::new(config)?;
+    stop::listen()?;
     let (config, task) = (&loaded.config, loaded.task()?);
     let stem = config.test_stem(&config.ckpt_name(rand::random_range(0..100_000_000)));
     let save_pred = config.run.test_save_pred;

@@ -76,7 +76,7 @@ impl Iterator for Predictor<'_> {
         if self.progress.is_due() {
             self.progress.show(self.done, "");
         }
-        Some(batch.and_then(|batch| self.predict(&batch)))
+        Some(super::stop::check().and(batch).and_then(|batch| self.predict(&batch)))
     }
 }
 

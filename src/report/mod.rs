@@ -3,5 +3,5 @@
 mod log;
 mod progress;
 
-pub use log::{Log, python_float};
+pub use log::{Log, LogState, python_float};
 pub use progress::Progress;
