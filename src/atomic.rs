@@ -4,9 +4,9 @@
 //! program that is killed leaves its temporary sibling behind; the next write in that folder removes it, which is safe
 //! because a living program has its siblings locked.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::fs::{self, File, TryLockError};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
 use tempfile::NamedTempFile;
 
@@ -17,7 +17,7 @@ const PREFIX: &str = ".partial-";
 ///
 /// # Errors
 /// Whatever `body` returns, and any failure to create, sync or rename, each naming `path`.
-pub fn write<T>(path: &Path, body: impl FnOnce(&mut BufWriter<&File>) -> Result<T>) -> Result<T> {
+pub fn write<T>(path: &Path, body: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
     let cannot = || format!("cannot write {}", path.display());
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -26,8 +26,10 @@ pub fn write<T>(path: &Path, body: impl FnOnce(&mut BufWriter<&File>) -> Result<
     fs::create_dir_all(folder).with_context(cannot)?;
     remove_orphans(folder);
     let sibling = sibling(folder).with_context(cannot)?;
-    let mut writer = BufWriter::with_capacity(1 << 20, sibling.as_file());
+    let mut writer =
+        Writer { buffer: BufWriter::with_capacity(1 << 20, sibling.as_file()), position: 0, failed: false };
     let value = body(&mut writer).with_context(cannot)?;
+    ensure!(!writer.failed, "{}", cannot());
     writer.flush().with_context(cannot)?;
     drop(writer);
     sibling.as_file().sync_all().with_context(cannot)?;
@@ -36,6 +38,47 @@ pub fn write<T>(path: &Path, body: impl FnOnce(&mut BufWriter<&File>) -> Result<
     // The rename itself survives a power cut only when the folder is synced too.
     File::open(folder).and_then(|f| f.sync_all()).with_context(cannot)?;
     Ok(value)
+}
+
+/// What a body writes to. After an error, which the body gets, the rest is accepted and dropped: a zip archive that cannot
+/// be ended properly would complain on standard error.
+pub struct Writer<'a> {
+    buffer: BufWriter<&'a File>,
+    /// Where the next byte goes, or would go.
+    position: u64,
+    failed: bool,
+}
+
+impl Writer<'_> {
+    fn noting<T>(&mut self, done: std::io::Result<T>) -> std::io::Result<T> {
+        self.failed |= done.as_ref().is_err_and(|error| error.kind() != ErrorKind::Interrupted);
+        done
+    }
+}
+
+impl Write for Writer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let done = if self.failed { Ok(bytes.len()) } else { self.buffer.write(bytes) };
+        self.position += *done.as_ref().unwrap_or(&0) as u64;
+        self.noting(done)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let done = if self.failed { Ok(()) } else { self.buffer.flush() };
+        self.noting(done)
+    }
+}
+
+impl Seek for Writer<'_> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        let done = match to {
+            _ if !self.failed => self.buffer.seek(to),
+            SeekFrom::Start(position) => Ok(position),
+            SeekFrom::Current(by) | SeekFrom::End(by) => Ok(self.position.saturating_add_signed(by)),
+        };
+        self.position = *done.as_ref().unwrap_or(&self.position);
+        self.noting(done)
+    }
 }
 
 /// A new temporary file in `folder`, removed when dropped, and locked as long as its program lives.

@@ -33,7 +33,7 @@
 //!                 stop
 //! report/         log, progress
 //! distributed.rs  the device of a run
-//! atomic.rs       files that are whole or absent
+//! atomic.rs       files that are whole or absent      mapped.rs  files in memory
 //! outputs.rs      what a run writes: that it can, and that it loses nothing      lock.rs   one run per version
 //! native/         the C++ that tch does not bind, and its Rust face
 //! ```
@@ -71,6 +71,7 @@ pub mod distributed;
 pub mod engine;
 pub mod evaluation;
 pub mod lock;
+pub mod mapped;
 pub mod model;
 pub mod native;
 pub mod optimizer;

@@ -1,6 +1,7 @@
 //! What a run writes: that it can, before anything slow starts, and that nothing of an older run is lost to it.
 
 use crate::checkpoint;
+use crate::cli::RunMode;
 use crate::config::{Config, ModelConfig};
 use crate::paths::epoch_of_file;
 use anyhow::{Context, Result, bail, ensure};
@@ -81,12 +82,27 @@ impl Config {
         if last.exists() { remove(&last) } else { Ok(()) }
     }
 
+    /// The folders, besides that of checkpoints, that this run writes in.
+    pub fn written_to(&self) -> Vec<PathBuf> {
+        let run = &self.run;
+        let folders = match run.run_mode {
+            RunMode::Train if !self.evaluates_epochs() => vec![&run.log_path],
+            RunMode::Train | RunMode::Val => vec![&run.log_path, &run.cache_path],
+            RunMode::Test if run.test_save_pred => vec![&run.result_path, &run.pred_path],
+            RunMode::Test => vec![&run.result_path],
+            // A bank lies beside what it is packed from.
+            RunMode::Pack | RunMode::Score | RunMode::Demo => vec![],
+        };
+        folders.into_iter().cloned().collect()
+    }
+
     /// Makes sure that files can be written in `folders`, which are made when missing.
     ///
     /// # Errors
     /// The first folder where they cannot.
-    pub fn check_writable<'a>(&self, folders: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    pub fn check_writable(&self, folders: impl IntoIterator<Item = PathBuf>) -> Result<()> {
         folders.into_iter().try_for_each(|folder| {
+            let folder = &folder;
             let cannot =
                 || format!("cannot write in {}; choose another folder, or make this one writable", folder.display());
             std::fs::create_dir_all(folder).with_context(cannot)?;
@@ -191,7 +207,7 @@ mod tests {
     fn a_disk_without_room_for_a_checkpoint_is_told_with_figures() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&format!("mcan --RUN=train --VERSION=v --SET CKPTS_PATH={}", folder.path().display()));
-        config.check_writable([&*config.ckpt_folder()]).unwrap();
+        config.check_writable([config.ckpt_folder()]).unwrap();
         config.check_space(1000).unwrap();
         let message = config.check_space(u64::MAX / 12).unwrap_err().to_string();
         assert!(message.contains("MB left") && message.contains("CKPTS_PATH"), "{message}");

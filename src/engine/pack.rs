@@ -40,6 +40,7 @@ fn source(folder: &Path) -> Option<PathBuf> {
 }
 
 fn one(config: &Config, source: &Path, target: &Path) -> Result<()> {
+    config.check_writable(target.parent().map(Path::to_path_buf))?;
     let dtype = match config.data.bank_dtype {
         BankDtype::F16 => Dtype::F16,
         BankDtype::F32 => Dtype::F32,

@@ -86,10 +86,8 @@ pub fn run(mut config: Config) -> Result<()> {
 
 /// Makes sure, before anything slow starts, that what the run writes can be written.
 fn check_outputs(config: &Config, resumed: Option<&Checkpoint>) -> Result<()> {
-    let log = config.log_of(config.version());
-    let folders =
-        [Some(&*config.ckpt_folder()), log.parent(), config.evaluates_epochs().then_some(&*config.run.cache_path)];
-    config.check_writable(folders.into_iter().flatten())?;
+    config.check_writable([config.ckpt_folder()])?;
+    config.check_writable(config.written_to())?;
     // Words and answers of a new run are not known yet; `run` counts again once they are.
     let held = |checkpoint: &Checkpoint| checkpoint.state_dict.iter().map(|(_, tensor)| tensor.numel() as u64).sum();
     config.check_space(resumed.map_or_else(|| config.model.parameter_count(0, 0), held))
@@ -305,6 +303,7 @@ impl<'a> Trainer<'a> {
 
     /// The batches of the epoch under way, in parts of `SUB_BATCH_SIZE`, the last partial batch left out.
     fn load_epoch(&self) -> Result<Loader> {
+        self.task.features.check_unchanged()?;
         let len = self.task.dataset.len();
         let mut order = match self.config.data.shuffle_mode {
             ShuffleMode::None => (0..len).collect(),

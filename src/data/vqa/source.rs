@@ -2,12 +2,11 @@
 //!
 //! Knows where a file may lie and how its JSON is walked; what the elements mean is for the callers.
 
+use crate::mapped::Mapped;
 use anyhow::{Context, Result, anyhow, bail};
-use memmap2::Mmap;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
-use std::fs::File;
 use std::io::{Cursor, Read};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -61,7 +60,7 @@ pub(crate) struct Source {
 }
 
 enum Bytes {
-    Mapped(Mmap),
+    Mapped(Mapped),
     Inflated(Vec<u8>),
 }
 
@@ -72,10 +71,7 @@ impl Source {
             bail!("there is no file {} (nor the .zip it was published in beside it)", path.display());
         };
         let cannot = || format!("cannot read {}", file.display());
-        let handle = File::open(&file).with_context(cannot)?;
-        // SAFETY: the map is read-only and its bytes are only ever parsed as untrusted input. Like every reader of a
-        // memory map this relies on nobody truncating the file meanwhile; ours are replaced by renaming, never in place.
-        let map = unsafe { Mmap::map(&handle) }.with_context(cannot)?;
+        let map = Mapped::open(&file).with_context(cannot)?;
         if map.starts_with(b"PK\x03\x04") {
             return Self::unzip(&map, member.as_deref(), &file).with_context(cannot);
         }
