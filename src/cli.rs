@@ -202,6 +202,17 @@ impl Args {
         }
     }
 
+    /// The flags that were given, each as one word that means the same.
+    pub fn spelled_out(&self) -> Vec<String> {
+        let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let mut flags: Vec<String> =
+            self.overrides().into_iter().map(|(flag, _, value)| format!("{flag}={}", text(value))).collect();
+        let paths = [("--MODEL", self.model.clone()), ("--CFG", self.cfg.as_ref().map(|p| p.display().to_string()))];
+        flags.extend(paths.into_iter().filter_map(|(flag, value)| Some(format!("{flag}={}", value?))));
+        flags.extend(self.set.iter().map(|pair| format!("--SET={pair}")));
+        flags
+    }
+
     /// The flags that were given, as (flag, configuration key, value).
     pub fn overrides(&self) -> Vec<(&'static str, &'static str, Value)> {
         [
@@ -268,6 +279,17 @@ mod tests {
                    --ACCU=2 --NW=8 --PINM=True --VERB=True --DATA_PATH=d --FEAT_PATH=f";
         let line: Vec<&str> = all.split_whitespace().collect();
         assert_eq!(Args::try_parse_from(line).unwrap().overrides().len(), 20);
+    }
+
+    #[test]
+    fn flags_spelled_out_mean_the_same() {
+        let line = "mcan --RUN train --MODEL=tiny --RESUM --CKPT_P=a.pkl --BS 8 --SET LR_BASE=1 --SET NW=2 --CFG=c.yml --VERB=0";
+        let args = Args::try_parse_from(line.split(' ')).unwrap();
+        let flags = args.spelled_out();
+        assert!(flags.contains(&"--RESUME=true".into()) && flags.contains(&"--CFG=c.yml".into()), "{flags:?}");
+        let again = Args::try_parse_from(["mcan".into()].into_iter().chain(flags.clone())).unwrap();
+        assert_eq!(again.overrides(), args.overrides());
+        assert_eq!((again.spelled_out(), again.model()), (flags, "tiny"));
     }
 
     #[test]

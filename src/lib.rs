@@ -29,10 +29,12 @@
 //! optimizer/      adam, schedule (a pure function of step and epoch)
 //! checkpoint/     load and save: pickle/, archive/ (zip, legacy), tensor, state_dict, optimizer_state, run_state
 //! evaluation/     metric, results (answer files, probabilities), score
-//! engine/         one entry per --RUN: train, val and test (predict), pack, score, demo; inputs, glove, watch
+//! engine/         one entry per --RUN: train, val and test (predict), pack, score, demo; inputs, glove, watch,
+//!                 stop
 //! report/         log, progress
 //! distributed.rs  the device of a run
-//! atomic.rs       files that are whole or absent
+//! atomic.rs       files that are whole or absent      mapped.rs  files in memory
+//! outputs.rs      what a run writes: that it can, and that it loses nothing      lock.rs   one run per version
 //! native/         the C++ that tch does not bind, and its Rust face
 //! ```
 //!
@@ -68,9 +70,12 @@ pub mod data;
 pub mod distributed;
 pub mod engine;
 pub mod evaluation;
+pub mod lock;
+pub mod mapped;
 pub mod model;
 pub mod native;
 pub mod optimizer;
+pub mod outputs;
 pub mod paths;
 pub mod report;
 pub mod text;

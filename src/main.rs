@@ -2,17 +2,28 @@
 
 use mcan::cli::Args;
 use mcan::config::Config;
+use mcan::engine::stop::Stopped;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 fn main() -> ExitCode {
     let args = Args::from_command_line();
+    // A file-size limit makes writing fail, as a full disk does, instead of ending the program.
+    static FILE_TOO_LARGE: AtomicBool = AtomicBool::new(false);
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, &FILE_TOO_LARGE);
     // tch panics where libtorch throws, mostly out of memory. Nobody should see a C++ stack trace for that.
     std::panic::set_hook(Box::new(|_| ()));
     let outcome = catch_unwind(AssertUnwindSafe(|| Config::resolve(&args).and_then(mcan::engine::run)));
     let message = match outcome {
         Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(error)) => format!("{error:#}"),
+        Ok(Err(error)) => {
+            if let Some(stopped) = error.downcast_ref::<Stopped>() {
+                eprintln!("mcan: {error:#}");
+                return ExitCode::from(stopped.exit_status());
+            }
+            format!("{error:#}")
+        }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it broke down without a reason").to_string()

@@ -4,7 +4,7 @@ use crate::cli::{RunMode, TestSplit, TrainSplit};
 use crate::config::Config;
 use crate::data::vqa::locate;
 use crate::data::{Split, features};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 
 /// One question file with its annotations.
@@ -106,6 +106,11 @@ impl Config {
     /// Checkpoint of this run after `epoch` epochs.
     pub fn ckpt_to_write(&self, epoch: u64) -> PathBuf {
         self.ckpt_folder().join(format!("epoch{epoch}.pkl"))
+    }
+
+    /// Checkpoint of this run in the middle of an epoch.
+    pub fn last_ckpt(&self) -> PathBuf {
+        self.ckpt_folder().join("last.pkl")
     }
 
     /// The checkpoint to load: `CKPT_PATH`, else the one of `CKPT_VERSION` and `CKPT_EPOCH`.
@@ -225,56 +230,6 @@ impl Config {
         }
         splits
     }
-
-    /// Refuses to lose an older run of the same version, unless told so with `--OVERWRITE=True`.
-    ///
-    /// A new run would replace all of its checkpoints and its log; a resumed one those from `first_epoch` on.
-    ///
-    /// # Errors
-    /// When something is there and may not be removed.
-    pub fn refuse_to_lose(&self, first_epoch: u64) -> Result<()> {
-        let in_the_way = self.in_the_way(first_epoch);
-        if let Some(first) = in_the_way.first()
-            && !self.train.overwrite
-        {
-            bail!(
-                "{} ({} files in all) of an earlier run named {:?} would be lost; choose another --VERSION, or pass \
-                 --OVERWRITE=True",
-                first.display(),
-                in_the_way.len(),
-                self.version()
-            );
-        }
-        Ok(())
-    }
-
-    /// Removes what [`Config::refuse_to_lose`] is about.
-    ///
-    /// # Errors
-    /// When a file cannot be removed.
-    pub fn remove_what_is_in_the_way(&self, first_epoch: u64) -> Result<()> {
-        self.in_the_way(first_epoch).iter().try_for_each(|path| {
-            std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
-        })
-    }
-
-    fn in_the_way(&self, first_epoch: u64) -> Vec<PathBuf> {
-        let epochs = epochs_in(&self.ckpt_folder()).into_iter();
-        let mut paths: Vec<PathBuf> =
-            epochs.filter(|(epoch, _)| !self.train.resume || *epoch >= first_epoch).map(|(_, path)| path).collect();
-        let log = self.log_of(self.version());
-        paths.extend((!self.train.resume && log.exists()).then_some(log));
-        paths
-    }
-}
-
-/// The `epoch<N>.pkl` in a checkpoint folder, in order of N.
-fn epochs_in(folder: &Path) -> Vec<(u64, PathBuf)> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut epochs: Vec<(u64, PathBuf)> =
-        entries.filter_map(|entry| Some((epoch_of_file(&entry.path())?, entry.path()))).collect();
-    epochs.sort();
-    epochs
 }
 
 /// N of a file named `epoch<N>.pkl`.
@@ -333,29 +288,5 @@ mod tests {
         assert_eq!(by_version.test_stem(&by_version.ckpt_name(7)), "result_run_small_epoch13");
         let by_path = config("mcan --RUN=test --CKPT_PATH=a/b.pkl");
         assert_eq!(by_path.test_stem(&by_path.ckpt_name(7)), "result_run_b.pkl_7");
-    }
-
-    #[test]
-    fn an_older_run_is_not_lost_unless_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let (ckpts, logs) = (folder.path().join("ckpts"), folder.path().join("log"));
-        std::fs::create_dir_all(ckpts.join("ckpt_a")).unwrap();
-        std::fs::create_dir_all(&logs).unwrap();
-        for file in [ckpts.join("ckpt_a/epoch2.pkl"), ckpts.join("ckpt_a/notes.txt"), logs.join("log_run_a.txt")] {
-            std::fs::write(file, "x").unwrap();
-        }
-        let line = format!(
-            "mcan --RUN=train --VERSION=a --SET CKPTS_PATH={} --SET LOG_PATH={}",
-            ckpts.display(),
-            logs.display()
-        );
-        let message = config(&line).refuse_to_lose(1).unwrap_err().to_string();
-        assert!(message.contains("epoch2.pkl") && message.contains("--OVERWRITE"), "{message}");
-        config(&format!("{line} --RESUME")).refuse_to_lose(3).unwrap();
-        assert!(config(&format!("{line} --RESUME")).refuse_to_lose(2).is_err());
-        let overwriting = config(&format!("{line} --OVERWRITE"));
-        overwriting.refuse_to_lose(1).unwrap();
-        overwriting.remove_what_is_in_the_way(1).unwrap();
-        assert!(!ckpts.join("ckpt_a/epoch2.pkl").exists() && ckpts.join("ckpt_a/notes.txt").exists());
     }
 }

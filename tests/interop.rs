@@ -48,7 +48,7 @@ fn one_step_of_pytorchs_adam_from_our_checkpoint_is_one_step_of_ours() {
         [&[7i64, 5][..], &[33], &[2, 3, 4]].iter().map(|s| random(s).set_requires_grad(true)).collect();
     let mut adam = Adam::new(&params, &TrainConfig::default());
     let step = |adam: &mut Adam, grads: &[Tensor]| {
-        adam.zero_grad();
+        adam.zero_grad().unwrap();
         params.iter().zip(grads).for_each(|(p, g)| set_gradient(p, g));
         adam.step(0.002, -1.0).unwrap();
     };

@@ -2,29 +2,17 @@
 
 mod common;
 
-use common::{World, demo_world};
+use common::{World, assert_same_state, demo_world};
 use mcan::checkpoint;
 use ndarray::{Array1, Array2};
 use ndarray_npy::WriteNpyExt;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
 
 const TRAIN: [&str; 3] = ["--RUN=train", "--SPLIT=train", "--SET=SHUFFLE_MODE=external"];
 
 fn train(world: &World, more: &[&str]) -> String {
     world.succeed(&[&TRAIN[..], more].concat())
-}
-
-fn assert_same_state(a: &Path, b: &Path) {
-    let (a, b) = (checkpoint::load(a).unwrap(), checkpoint::load(b).unwrap());
-    for ((name, x), (_, y)) in a.state_dict.iter().zip(&b.state_dict) {
-        assert!(x.equal(y), "{name} differs");
-    }
-    for (x, y) in a.optimizer.unwrap().moments.iter().flatten().zip(b.optimizer.unwrap().moments.iter().flatten()) {
-        assert!(x.step == y.step && x.exp_avg.equal(&y.exp_avg) && x.exp_avg_sq.equal(&y.exp_avg_sq));
-    }
-    assert_eq!(a.lr_base, b.lr_base);
 }
 
 #[test]

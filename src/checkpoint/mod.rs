@@ -53,6 +53,16 @@ pub fn load_weights(path: &Path) -> Result<Checkpoint> {
     load_parts(path, false)
 }
 
+/// Reads nothing but where the run stood; none in files of others.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_state(path: &Path) -> Result<Option<RunState>> {
+    let archive = Archive::open(path)?;
+    let state = archive.value.get("mcan").map(run_state::read).transpose();
+    state.with_context(|| format!("cannot use the checkpoint {}", path.display()))
+}
+
 fn load_parts(path: &Path, with_optimizer: bool) -> Result<Checkpoint> {
     let archive = Archive::open(path)?;
     interpret(&archive, with_optimizer).with_context(|| format!("cannot use the checkpoint {}", path.display()))

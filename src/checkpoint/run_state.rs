@@ -13,7 +13,7 @@ pub struct RunState {
     pub step: u64,
     /// Optimizer steps done in the epoch under way; 0 at its end.
     pub batch: u64,
-    /// Summed loss of the epoch under way.
+    /// Summed loss of the epoch under way; at its end, of that epoch.
     pub loss_sum: f64,
     /// Seed of the run.
     pub seed: u64,

@@ -2,7 +2,7 @@
 
 use super::archive::Archive;
 use super::pickle::Value;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::collections::{HashMap, HashSet};
 use tch::{Kind, Tensor};
 
@@ -32,7 +32,8 @@ pub(super) fn read(archive: &Archive, entries: &[(Value, Value)]) -> Result<Vec<
 /// The tensors that a model expects, in its order, as float32 on the device they are on.
 ///
 /// # Errors
-/// One error that lists all missing, extra and misshapen tensors, and says what usually causes them.
+/// One error that lists all missing, extra and misshapen tensors, and says what usually causes them; a tensor that is not
+/// finite.
 pub fn match_shapes(state_dict: &[(String, Tensor)], expected: &[(String, Vec<i64>)]) -> Result<Vec<Tensor>> {
     let held: HashMap<&str, &Tensor> = state_dict.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let (mut found, mut missing, mut misshapen) = (Vec::new(), Vec::new(), Vec::new());
@@ -48,6 +49,8 @@ pub fn match_shapes(state_dict: &[(String, Tensor)], expected: &[(String, Vec<i6
     let wanted: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
     let extra: Vec<_> = state_dict.iter().filter(|(name, _)| !wanted.contains(name.as_str())).collect();
     if missing.is_empty() && misshapen.is_empty() && extra.is_empty() {
+        check_finite(expected.iter().map(|(name, _)| name).zip(&found))
+            .context("nothing can be computed with it; take an earlier one")?;
         return Ok(found);
     }
     let mut message = format!("the checkpoint does not fit the model. {}", advice(&misshapen));
@@ -63,6 +66,17 @@ pub fn match_shapes(state_dict: &[(String, Tensor)], expected: &[(String, Vec<i6
         message += &format!("\n  of another shape: {}", shapes.collect::<Vec<_>>().join(", "));
     }
     bail!(message);
+}
+
+/// Makes sure that no parameter is infinite or not a number.
+///
+/// # Errors
+/// Names the first that is.
+pub fn check_finite<'a>(mut named: impl Iterator<Item = (&'a String, &'a Tensor)>) -> Result<()> {
+    named.try_for_each(|(name, tensor)| {
+        ensure!(bool::try_from(tensor.f_isfinite()?.f_all()?)?, "its parameter {name} is not finite");
+        Ok(())
+    })
 }
 
 /// What to do about it.

@@ -34,6 +34,7 @@ impl Config {
         let mut config: Config = serde_json::from_value(Value::Object(layers.values))?;
         config.validate()?;
         config.fill_in();
+        config.run.flags = args.spelled_out();
         Ok(config)
     }
 }

@@ -189,6 +189,9 @@ pub struct TrainConfig {
     pub amp: Amp,
     /// Ours: let a new run replace an old one of the same version.
     pub overwrite: bool,
+    /// Ours: optimizer steps after which `last.pkl` is written anew; 0: only when the run is stopped.
+    #[serde(default)]
+    pub save_steps: u64,
 }
 
 impl Default for TrainConfig {
@@ -207,6 +210,7 @@ impl Default for TrainConfig {
             resume: false,
             amp: Amp::Off,
             overwrite: false,
+            save_steps: 0,
         }
     }
 }
@@ -259,6 +263,9 @@ pub struct RunConfig {
     /// Whether the version was named after the seed.
     #[serde(skip)]
     pub version_is_seed: bool,
+    /// The flags as given, spelled out.
+    #[serde(skip)]
+    pub flags: Vec<String>,
 }
 
 impl Default for RunConfig {
@@ -285,6 +292,7 @@ impl Default for RunConfig {
             annotations: None,
             seed_is_drawn: false,
             version_is_seed: false,
+            flags: Vec::new(),
         }
     }
 }

@@ -33,6 +33,7 @@ pub fn run(mut config: Config) -> Result<()> {
     config.run.version = Some(VERSION.into());
     config.run.ckpt_version = Some(VERSION.into());
     config.run.ckpt_epoch = config.train.max_epoch;
+    config.run.flags = training_flags(&config);
     train::run(as_mode(&config, RunMode::Train))?;
     val(as_mode(&config, RunMode::Val))?;
     test(as_mode(&config, RunMode::Test))?;
@@ -53,6 +54,21 @@ fn remove_banks(features: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What continues the demo's training by itself, should it be stopped.
+fn training_flags(config: &Config) -> Vec<String> {
+    let (data, features) = (config.data.dataset_path.display(), config.data.feature_path.display());
+    let fixed = [
+        "--RUN=train".into(),
+        "--SPLIT=train".into(),
+        format!("--DATA_PATH={data}"),
+        format!("--FEAT_PATH={features}"),
+        format!("--MODEL={}", config.run.model),
+    ];
+    let name = |flag: &String| flag.split('=').next().map(str::to_owned);
+    let given = config.run.flags.iter().filter(|flag| !fixed.iter().any(|other| name(other) == name(flag)));
+    given.chain(&fixed).cloned().collect()
 }
 
 fn as_mode(config: &Config, mode: RunMode) -> Config {

@@ -1,12 +1,16 @@
 //! One entry per `--RUN` mode.
 
 mod demo;
+mod explain;
 mod glove;
 pub mod inputs;
 mod pack;
 pub mod predict;
+pub mod stop;
 pub mod train;
 mod watch;
+
+pub use explain::explain;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::cli::{Amp, RunMode};
@@ -24,19 +28,31 @@ use tch::{Device, Kind};
 /// Finished batches that each loader thread may have waiting.
 const PREFETCH: usize = 2;
 
-/// Kind of the matrix products.
-fn product_kind(config: &Config) -> Kind {
+/// Kind of the matrix products. On a CPU without bfloat16 instructions libtorch's bfloat16 products are hundreds of times
+/// slower than those in float32, which are computed instead.
+fn product_kind(config: &Config, device: Device) -> Kind {
     match config.train.amp {
-        Amp::Off => Kind::Float,
-        Amp::Bf16 => Kind::BFloat16,
+        Amp::Bf16 if device != Device::Cpu || cpu_has_bf16() => Kind::BFloat16,
+        _ => Kind::Float,
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn cpu_has_bf16() -> bool {
+    is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn cpu_has_bf16() -> bool {
+    false
 }
 
 /// Does what `--RUN` says.
 ///
 /// # Errors
 /// Everything that can go wrong, with what to do about it.
-pub fn run(config: Config) -> Result<()> {
+pub fn run(mut config: Config) -> Result<()> {
+    config.data.num_workers = useful_workers(config.data.num_workers);
     match config.run.run_mode {
         RunMode::Train => train::run(config),
         RunMode::Val => val(config),
@@ -45,6 +61,19 @@ pub fn run(config: Config) -> Result<()> {
         RunMode::Pack => pack::run(&config),
         RunMode::Demo => demo::run(config),
     }
+}
+
+/// `NUM_WORKERS`, but no more threads than can help to hide the time that disks take.
+fn useful_workers(asked: usize) -> usize {
+    const PER_CORE: usize = 4;
+    const AT_LEAST: usize = 16;
+    let useful = std::thread::available_parallelism().map_or(1, usize::from).saturating_mul(PER_CORE).max(AT_LEAST);
+    if asked > useful {
+        eprintln!(
+            "NUM_WORKERS = {asked} is more than is useful on this machine; {useful} threads read features (--NW)"
+        );
+    }
+    asked.min(useful)
 }
 
 fn score(config: &Config) -> Result<()> {
@@ -67,6 +96,7 @@ impl Loaded {
     fn new(mut config: Config) -> Result<Loaded> {
         let device = crate::distributed::device(config.run.gpu.as_deref())?;
         config.check_files()?;
+        config.check_writable(config.written_to())?;
         let path = config.ckpt_to_load();
         let checkpoint = checkpoint::load_weights(&path)?;
         adopt(&mut config, &checkpoint).with_context(|| format!("cannot use {}", path.display()))?;
@@ -100,6 +130,7 @@ fn adopt(config: &mut Config, checkpoint: &Checkpoint) -> Result<()> {
 
 fn val(config: Config) -> Result<()> {
     let loaded = Loaded::new(config)?;
+    stop::listen()?;
     let config = &loaded.config;
     let name = config.ckpt_name(rand::random_range(0..100_000_000));
     let mut log = Log::open(&config.log_of(&name))?;
@@ -115,6 +146,7 @@ fn val(config: Config) -> Result<()> {
 
 fn test(config: Config) -> Result<()> {
     let loaded = Loaded::new(config)?;
+    stop::listen()?;
     let (config, task) = (&loaded.config, loaded.task()?);
     let stem = config.test_stem(&config.ckpt_name(rand::random_range(0..100_000_000)));
     let save_pred = config.run.test_save_pred;
@@ -158,33 +190,5 @@ fn answer_and_keep(predictor: Predictor, loaded: &Loaded, file: &Path) -> Result
             println!("Saved the probabilities in {}", file.display());
             Ok(indices)
         }
-    }
-}
-
-/// What to say of a failure: its causes, without the C++ stack that libtorch appends, and what helps when memory ran out.
-pub fn explain(text: &str) -> String {
-    let end = ["\\nException raised from", "\nException raised from", "\\nframe #", "\nframe #"];
-    let reason = end.iter().filter_map(|mark| text.find(mark)).min().map_or(text, |cut| &text[..cut]);
-    let reason = reason.replace("called `Result::unwrap()` on an `Err` value: Torch(\"", "libtorch: ");
-    if reason.contains("out of memory") || reason.contains("can't allocate memory") {
-        return format!("{reason}\nMemory ran out: raise --ACCU, lower --BS, or use --AMP=bf16");
-    }
-    reason
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_sees_a_cpp_stack() {
-        let panic = std::panic::catch_unwind(|| {
-            let _ = tch::Tensor::zeros([2], (Kind::Float, Device::Cpu)).view([3]);
-        });
-        let text = panic.unwrap_err().downcast_ref::<String>().cloned().unwrap_or_default();
-        let told = explain(&text);
-        assert!(told.starts_with("libtorch: shape '[3]' is invalid") && !told.contains("frame #"), "{told}");
-        let told = explain("cannot train: CUDA out of memory. Tried to allocate 2 GiB\nframe #0: x");
-        assert!(told.contains("2 GiB") && told.contains("--ACCU") && !told.contains("frame"), "{told}");
     }
 }

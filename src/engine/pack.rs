@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// When there is nothing to pack, a member is damaged, or the bank cannot be written.
 pub fn run(config: &Config) -> Result<()> {
+    super::stop::listen()?;
     let mut packed = 0;
     for split in [Split::Train, Split::Val, Split::Test] {
         let folder = config.features_of(split);
@@ -39,6 +40,7 @@ fn source(folder: &Path) -> Option<PathBuf> {
 }
 
 fn one(config: &Config, source: &Path, target: &Path) -> Result<()> {
+    config.check_writable(target.parent().map(Path::to_path_buf))?;
     let dtype = match config.data.bank_dtype {
         BankDtype::F16 => Dtype::F16,
         BankDtype::F32 => Dtype::F32,
@@ -52,6 +54,7 @@ fn one(config: &Config, source: &Path, target: &Path) -> Result<()> {
         if progress.is_due() {
             progress.show(done as u64, "images");
         }
+        super::stop::check()
     })?;
     drop(progress);
     println!("{}: {} images, {} regions", target.display(), report.images, report.regions);

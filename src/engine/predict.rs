@@ -50,7 +50,7 @@ impl<'a> Predictor<'a> {
         let order = (0..task.dataset.len()).collect();
         let loader = Loader::new(task.dataset.clone(), task.features.clone(), order, options)?;
         let progress = Progress::new("Evaluation", loader.batches() as u64, !config.run.verbose);
-        let (pass, feature_size) = (Pass::evaluation(super::product_kind(config)), config.model.img_feat_size);
+        let (pass, feature_size) = (Pass::evaluation(super::product_kind(config, device)), config.model.img_feat_size);
         let pin_mem = config.data.pin_mem;
         let profile = Profile::new(config.run.profile, device);
         Ok(Predictor {
@@ -97,7 +97,7 @@ impl Iterator for Predictor<'_> {
         if self.progress.is_due() {
             self.progress.show(self.done, "");
         }
-        Some(batch.and_then(|batch| self.predict(&batch)))
+        Some(super::stop::check().and(batch).and_then(|batch| self.predict(&batch)))
     }
 }
 

@@ -2,17 +2,21 @@
 
 use super::inputs::{Inputs, Task};
 use super::predict;
+use super::stop::{self, Stopped};
 use super::watch::Watch;
 use crate::checkpoint::{self, Checkpoint, RunState};
 use crate::config::{Config, ShuffleMode};
 use crate::data::Batch;
 use crate::data::loader::{Loader, Options, shuffled};
 use crate::evaluation::write_answers;
+use crate::lock::Lock;
 use crate::model::{Net, PackedBatch, Pass};
 use crate::optimizer::{Adam, Schedule};
+use crate::outputs::Start;
 use crate::paths::epoch_of_file;
-use crate::report::{Log, Phase, Profile, Progress};
+use crate::report::{Log, LogState, Phase, Profile, Progress};
 use anyhow::{Context, Result, bail, ensure};
+use std::path::Path;
 use std::time::Instant;
 use tch::{Device, Reduction, Tensor};
 
@@ -42,12 +46,17 @@ pub struct Trainer<'a> {
     epoch: u64,
     /// Optimizer steps done.
     step: u64,
+    /// Those of them in the epoch under way.
+    batch: u64,
+    /// Summed loss of the epoch under way, or of the last one at its end.
+    loss_sum: f64,
 }
 
 /// Trains as `config` says, from the beginning or from a checkpoint.
 ///
 /// # Errors
-/// Missing or bad input, an older run in the way, a loss that is not finite, a full disk.
+/// Missing or bad input, an older run in the way or still running, a loss that is not finite, a full disk; [`Stopped`]
+/// by a signal.
 pub fn run(mut config: Config) -> Result<()> {
     let device = crate::distributed::device(config.run.gpu.as_deref())?;
     config.check_files()?;
@@ -60,32 +69,64 @@ pub fn run(mut config: Config) -> Result<()> {
         config.continue_with_seed(state.seed);
     }
     print!("{config}");
-    let first_epoch = resumed.as_ref().map_or(Ok(0), |checkpoint| epochs_done(&config, checkpoint))? + 1;
-    config.refuse_to_lose(first_epoch)?;
+    let _lock = Lock::take(&config.ckpt_folder())?;
+    let start = resumed.as_ref().map_or(Ok(Start::default()), |checkpoint| start_of(&config, checkpoint))?;
+    config.refuse_to_lose(start)?;
+    check_outputs(&config, resumed.as_ref())?;
     let inputs = Inputs::read(&config, carried)?;
     let mut trainer = Trainer::new(&config, &inputs, device)?;
+    config.check_space(config.model.parameter_count(inputs.vocabulary.len(), inputs.answers.len()))?;
     if let Some(checkpoint) = &resumed {
         trainer.restore(checkpoint)?;
     }
     drop(resumed);
-    config.remove_what_is_in_the_way(first_epoch)?;
-    trainer.epochs(&mut |_| ())
+    config.remove_what_is_in_the_way(start)?;
+    stop::listen()?;
+    trainer.epochs(&mut |_| ()).map_err(|error| trainer.with_advice(error))
 }
 
-/// How many epochs a checkpoint has behind it: ours says so; else its file name, else `CKPT_EPOCH`.
-fn epochs_done(config: &Config, checkpoint: &Checkpoint) -> Result<u64> {
+/// Makes sure, before anything slow starts, that what the run writes can be written.
+fn check_outputs(config: &Config, resumed: Option<&Checkpoint>) -> Result<()> {
+    config.check_writable([config.ckpt_folder()])?;
+    config.check_writable(config.written_to())?;
+    // Words and answers of a new run are not known yet; `run` counts again once they are.
+    let held = |checkpoint: &Checkpoint| checkpoint.state_dict.iter().map(|(_, tensor)| tensor.numel() as u64).sum();
+    config.check_space(resumed.map_or_else(|| config.model.parameter_count(0, 0), held))
+}
+
+/// What a checkpoint has behind it: ours says so; else its file name tells, or `CKPT_EPOCH`.
+fn start_of(config: &Config, checkpoint: &Checkpoint) -> Result<Start> {
     let path = config.ckpt_to_load();
-    let epoch = match &checkpoint.mcan {
-        Some(state) => state.epoch,
-        None => epoch_of_file(&path).unwrap_or(config.run.ckpt_epoch),
+    let start = match &checkpoint.mcan {
+        Some(state) => Start { epoch: state.epoch, step: state.step },
+        None => Start { epoch: epoch_of_file(&path).unwrap_or(config.run.ckpt_epoch), step: 0 },
     };
+    let is_unlogged = || LogState::read(&config.log_of(config.version())).lacks(start.epoch, config.evaluates_epochs());
     ensure!(
-        epoch < config.train.max_epoch,
-        "{} has {epoch} epochs behind it and MAX_EPOCH is {}: nothing is left to train (--MAX_EPOCH)",
+        start.epoch < config.train.max_epoch
+            || start.epoch == config.train.max_epoch && config.continues_itself() && is_unlogged(),
+        "{} has {} epochs behind it and MAX_EPOCH is {}: nothing is left to train (--MAX_EPOCH)",
         path.display(),
+        start.epoch,
         config.train.max_epoch
     );
-    Ok(epoch)
+    Ok(start)
+}
+
+/// An epoch can be continued in its middle only with the same questions, batches and order.
+fn check_same_epoch(config: &Config, state: &RunState, data_size: usize) -> Result<()> {
+    let now = serde_json::to_value(config)?;
+    let differs = ["BATCH_SIZE", "SHUFFLE_MODE"].into_iter().find(|key| state.config.get(key) != now.get(key));
+    let differs = differs.or((state.seed != config.seed()).then_some("SEED"));
+    let differs = differs.or((state.data_size != data_size as u64).then_some("the number of training questions"));
+    if let Some(what) = differs {
+        bail!(
+            "it was saved in the middle of epoch {}, and {what} is another now; continue with the same, or from the \
+             checkpoint of an epoch's end",
+            state.epoch + 1
+        );
+    }
+    Ok(())
 }
 
 impl<'a> Trainer<'a> {
@@ -105,7 +146,9 @@ impl<'a> Trainer<'a> {
         let adam = Adam::new(&net.parameters.tensors, &config.train);
         let schedule = Schedule::new(&config.train, data_size);
         let lr_base = config.train.lr_base;
-        let trainer = Trainer { config, inputs, task, device, net, adam, schedule, lr_base, epoch: 0, step: 0 };
+        let (epoch, step, batch, loss_sum) = (0, 0, 0, 0.0);
+        let trainer =
+            Trainer { config, inputs, task, device, net, adam, schedule, lr_base, epoch, step, batch, loss_sum };
         if config.data.use_glove && !config.train.resume {
             super::glove::initialize(config, &inputs.vocabulary, &trainer.net)?;
         }
@@ -127,11 +170,14 @@ impl<'a> Trainer<'a> {
         self.net.parameters.assign(&values).with_context(cannot)?;
         self.adam.load(optimizer).with_context(cannot)?;
         self.lr_base = lr_base;
-        self.epoch = epochs_done(self.config, checkpoint)?;
-        self.step = match &checkpoint.mcan {
-            Some(state) => state.step,
-            None => self.schedule.steps_in(self.epoch),
-        };
+        self.epoch = start_of(self.config, checkpoint)?.epoch;
+        self.step = self.schedule.steps_in(self.epoch);
+        if let Some(state) = &checkpoint.mcan {
+            if state.batch > 0 {
+                check_same_epoch(self.config, state, self.task.dataset.len()).with_context(cannot)?;
+            }
+            (self.step, self.batch, self.loss_sum) = (state.step, state.batch, state.loss_sum);
+        }
         Ok(())
     }
 
@@ -145,36 +191,43 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// See [`run`].
     pub fn epochs(&mut self, observe: &mut dyn FnMut(&Observed)) -> Result<()> {
-        let mut log = Log::open(&self.config.log_of(self.config.version()))?;
+        let mut log = Log::resume(&self.config.log_of(self.config.version()))?;
+        // A run that ended between an epoch's checkpoint and its last line in the log.
+        if self.batch == 0 && self.config.continues_itself() && self.is_unlogged(&log) {
+            self.conclude_epoch(&mut log)?;
+        }
         while self.epoch < self.config.train.max_epoch {
+            stop::check()?;
             log.begin_epoch()?;
             let started = Instant::now();
-            let (loss_sum, lr) = self.one_epoch(observe)?;
-            self.epoch += 1;
-            checkpoint::save(&self.config.ckpt_to_write(self.epoch), &self.checkpoint())?;
-            let loss = loss_sum / self.task.dataset.len() as f64;
-            log.end_epoch(self.epoch, loss, lr)?;
-            println!("epoch {}: loss {loss:.4}, {:.0} s", self.epoch, started.elapsed().as_secs_f64());
-            self.evaluate(&mut log)?;
+            self.one_epoch(observe)?;
+            (self.epoch, self.batch) = (self.epoch + 1, 0);
+            self.save(&self.config.ckpt_to_write(self.epoch))?;
+            self.config.remove_last_ckpt()?;
+            println!("epoch {}: loss {:.4}, {:.0} s", self.epoch, self.mean_loss(), started.elapsed().as_secs_f64());
+            self.conclude_epoch(&mut log)?;
         }
         println!("The last checkpoint is {}", self.config.ckpt_to_write(self.epoch).display());
         Ok(())
     }
 
-    /// One pass over the training questions; returns the summed loss and the last learning rate.
-    fn one_epoch(&mut self, observe: &mut dyn FnMut(&Observed)) -> Result<(f64, f64)> {
-        self.lr_base = self.schedule.base_at(self.epoch, self.lr_base);
+    /// One pass over the training questions, or what is left of it.
+    fn one_epoch(&mut self, observe: &mut dyn FnMut(&Observed)) -> Result<()> {
+        if self.batch == 0 {
+            self.lr_base = self.schedule.base_at(self.epoch, self.lr_base);
+            self.loss_sum = 0.0;
+        }
         let accu_steps = self.config.train.grad_accu_steps;
         let mut loader = self.load_epoch()?;
         let steps = (loader.batches() / accu_steps) as u64;
         let label = format!("[{}] epoch {:2}", self.config.version(), self.epoch + 1);
         let mut progress = Progress::new(label, steps, !self.config.run.verbose);
-        let mut watch = Watch::new(self.task, self.epoch + 1, self.device);
+        let mut watch = Watch::new(self.task, self.epoch + 1, self.device, self.loss_sum);
         let mut profile = Profile::new(self.config.run.profile, self.device);
-        let mut lr = 0.0;
-        for done in 1..=steps {
+        let first = self.batch + 1;
+        for done in first..=steps {
             self.step += 1;
-            lr = self.schedule.rate(self.step, self.lr_base);
+            let lr = self.schedule.rate(self.step, self.lr_base);
             self.adam.zero_grad()?;
             for part in 0..accu_steps {
                 let batch = loader.next().context("the loader stopped before the end of the epoch")??;
@@ -185,28 +238,71 @@ impl<'a> Trainer<'a> {
             self.adam.step(lr, self.config.train.grad_norm_clip)?;
             profile.end(Phase::Optimizer);
             profile.end_step();
-            if profile.is_on() && done == 1 {
+            if profile.is_on() && done == first {
                 println!("Profile: the first step is done");
             }
+            self.batch = done;
             let show = progress.is_due() || done == steps;
-            if show || watch.is_due() {
+            let save = done < steps && self.is_save_due();
+            if show || save || watch.is_due() {
                 watch.check()?;
+                self.loss_sum = watch.sum();
             }
             if show {
                 let loss = watch.last() / self.config.sub_batch_size() as f64;
                 progress.show(done, &format!("loss: {loss:.4}, lr: {lr:.2e}"));
             }
+            if save {
+                self.save(&self.config.last_ckpt())?;
+                stop::check()?;
+            }
         }
         if profile.is_on() {
             print!("Profile of training, epoch {}: {profile}", self.epoch + 1);
         }
-        Ok((watch.sum(), lr))
+        Ok(())
+    }
+
+    /// Whether `last.pkl` is to be written after the step just done.
+    fn is_save_due(&self) -> bool {
+        let every = self.config.train.save_steps;
+        stop::is_asked() || every > 0 && self.step.is_multiple_of(every)
+    }
+
+    fn mean_loss(&self) -> f64 {
+        self.loss_sum / self.task.dataset.len() as f64
+    }
+
+    fn is_unlogged(&self, log: &Log) -> bool {
+        log.state.lacks(self.epoch, self.config.evaluates_epochs())
+    }
+
+    /// What follows the checkpoint of an epoch, as far as it is not done yet: the log entry and the evaluation.
+    fn conclude_epoch(&self, log: &mut Log) -> Result<()> {
+        if log.state.begun {
+            log.end_epoch(self.epoch, self.mean_loss(), self.schedule.rate(self.step, self.lr_base))?;
+        }
+        self.evaluate(log)
+    }
+
+    /// Says where a run that was asked to stop has left its state, and how to go on.
+    fn with_advice(&self, error: anyhow::Error) -> anyhow::Error {
+        let checkpoint = match (self.epoch, self.batch) {
+            (0, 0) => return error,
+            (epoch, 0) => self.config.ckpt_to_write(epoch),
+            _ => self.config.last_ckpt(),
+        };
+        let epoch = self.epoch + u64::from(self.batch > 0);
+        let place = format!(" in epoch {epoch}, after step {}; {} has its state", self.step, checkpoint.display());
+        let command = stop::command_to_resume(self.config, &checkpoint);
+        Stopped::advise(error, &format!("{place}. To go on:\n\n    {command}\n"))
     }
 
     /// Forward and backward pass of one part of a batch; returns its summed loss.
     fn accumulate_gradients(&self, batch: &Batch, part: usize, profile: &mut Profile) -> Result<Tensor> {
         let number = self.step * self.config.train.grad_accu_steps as u64 + part as u64;
-        let pass = Pass::training(super::product_kind(self.config), self.config.seed(), number, self.device);
+        let pass =
+            Pass::training(super::product_kind(self.config, self.device), self.config.seed(), number, self.device);
         let (feature_size, pin_mem) = (self.config.model.img_feat_size, self.config.data.pin_mem);
         let packed = PackedBatch::new(batch, feature_size, self.device, pin_mem)?;
         profile.end(Phase::Input);
@@ -222,6 +318,7 @@ impl<'a> Trainer<'a> {
 
     /// The batches of the epoch under way, in parts of `SUB_BATCH_SIZE`, the last partial batch left out.
     fn load_epoch(&self) -> Result<Loader> {
+        self.task.features.check_unchanged()?;
         let len = self.task.dataset.len();
         let mut order = match self.config.data.shuffle_mode {
             ShuffleMode::None => (0..len).collect(),
@@ -235,9 +332,18 @@ impl<'a> Trainer<'a> {
             prefetch: super::PREFETCH,
             share_images: false,
             max_token: self.config.data.max_token,
-            skip: 0,
+            skip: self.batch as usize * self.config.train.grad_accu_steps,
         };
         Loader::new(self.task.dataset.clone(), self.task.features.clone(), order, options)
+    }
+
+    fn save(&self, path: &Path) -> Result<()> {
+        let parameters = &self.net.parameters;
+        let named = parameters.names.iter().zip(&parameters.tensors);
+        checkpoint::state_dict::check_finite(named).with_context(|| {
+            format!("training diverged at step {}, and {} is not written", self.step, path.display())
+        })?;
+        checkpoint::save(path, &self.checkpoint())
     }
 
     fn checkpoint(&self) -> Checkpoint {
@@ -250,8 +356,8 @@ impl<'a> Trainer<'a> {
             mcan: Some(RunState {
                 epoch: self.epoch,
                 step: self.step,
-                batch: 0,
-                loss_sum: 0.0,
+                batch: self.batch,
+                loss_sum: self.loss_sum,
                 seed: self.config.seed(),
                 data_size: self.task.dataset.len() as u64,
                 config: serde_json::to_value(self.config).unwrap_or_default(),

@@ -25,10 +25,10 @@ struct Pending {
 }
 
 impl<'a> Watch<'a> {
-    /// For epoch `epoch` (from 1) over `task`.
-    pub fn new(task: &'a Task, epoch: u64, device: Device) -> Watch<'a> {
+    /// For epoch `epoch` (from 1) over `task`, of which losses of `sum` together have been seen before.
+    pub fn new(task: &'a Task, epoch: u64, device: Device, sum: f64) -> Watch<'a> {
         let most_pending = if device.is_cuda() { MOST_PENDING } else { 1 };
-        Watch { task, epoch, sum: 0.0, last: 0.0, pending: Vec::new(), most_pending }
+        Watch { task, epoch, sum, last: 0.0, pending: Vec::new(), most_pending }
     }
 
     /// Takes the summed loss of a batch of optimizer step `step` on these images.

@@ -2,6 +2,7 @@
 //!
 //! All foreign calls of the crate are here. Every function hands tensors over by pointer for the length of the call, and
 //! turns a C++ exception into an error.
+#![allow(unsafe_code, reason = "foreign calls")]
 
 use anyhow::{Result, bail};
 use std::ffi::{CStr, c_char};

@@ -1,6 +1,7 @@
 //! The log of a run, in the reference's format, so that scripts which read it go on working.
 //!
-//! Entries are appended in one write each and never rewritten.
+//! Entries are appended in one write each. Should the machine stop in the middle of one, the next run of the version cuts
+//! off the torn piece ([`Log::resume`]) and writes the entry again.
 
 use crate::evaluation::Accuracy;
 use anyhow::{Context, Result};
@@ -9,11 +10,76 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// How the entries begin.
+const BEGINNINGS: [&str; 3] = ["nowTime: ", "epoch = ", "Overall Accuracy is: "];
+
 /// An open log.
 #[derive(Debug)]
 pub struct Log {
     file: File,
     path: PathBuf,
+    /// What it ends with.
+    pub state: LogState,
+}
+
+/// How far the entries of a log go.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LogState {
+    /// Whether an epoch has begun and not ended.
+    pub begun: bool,
+    /// The last epoch that ended.
+    epoch: Option<u64>,
+    /// Whether val has been evaluated since.
+    evaluated: bool,
+    /// Bytes of whole entries; behind them may be a torn one.
+    whole: usize,
+}
+
+impl LogState {
+    /// Of the log at `path`; that of an empty one where there is none.
+    pub fn read(path: &Path) -> LogState {
+        let bytes = if path.is_file() { std::fs::read(path).unwrap_or_default() } else { Vec::new() };
+        LogState::of(&bytes)
+    }
+
+    fn of(bytes: &[u8]) -> LogState {
+        let mut state = LogState { whole: bytes.len(), ..LogState::default() };
+        let Ok(text) = std::str::from_utf8(bytes) else { return state };
+        let mut line_start = 0;
+        for line in text.split_inclusive('\n') {
+            let rest = &text[line_start..];
+            let torn_word = !line.ends_with('\n') && BEGINNINGS.iter().any(|beginning| beginning.starts_with(line));
+            let Some(entry) = BEGINNINGS.iter().find(|beginning| line.starts_with(**beginning)) else {
+                if torn_word {
+                    state.whole = line_start;
+                }
+                line_start += line.len();
+                continue;
+            };
+            let is_time = *entry == BEGINNINGS[0];
+            if !(is_time && line.ends_with('\n') || !is_time && rest.contains("\n\n")) {
+                state.whole = line_start;
+                break;
+            }
+            match line.strip_prefix(BEGINNINGS[1]).and_then(|rest| rest.split(' ').next()?.parse().ok()) {
+                Some(epoch) => (state.begun, state.epoch, state.evaluated) = (false, Some(epoch), false),
+                None if is_time => state.begun = true,
+                None => state.evaluated = true,
+            }
+            line_start += line.len();
+        }
+        state
+    }
+
+    /// Whether the log lacks an entry of `epoch`, whose checkpoint is there: it has begun in the log and not ended, or
+    /// ended and not been evaluated though it should be.
+    pub fn lacks(&self, epoch: u64, evaluates: bool) -> bool {
+        let last = self.epoch.unwrap_or(0);
+        match self.begun {
+            true => last + 1 == epoch,
+            false => last == epoch && evaluates && !self.evaluated,
+        }
+    }
 }
 
 impl Log {
@@ -27,14 +93,32 @@ impl Log {
             std::fs::create_dir_all(folder).with_context(cannot)?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).with_context(cannot)?;
-        Ok(Log { file, path: path.into() })
+        Ok(Log { file, path: path.into(), state: LogState::read(path) })
     }
 
-    /// An epoch begins.
+    /// The same for the run that the log is of: cuts off an entry that was torn when the machine stopped.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn resume(path: &Path) -> Result<Log> {
+        let log = Log::open(path)?;
+        let length = log.file.metadata()?.len();
+        if (log.state.whole as u64) < length {
+            eprintln!("{}: its last entry was cut short and is removed", path.display());
+            log.file.set_len(log.state.whole as u64).with_context(|| log.cannot())?;
+        }
+        Ok(log)
+    }
+
+    /// An epoch begins. (One that was interrupted has begun already.)
     ///
     /// # Errors
     /// When writing fails; so do the other entries.
     pub fn begin_epoch(&mut self) -> Result<()> {
+        if self.state.begun {
+            return Ok(());
+        }
+        self.state.begun = true;
         self.append(&format!("nowTime: {}\n", Local::now().format("%Y-%m-%d %H:%M:%S")))
     }
 
@@ -43,6 +127,7 @@ impl Log {
     /// # Errors
     /// As above.
     pub fn end_epoch(&mut self, epoch: u64, loss: f64, lr: f64) -> Result<()> {
+        (self.state.begun, self.state.epoch, self.state.evaluated) = (false, Some(epoch), false);
         let (loss, lr) = (python_float(format!("{:e}", loss as f32)), python_float(format!("{lr:e}")));
         self.append(&format!("epoch = {epoch}  loss = {loss}\nlr = {lr}\n\n"))
     }
@@ -52,11 +137,22 @@ impl Log {
     /// # Errors
     /// As above.
     pub fn accuracy(&mut self, accuracy: &Accuracy) -> Result<()> {
+        self.state.evaluated = true;
         self.append(&accuracy.log_lines())
     }
 
+    /// One entry, whole or not at all.
     fn append(&mut self, text: &str) -> Result<()> {
-        self.file.write_all(text.as_bytes()).with_context(|| format!("cannot write the log {}", self.path.display()))
+        let before = self.file.metadata().with_context(|| self.cannot())?.len();
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        if written.is_err() {
+            let _ = self.file.set_len(before);
+        }
+        written.with_context(|| self.cannot())
+    }
+
+    fn cannot(&self) -> String {
+        format!("cannot write the log {}", self.path.display())
     }
 }
 
@@ -102,6 +198,39 @@ mod tests {
         }
         assert_eq!(python_float(format!("{:e}", 24.741917f32)), "24.741917");
         assert_eq!(python_float(format!("{:e}", f64::NAN)), "nan");
+    }
+
+    #[test]
+    fn wherever_a_log_was_cut_the_next_run_finds_whole_entries() {
+        let time = "nowTime: 2026-11-23 09:27:02\n";
+        let epoch = |n: u64| format!("epoch = {n}  loss = 24.741917\nlr = 0.0005\n\n");
+        let accuracy = "Overall Accuracy is: 27.17\nother : 5.41 yes/no : 1.07 \n\n";
+        let entries = [time, &epoch(1), accuracy, time, &epoch(2), accuracy];
+        let text = entries.concat();
+        let mut ends = vec![0];
+        entries.iter().for_each(|entry| ends.push(ends[ends.len() - 1] + entry.len()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.txt");
+        for cut in 0..=text.len() {
+            std::fs::write(&path, &text[..cut]).unwrap();
+            let whole = *ends.iter().rfind(|&&end| end <= cut).unwrap();
+            let log = Log::resume(&path).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text[..whole], "cut at {cut}");
+            let count = ends.iter().position(|&end| end == whole).unwrap();
+            assert_eq!(log.state.begun, count == 1 || count == 4, "cut at {cut}");
+            assert_eq!(log.state.lacks(1, false), count == 1, "cut at {cut}");
+            assert_eq!(log.state.lacks(1, true), count == 1 || count == 2, "cut at {cut}");
+            assert_eq!(log.state.lacks(2, true), count == 4 || count == 5, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_does_not_fit_leaves_no_trace() {
+        let Ok(mut log) = Log::open(Path::new("/dev/full")) else {
+            return eprintln!("skipped: there is no /dev/full");
+        };
+        let message = format!("{:#}", log.end_epoch(1, 1.0, 1.0).unwrap_err());
+        assert!(message.contains("cannot write the log /dev/full") && message.contains("No space"), "{message}");
     }
 
     #[test]

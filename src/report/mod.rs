@@ -5,6 +5,6 @@ mod log;
 mod profile;
 mod progress;
 
-pub use log::{Log, python_float};
+pub use log::{Log, LogState, python_float};
 pub use profile::{Phase, Profile};
 pub use progress::Progress;

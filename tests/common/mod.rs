@@ -1,11 +1,12 @@
 //! What the tests that run the whole program share: the stored reference outputs, working folders, and the binary.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+use mcan::checkpoint;
 use mcan::cli::Args;
 use mcan::config::Config;
 use mcan::data::demo::DemoOptions;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use tch::Tensor;
 
 /// A file or folder below `MCAN_SHARED` (default `../shared`), or `None` after saying that the test is skipped.
@@ -77,6 +78,21 @@ impl World {
         run(self.folder.path(), &flags.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>())
     }
 
+    /// Starts the binary with these flags and `more`, its messages to be read.
+    pub fn start(&self, more: &[&str]) -> Child {
+        let flags = self.flags();
+        let all: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let mut command = command(self.folder.path(), &all);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// The log of a version, without the times in it.
+    pub fn log(&self, version: &str) -> Vec<String> {
+        let text = self.read(&format!("results/log/log_run_{version}.txt"));
+        let untimed = |line: &str| if line.starts_with("nowTime: ") { "nowTime".into() } else { line.to_owned() };
+        text.lines().map(untimed).collect()
+    }
+
     /// Runs the binary and expects success.
     pub fn succeed(&self, more: &[&str]) -> String {
         let output = self.run(more);
@@ -98,15 +114,29 @@ impl World {
     }
 }
 
-/// Runs the binary in `folder`, on one thread: tests share two cores, and OpenMP threads that wait for each other's
-/// core wait long.
+/// Runs the binary in `folder`.
 pub fn run(folder: &Path, flags: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_mcan"))
-        .args(flags)
-        .current_dir(folder)
-        .env("OMP_NUM_THREADS", "1")
-        .output()
-        .unwrap()
+    command(folder, flags).output().unwrap()
+}
+
+/// The binary, to be run in `folder` on one thread: tests share two cores, and OpenMP threads that wait for each other's
+/// core wait long.
+pub fn command(folder: &Path, flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mcan"));
+    command.args(flags).current_dir(folder).env("OMP_NUM_THREADS", "1");
+    command
+}
+
+/// Two checkpoints hold the same parameters and optimizer, bit for bit.
+pub fn assert_same_state(a: &Path, b: &Path) {
+    let (a, b) = (checkpoint::load(a).unwrap(), checkpoint::load(b).unwrap());
+    for ((name, x), (_, y)) in a.state_dict.iter().zip(&b.state_dict) {
+        assert!(x.equal(y), "{name} differs");
+    }
+    for (x, y) in a.optimizer.unwrap().moments.iter().flatten().zip(b.optimizer.unwrap().moments.iter().flatten()) {
+        assert!(x.step == y.step && x.exp_avg.equal(&y.exp_avg) && x.exp_avg_sq.equal(&y.exp_avg_sq));
+    }
+    assert_eq!(a.lr_base, b.lr_base);
 }
 
 /// The message of a run that ended with status 1.

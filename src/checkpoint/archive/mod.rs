@@ -9,11 +9,10 @@ pub use write::write;
 
 use super::pickle::Value;
 use super::tensor::{TensorView, element_bytes};
+use crate::mapped::Mapped;
 use anyhow::{Context, Result, bail, ensure};
-use memmap2::Mmap;
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +27,7 @@ pub struct Archive {
     /// What was saved.
     pub value: Value,
     path: PathBuf,
-    map: Mmap,
+    map: Mapped,
     storages: HashMap<Arc<str>, Member>,
     /// Bytes of tensors that may still be made.
     budget: Cell<u64>,
@@ -96,16 +95,13 @@ fn unreadable(path: &Path) -> String {
     format!("cannot read the checkpoint {}", path.display())
 }
 
-fn map(path: &Path) -> Result<Mmap> {
+fn map(path: &Path) -> Result<Mapped> {
     let metadata = std::fs::metadata(path).with_context(|| {
         format!("cannot find the checkpoint {}; check --CKPT_V and --CKPT_E, or --CKPT_PATH", path.display())
     })?;
     ensure!(!metadata.is_dir(), "{} is a folder, not a checkpoint; name the .pkl file in it", path.display());
     ensure!(metadata.len() > 0, "the checkpoint {} is empty; copy or download it again", path.display());
-    let file = File::open(path).with_context(|| unreadable(path))?;
-    // SAFETY: the map is only read, and checkpoints are replaced by renaming, never changed in place; a file that
-    // another program cuts short meanwhile ends this one with a bus error, as with any mapped file.
-    unsafe { Mmap::map(&file) }.with_context(|| unreadable(path))
+    Mapped::open(path).with_context(|| unreadable(path))
 }
 
 /// What the file is instead, as far as its first bytes tell.

@@ -9,12 +9,11 @@ pub mod pack;
 mod tests;
 
 use super::Regions;
+use crate::mapped::Mapped;
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
-use memmap2::Mmap;
 use rustc_hash::FxHashSet;
 use safetensors::tensor::{Dtype as Stored, TensorInfo};
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +59,7 @@ impl std::str::FromStr for Dtype {
 /// An open bank. Nothing of `x` is read before it is asked for.
 pub struct Bank {
     path: PathBuf,
-    map: Mmap,
+    map: Mapped,
     /// Bytes of `x` in the map.
     x: Range<usize>,
     dtype: Dtype,
@@ -81,10 +80,7 @@ impl Bank {
     }
 
     fn open_checked(path: &Path, feature_size: usize) -> Result<Self> {
-        let file = File::open(path)?;
-        // SAFETY: a map is sound as long as nobody changes the file under it. Banks are written to another name and
-        // renamed (crate::atomic), never changed in place.
-        let map = unsafe { Mmap::map(&file) }?;
+        let map = Mapped::open(path)?;
         let (header_bytes, header) = safetensors::SafeTensors::read_metadata(&map)?;
         let find = |name: &str| -> Result<(&TensorInfo, Range<usize>)> {
             let info = header.info(name).with_context(|| format!("it has no array {name}"))?;
@@ -127,6 +123,14 @@ impl Bank {
             bail!("it has image {twice} twice");
         }
         Ok(Bank { path: path.to_owned(), map, x, dtype, feature_size, offset, image_ids })
+    }
+
+    /// Makes sure that no program has changed the file since it was opened.
+    ///
+    /// # Errors
+    /// When one has.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.map.check_unchanged()
     }
 
     /// Precision of its regions.

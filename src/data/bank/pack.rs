@@ -53,13 +53,14 @@ pub struct Report {
     pub largest_rounding: Option<(f32, u64)>,
 }
 
-/// Writes the bank `target` from `source`, a folder or a `.tar.gz`; `progress` is told how many images are done.
+/// Writes the bank `target` from `source`, a folder or a `.tar.gz`; `progress` is told how many images are done,
+/// and may end the packing.
 ///
 /// # Errors
 /// Any image that is damaged, has non-finite values, or values that f16 cannot hold, by name (unless `skip_bad`); an
 /// archive that is cut short, has an image twice, or members that are not plain files inside its folder; an empty
 /// source; failure to write. After an error `target` is as it was before.
-pub fn pack(source: &Path, target: &Path, options: Options, progress: &dyn Fn(usize)) -> Result<Report> {
+pub fn pack(source: &Path, target: &Path, options: Options, progress: &dyn Fn(usize) -> Result<()>) -> Result<Report> {
     let cannot = || format!("cannot pack the features of {}", source.display());
     let (sender, groups) = sync_channel(GROUPS_AHEAD);
     std::thread::scope(|scope| {
@@ -87,7 +88,7 @@ pub fn pack(source: &Path, target: &Path, options: Options, progress: &dyn Fn(us
                         }
                     }
                 }
-                progress(bank.report.images);
+                progress(bank.report.images)?;
             }
             ensure!(bank.report.images > 0, "{} holds no usable .npz file", source.display());
             bank.finish()

@@ -41,7 +41,7 @@ fn pack_archive(archive: &[u8], options: Options) -> Result<(Report, Vec<u8>)> {
     let target = folder.path().join("train2014.safetensors");
     fs::write(&source, archive).unwrap();
     fs::write(&target, "the bank of before").unwrap();
-    let report = pack(&source, &target, options, &|_| {});
+    let report = pack(&source, &target, options, &|_| Ok(()));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "only the archive and the bank are there");
     let written = fs::read(&target).unwrap();
     if report.is_err() {
@@ -78,7 +78,11 @@ fn an_archive_and_its_folder_make_the_same_bank_with_every_region() {
     (1..=n).for_each(|id| write_image(&images, id, id as usize));
     let target = folder.path().join("val2014.safetensors");
     let progress = std::cell::RefCell::new(Vec::new());
-    let report = pack(&images, &target, OPTIONS, &|done| progress.borrow_mut().push(done)).unwrap();
+    let report = pack(&images, &target, OPTIONS, &|done| {
+        progress.borrow_mut().push(done);
+        Ok(())
+    })
+    .unwrap();
     assert_eq!((report.images, report.regions), (150, 150 * 151 / 2));
     assert!(progress.borrow().is_sorted() && progress.borrow().last() == Some(&150));
     let (again, bytes) = pack_archive(&tar_gz(&members(n)), OPTIONS).unwrap();
@@ -257,7 +261,7 @@ fn the_published_features_pack_within_f16_rounding() {
     let target = tempfile::tempdir().unwrap();
     let made = |dtype| {
         let path = target.path().join(format!("{dtype:?}.safetensors"));
-        let report = pack(&folder, &path, Options { dtype, feature_size: 2048, skip_bad: false }, &|_| {}).unwrap();
+        let report = pack(&folder, &path, Options { dtype, feature_size: 2048, skip_bad: false }, &|_| Ok(())).unwrap();
         assert_eq!((report.images, report.regions, report.without_boxes), (2, 60, 0));
         all_rows(&Bank::open(&path, 2048).unwrap())
     };

@@ -47,6 +47,7 @@ pub struct Features {
     pad_size: usize,
     dtype: Dtype,
     folders: Vec<PathBuf>,
+    banks: Vec<Arc<Bank>>,
     images: FxHashMap<u64, Place>,
     preloaded: FxHashMap<u64, Regions>,
 }
@@ -65,7 +66,7 @@ impl Features {
     /// folder with the same.
     pub fn open(folders: &[PathBuf], feature_size: usize, pad_size: usize) -> Result<Self> {
         ensure!(feature_size > 0 && pad_size > 0, "IMG_FEAT_SIZE and IMG_FEAT_PAD_SIZE have to be at least 1");
-        let mut images = FxHashMap::default();
+        let (mut images, mut banks) = (FxHashMap::default(), Vec::new());
         let mut all_f16 = !folders.is_empty();
         for folder in folders {
             let bank = bank_path(folder);
@@ -74,6 +75,7 @@ impl Features {
                 all_f16 &= bank.dtype() == Dtype::F16;
                 let place = |index| Place::Bank { bank: Arc::clone(&bank), index };
                 images.extend(bank.image_ids().iter().enumerate().map(|(index, &id)| (id, place(index))));
+                banks.push(bank);
             } else if folder.is_dir() {
                 all_f16 = false;
                 let shared: Arc<Path> = folder.as_path().into();
@@ -91,7 +93,7 @@ impl Features {
         }
         let dtype = if all_f16 { Dtype::F16 } else { Dtype::F32 };
         let folders = folders.to_vec();
-        Ok(Features { feature_size, pad_size, dtype, folders, images, preloaded: FxHashMap::default() })
+        Ok(Features { feature_size, pad_size, dtype, folders, banks, images, preloaded: FxHashMap::default() })
     }
 
     /// `IMG_FEAT_SIZE`, values per region.
@@ -118,6 +120,15 @@ impl Features {
         missing.sort_unstable();
         missing.dedup();
         missing
+    }
+
+    /// Makes sure that no program has changed a bank since it was opened. (Other files are read anew each time.)
+    ///
+    /// # Errors
+    /// When one has, by name.
+    pub fn check_unchanged(&self) -> Result<()> {
+        let in_use = self.preloaded.is_empty().then_some(&self.banks);
+        in_use.into_iter().flatten().try_for_each(|bank| bank.check_unchanged())
     }
 
     /// Appends the image's regions, (n, `IMG_FEAT_SIZE`) row after row, and returns n.

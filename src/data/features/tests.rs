@@ -29,7 +29,7 @@ pub(in crate::data) fn write_image(folder: &Path, image_id: u64, n: usize) {
 
 pub(in crate::data) fn pack_folder(folder: &Path, dtype: Dtype) {
     let options = pack::Options { dtype, feature_size: 4, skip_bad: false };
-    pack::pack(folder, &bank_path(folder), options, &|_| {}).unwrap();
+    pack::pack(folder, &bank_path(folder), options, &|_| Ok(())).unwrap();
 }
 
 fn f32s(features: &Features, image_id: u64) -> Vec<f32> {
@@ -71,7 +71,7 @@ fn golden_features_are_what_numpy_reads() {
         let bank = tempfile::tempdir().unwrap();
         let packed = bank.path().join(split.coco_name());
         let options = pack::Options { dtype: Dtype::F32, feature_size: 64, skip_bad: false };
-        pack::pack(&folder, &bank_path(&packed), options, &|_| {}).unwrap();
+        pack::pack(&folder, &bank_path(&packed), options, &|_| Ok(())).unwrap();
         let folder = Features::open(&[folder], 64, 100).unwrap();
         let packed = Features::open(&[packed], 64, 100).unwrap();
         let mut seen = 0;
@@ -101,7 +101,7 @@ fn the_published_features_of_two_images_are_read() {
             let total: f64 = values.iter().map(|&v| f64::from(v)).sum();
             assert!((total - sum).abs() < 1e-6, "{total}");
         }
-        features.preload([262146, 458752, 262146], &|_| {}).unwrap();
+        features.preload([262146, 458752, 262146], &|_| ()).unwrap();
     }
 }
 
@@ -163,7 +163,7 @@ fn preloading_names_what_is_damaged() {
     write_image(root.path(), 1, 2);
     fs::write(root.path().join("COCO_any_000000000002.jpg.npz"), "half").unwrap();
     let mut features = Features::open(&[root.path().to_owned()], 4, 9).unwrap();
-    let message = format!("{:#}", features.preload([1, 2], &|_| {}).unwrap_err());
+    let message = format!("{:#}", features.preload([1, 2], &|_| ()).unwrap_err());
     assert!(message.contains("COCO_any_000000000002.jpg.npz"), "{message}");
 }
 

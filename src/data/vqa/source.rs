@@ -2,12 +2,11 @@
 //!
 //! Knows where a file may lie and how its JSON is walked; what the elements mean is for the callers.
 
-use anyhow::{Context, Result, anyhow, bail};
-use memmap2::Mmap;
+use crate::mapped::Mapped;
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
-use std::fs::File;
 use std::io::{Cursor, Read};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -26,8 +25,9 @@ const PUBLISHED: [(&str, &str); 6] = [
 /// Longest text that is taken out of an archive; the largest published file has 0.4 GB.
 const MAX_INFLATED_BYTES: u64 = 4 << 30;
 
-/// Deflate cannot shrink data further than this, so a member that claims more is lying.
-const MAX_DEFLATE_RATIO: u64 = 1032;
+/// A member may be this many times longer than it is in the archive (the published ones are some 20 times), or this long.
+const MAX_INFLATION: u64 = 100;
+const ALWAYS_INFLATED_BYTES: u64 = 64 << 20;
 
 /// Where a JSON file really is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(crate) struct Source {
 }
 
 enum Bytes {
-    Mapped(Mmap),
+    Mapped(Mapped),
     Inflated(Vec<u8>),
 }
 
@@ -72,10 +72,7 @@ impl Source {
             bail!("there is no file {} (nor the .zip it was published in beside it)", path.display());
         };
         let cannot = || format!("cannot read {}", file.display());
-        let handle = File::open(&file).with_context(cannot)?;
-        // SAFETY: the map is read-only and its bytes are only ever parsed as untrusted input. Like every reader of a
-        // memory map this relies on nobody truncating the file meanwhile; ours are replaced by renaming, never in place.
-        let map = unsafe { Mmap::map(&handle) }.with_context(cannot)?;
+        let map = Mapped::open(&file).with_context(cannot)?;
         if map.starts_with(b"PK\x03\x04") {
             return Self::unzip(&map, member.as_deref(), &file).with_context(cannot);
         }
@@ -83,20 +80,20 @@ impl Source {
     }
 
     fn unzip(archive: &[u8], member: Option<&str>, file: &Path) -> Result<Self> {
+        let archive_bytes = archive.len() as u64;
         let mut archive = zip::ZipArchive::new(Cursor::new(archive)).context("it is a damaged .zip archive")?;
         let member = choose_member(archive.file_names(), member)?;
         let mut reader = archive.by_name(&member)?;
-        let claimed = reader.size().min(reader.compressed_size().saturating_mul(MAX_DEFLATE_RATIO));
-        if reader.size() > MAX_INFLATED_BYTES {
-            bail!("its member {member} is longer than {MAX_INFLATED_BYTES} bytes");
-        }
+        let limit =
+            reader.compressed_size().saturating_mul(MAX_INFLATION).clamp(ALWAYS_INFLATED_BYTES, MAX_INFLATED_BYTES);
+        let too_long = format!("its member {member} inflates to more than {limit} bytes; it is damaged or hostile");
+        ensure!(reader.size() <= limit, "{too_long}");
         let mut text = Vec::new();
-        text.try_reserve_exact(usize::try_from(claimed)?)?;
-        reader
-            .by_ref()
-            .take(MAX_INFLATED_BYTES)
-            .read_to_end(&mut text)
-            .with_context(|| format!("its member {member} is damaged"))?;
+        // What it claims is believed as far as the file can back it.
+        text.try_reserve_exact(usize::try_from(reader.size().min(archive_bytes.saturating_mul(MAX_INFLATION)))?)?;
+        let read = reader.by_ref().take(limit + 1).read_to_end(&mut text);
+        let read = read.with_context(|| format!("its member {member} is damaged"))?;
+        ensure!(read as u64 <= limit, "{too_long}");
         Ok(Self { bytes: Bytes::Inflated(text), name: format!("{} ({member})", file.display()) })
     }
 
