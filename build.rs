@@ -17,7 +17,9 @@ fn main() {
         .warnings(false)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .file("src/native/native.cpp")
+        .files(["native", "activation", "norm", "attention"].map(|name| format!("src/native/{name}.cpp")))
+        // The kernels live from their loops being vectorised, in debug builds too: tests train whole models.
+        .opt_level(3)
         .compile("mcan_native");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
     if lib.join("libtorch_cuda.so").exists() {

@@ -237,6 +237,8 @@ pub struct RunConfig {
     pub ckpt_path: Option<PathBuf>,
     /// Show the loss of each step.
     pub verbose: bool,
+    /// Ours: print where the time of the steps went.
+    pub profile: bool,
     /// Also write the probabilities of the test answers.
     pub test_save_pred: bool,
     /// Folder of the answer files of test runs.
@@ -278,6 +280,7 @@ impl Default for RunConfig {
             ckpt_epoch: 0,
             ckpt_path: None,
             verbose: true,
+            profile: false,
             test_save_pred: false,
             result_path: "./results/result_test/".into(),
             pred_path: "./results/pred/".into(),

@@ -6,7 +6,7 @@ use crate::data::answers::AnswerList;
 use crate::data::loader::{Loader, Options};
 use crate::evaluation::{Accuracy, Evaluator, Matching};
 use crate::model::{Net, PackedBatch, Pass};
-use crate::report::Progress;
+use crate::report::{Phase, Profile, Progress};
 use anyhow::{Context, Result, ensure};
 use tch::{Device, Kind, Tensor};
 
@@ -28,6 +28,7 @@ pub struct Predictor<'a> {
     pass: Pass,
     with_probabilities: bool,
     progress: Progress,
+    profile: Profile,
     done: u64,
 }
 
@@ -51,18 +52,33 @@ impl<'a> Predictor<'a> {
         let progress = Progress::new("Evaluation", loader.batches() as u64, !config.run.verbose);
         let (pass, feature_size) = (Pass::evaluation(super::product_kind(config)), config.model.img_feat_size);
         let pin_mem = config.data.pin_mem;
-        Ok(Predictor { net, loader, feature_size, device, pin_mem, pass, with_probabilities, progress, done: 0 })
+        let profile = Profile::new(config.run.profile, device);
+        Ok(Predictor {
+            net,
+            loader,
+            feature_size,
+            device,
+            pin_mem,
+            pass,
+            with_probabilities,
+            progress,
+            profile,
+            done: 0,
+        })
     }
 
     fn predict(&mut self, batch: &crate::data::Batch) -> Result<Prediction> {
         let _no_grad = tch::no_grad_guard();
         let packed = PackedBatch::new(batch, self.feature_size, self.device, self.pin_mem)?;
+        self.profile.end(Phase::Input);
         let probabilities = self.net.forward(&packed, &self.pass).sigmoid(); // (B, answers)
         let answers = Vec::<i64>::try_from(probabilities.argmax(1, false))?;
         let probabilities = match self.with_probabilities {
             true => flat(&probabilities)?,
             false => Vec::new(),
         };
+        self.profile.end(Phase::Forward);
+        self.profile.end_step();
         Ok(Prediction { answers, probabilities })
     }
 }
@@ -71,7 +87,12 @@ impl Iterator for Predictor<'_> {
     type Item = Result<Prediction>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.loader.next()?;
+        let Some(batch) = self.loader.next() else {
+            if self.profile.is_on() {
+                print!("Profile of evaluation: {}", self.profile);
+            }
+            return None;
+        };
         self.done += 1;
         if self.progress.is_due() {
             self.progress.show(self.done, "");

@@ -6,6 +6,7 @@ use super::stop::{self, Stopped};
 use super::watch::Watch;
 use crate::checkpoint::{self, Checkpoint, RunState};
 use crate::config::{Config, ShuffleMode};
+use crate::data::Batch;
 use crate::data::loader::{Loader, Options, shuffled};
 use crate::evaluation::write_answers;
 use crate::lock::Lock;
@@ -13,7 +14,7 @@ use crate::model::{Net, PackedBatch, Pass};
 use crate::optimizer::{Adam, Schedule};
 use crate::outputs::Start;
 use crate::paths::epoch_of_file;
-use crate::report::{Log, LogState, Progress};
+use crate::report::{Log, LogState, Phase, Profile, Progress};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 use std::time::Instant;
@@ -222,18 +223,25 @@ impl<'a> Trainer<'a> {
         let label = format!("[{}] epoch {:2}", self.config.version(), self.epoch + 1);
         let mut progress = Progress::new(label, steps, !self.config.run.verbose);
         let mut watch = Watch::new(self.task, self.epoch + 1, self.device, self.loss_sum);
-        for done in self.batch + 1..=steps {
+        let mut profile = Profile::new(self.config.run.profile, self.device);
+        let first = self.batch + 1;
+        for done in first..=steps {
             self.step += 1;
             let lr = self.schedule.rate(self.step, self.lr_base);
-            self.adam.zero_grad();
+            self.adam.zero_grad()?;
             for part in 0..accu_steps {
                 let batch = loader.next().context("the loader stopped before the end of the epoch")??;
-                let loss = self.accumulate_gradients(&batch, part)?;
+                let loss = self.accumulate_gradients(&batch, part, &mut profile)?;
                 observe(&Observed { step: self.step, lr, loss: &loss, questions: batch.samples.len() });
                 watch.add(self.step, loss, batch.image_ids);
             }
             self.adam.step(lr, self.config.train.grad_norm_clip)?;
             self.batch = done;
+            profile.end(Phase::Optimizer);
+            profile.end_step();
+            if profile.is_on() && done == first {
+                println!("Profile: the first step is done");
+            }
             let show = progress.is_due() || done == steps;
             let save = done < steps && self.is_save_due();
             if show || save || watch.is_due() {
@@ -248,6 +256,9 @@ impl<'a> Trainer<'a> {
                 self.save(&self.config.last_ckpt())?;
                 stop::check()?;
             }
+        }
+        if profile.is_on() {
+            print!("Profile of training, epoch {}: {profile}", self.epoch + 1);
         }
         Ok(())
     }
@@ -288,16 +299,19 @@ impl<'a> Trainer<'a> {
     }
 
     /// Forward and backward pass of one part of a batch; returns its summed loss.
-    fn accumulate_gradients(&self, batch: &crate::data::Batch, part: usize) -> Result<Tensor> {
+    fn accumulate_gradients(&self, batch: &Batch, part: usize, profile: &mut Profile) -> Result<Tensor> {
         let number = self.step * self.config.train.grad_accu_steps as u64 + part as u64;
         let pass = Pass::training(super::product_kind(self.config), self.config.seed(), number, self.device);
         let (feature_size, pin_mem) = (self.config.model.img_feat_size, self.config.data.pin_mem);
         let packed = PackedBatch::new(batch, feature_size, self.device, pin_mem)?;
+        profile.end(Phase::Input);
         let logits = self.net.forward(&packed, &pass); // (B, answers)
         let targets = packed.targets(self.inputs.answers.len() as i64);
         let loss =
             logits.f_binary_cross_entropy_with_logits(&targets, None::<&Tensor>, None::<&Tensor>, Reduction::Sum)?;
+        profile.end(Phase::Forward);
         loss.f_backward()?;
+        profile.end(Phase::Backward);
         Ok(loss.detach())
     }
 

@@ -1,11 +1,12 @@
 //! The blocks of the paper that look at whole sequences: multi-head attention, the SA and SGA units, and the
 //! attention-weighted pooling. Names in comments are those of Yu et al., section 3; names of fields are the reference's.
 
-use super::layers::{LayerNorm, Linear, Mlp, Pass};
+use super::layers::{LayerNorm, Linear, Mlp, Pass, or_oom};
 use super::packed::{Ragged, split_heads};
 use super::parameters::Path;
 use crate::config::ModelConfig;
-use tch::{Kind, Tensor};
+use crate::native;
+use tch::{Device, Kind, Tensor};
 
 /// Packed rows and how they lie in sequences.
 #[derive(Clone, Copy)]
@@ -48,8 +49,7 @@ impl MhAtt {
     /// x (R, D) -> (R, D)
     pub fn among(&self, x: Sequences, pass: &Pass) -> Tensor {
         let vkq = Linear::joined(&[&self.linear_v, &self.linear_k, &self.linear_q], x.rows, pass); // (R, 3 D)
-        let parts = split_heads(&x.layout.place(&vkq), 3, self.heads); // 3 of (B, H, L, K)
-        self.attend(&parts[0], &parts[1], &parts[2], x, x.layout, pass)
+        self.linear_merge.forward(&self.attend(&vkq, None, x.layout, x.layout, pass), pass)
     }
 
     /// Each position of `x` attends to the positions of the sequence of `y` with the same number.
@@ -58,22 +58,42 @@ impl MhAtt {
     /// x (R, D), y (S, D) -> (R, D)
     pub fn guided(&self, x: Sequences, y: Sequences, pass: &Pass) -> Tensor {
         let vk = Linear::joined(&[&self.linear_v, &self.linear_k], y.rows, pass); // (S, 2 D)
-        let vk = split_heads(&y.layout.place(&vk), 2, self.heads); // 2 of (B, H, M, K)
-        let q = split_heads(&x.layout.place(&self.linear_q.forward(x.rows, pass)), 1, self.heads); // (B, H, L, K)
-        self.attend(&vk[0], &vk[1], &q[0], x, y.layout, pass)
+        let q = self.linear_q.forward(x.rows, pass); // (R, D)
+        self.linear_merge.forward(&self.attend(&vk, Some(&q), x.layout, y.layout, pass), pass)
+    }
+
+    /// # Shapes
+    /// vk (S, 2 D), q (R, D) -> (R, D); without `q`, (S, 3 D) holds q too
+    fn attend(&self, vk: &Tensor, q: Option<&Tensor>, queries: &Ragged, keys: &Ragged, pass: &Pass) -> Tensor {
+        if vk.device() == Device::Cpu {
+            let mask = pass.mask(self.dropout_r);
+            return or_oom(native::attention(vk, q, queries.rows(), keys.rows(), self.heads, mask));
+        }
+        let (vk, q) = match q {
+            Some(q) => (split_heads(&keys.place(vk), 2, self.heads), split_heads(&queries.place(q), 1, self.heads)),
+            None => (split_heads(&keys.place(vk), 3, self.heads), Vec::new()),
+        };
+        self.attend_in_grid(&vk[0], &vk[1], q.first().unwrap_or(&vk[vk.len() - 1]), queries, keys, pass)
     }
 
     /// # Shapes
     /// v, k (B, H, M, K), q (B, H, L, K) -> (R, D)
-    fn attend(&self, v: &Tensor, k: &Tensor, q: &Tensor, x: Sequences, keys: &Ragged, pass: &Pass) -> Tensor {
+    fn attend_in_grid(
+        &self,
+        v: &Tensor,
+        k: &Tensor,
+        q: &Tensor,
+        queries: &Ragged,
+        keys: &Ragged,
+        pass: &Pass,
+    ) -> Tensor {
         let (b, h, l, d_k) = q.size4().unwrap_or_default();
         let q = keys.zero_if_all_padding(q / (d_k as f64).sqrt());
         let scores = q.matmul(&k.transpose(-2, -1)).to_kind(Kind::Float) // (B, H, L, M)
             + keys.key_bias(&[b, 1, 1, keys.longest]);
         let att_map = pass.dropout(scores.softmax(-1, Kind::Float), self.dropout_r); // (B, H, L, M)
         let atted = att_map.to_kind(pass.product).matmul(v); // (B, H, L, K)
-        let atted = x.layout.take(&atted.transpose(1, 2).reshape([b, l, h * d_k])); // (R, D)
-        self.linear_merge.forward(&atted, pass)
+        queries.take(&atted.transpose(1, 2).reshape([b, l, h * d_k])) // (R, D)
     }
 }
 
@@ -92,7 +112,7 @@ impl Residual {
     /// # Shapes
     /// x, sub_layer (R, D) -> (R, D)
     fn close(&self, x: &Tensor, sub_layer: Tensor, pass: &Pass) -> Tensor {
-        self.norm.forward(&(x + pass.dropout(sub_layer, self.dropout_r)))
+        self.norm.close(x, sub_layer, self.dropout_r, pass)
     }
 }
 

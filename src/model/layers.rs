@@ -1,7 +1,7 @@
 //! The layers that act on one position at a time, on packed rows (R, features), and how a pass through them is run.
 
 use super::parameters::Path;
-use crate::native::{self, MaskKey};
+use crate::native::{self, Mask};
 use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
 
@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 pub struct Pass {
     /// Kind of the matrix products: float32, or bfloat16 with everything else in float32.
     pub product: Kind,
-    dropout: Option<Cell<MaskKey>>,
+    dropout: Option<Cell<Mask>>,
 }
 
 impl Pass {
@@ -27,7 +27,7 @@ impl Pass {
             tch::Cuda::manual_seed_all(seed ^ pass.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         }
         // A pass draws far fewer than 2^16 masks.
-        Pass { product, dropout: Some(Cell::new(MaskKey { seed, stream: pass << 16 })) }
+        Pass { product, dropout: Some(Cell::new(Mask { p: 0.0, seed, stream: pass << 16 })) }
     }
 
     /// Whether dropout is on.
@@ -35,30 +35,18 @@ impl Pass {
         self.dropout.is_some()
     }
 
-    fn next_mask(&self) -> Option<MaskKey> {
-        self.dropout.as_ref().map(|next| {
-            let key = next.get();
-            next.set(MaskKey { stream: key.stream + 1, ..key });
-            key
+    /// The next mask of this pass, for dropout with probability `p` on the CPU.
+    pub fn mask(&self, p: f64) -> Mask {
+        self.dropout.as_ref().map_or(Mask::NONE, |next| {
+            let mask = next.get();
+            next.set(Mask { stream: mask.stream + 1, ..mask });
+            Mask { p, ..mask }
         })
     }
 
-    /// Zeroes each value with probability `p` when training.
+    /// libtorch's dropout, for other devices than the CPU.
     pub fn dropout(&self, x: Tensor, p: f64) -> Tensor {
-        match self.next_mask() {
-            Some(key) if p > 0.0 && x.device() == Device::Cpu => or_oom(native::dropout(&x, p, key)),
-            Some(_) if p > 0.0 => x.dropout(p, true),
-            _ => x,
-        }
-    }
-
-    /// ReLU, then dropout.
-    pub fn relu_dropout(&self, x: Tensor, p: f64) -> Tensor {
-        match self.next_mask() {
-            Some(key) if p > 0.0 && x.device() == Device::Cpu => or_oom(native::relu_dropout(&x, p, key)),
-            Some(_) if p > 0.0 => x.relu().dropout(p, true),
-            _ => x.relu(),
-        }
+        if self.is_training() && p > 0.0 { x.dropout(p, true) } else { x }
     }
 }
 
@@ -92,6 +80,14 @@ impl Linear {
     /// x (R, in) -> (R, out)
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
         Linear::joined(&[self], x, pass)
+    }
+
+    /// x Wᵀ, for those who add the bias in passing.
+    ///
+    /// # Shapes
+    /// x (R, in) -> (R, out)
+    fn product(&self, x: &Tensor, pass: &Pass) -> Tensor {
+        x.to_kind(pass.product).linear(&self.weight.to_kind(pass.product), None::<&Tensor>)
     }
 
     /// Several layers of one input as one matrix product, their outputs side by side.
@@ -129,7 +125,13 @@ impl Mlp {
     /// # Shapes
     /// x (R, in) -> (R, out)
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
-        let hidden = pass.relu_dropout(self.fc.forward(x, pass), self.dropout_r); // (R, middle)
+        let hidden = match x.device() {
+            Device::Cpu => {
+                let product = self.fc.product(x, pass); // (R, middle)
+                or_oom(native::activate(&product, &self.fc.bias, pass.mask(self.dropout_r)))
+            }
+            _ => pass.dropout(self.fc.forward(x, pass).relu(), self.dropout_r), // (R, middle)
+        };
         self.linear.forward(&hidden, pass)
     }
 }
@@ -153,11 +155,30 @@ impl LayerNorm {
         LayerNorm { a_2: path.constant("a_2", &[size], 1.0), b_2: path.constant("b_2", &[size], 0.0), size }
     }
 
-    /// One kernel: PyTorch's norm divides by the biased deviation, which `a_2` makes good.
-    ///
     /// # Shapes
     /// x (R, size) -> (R, size), float32
     pub fn forward(&self, x: &Tensor) -> Tensor {
+        match x.device() {
+            Device::Cpu => or_oom(native::residual_norm(x, None, &self.a_2, &self.b_2, Mask::NONE)),
+            _ => self.by_libtorch(x),
+        }
+    }
+
+    /// The end of a sub-layer: `norm(x + dropout(sub_layer))`.
+    ///
+    /// # Shapes
+    /// x, sub_layer (R, size) -> (R, size), float32
+    pub fn close(&self, x: &Tensor, sub_layer: Tensor, dropout_r: f64, pass: &Pass) -> Tensor {
+        match x.device() {
+            Device::Cpu => {
+                or_oom(native::residual_norm(x, Some(&sub_layer), &self.a_2, &self.b_2, pass.mask(dropout_r)))
+            }
+            _ => self.by_libtorch(&(x + pass.dropout(sub_layer, dropout_r))),
+        }
+    }
+
+    /// One kernel of a GPU: PyTorch's norm divides by the biased deviation, which `a_2` makes good.
+    fn by_libtorch(&self, x: &Tensor) -> Tensor {
         let unbiased = ((self.size - 1) as f64 / self.size as f64).sqrt();
         x.to_kind(Kind::Float).layer_norm(
             [self.size],

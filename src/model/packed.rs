@@ -5,7 +5,7 @@
 
 use super::layers::or_oom;
 use crate::data::{Batch, Regions};
-use crate::native;
+use crate::native::{self, RaggedRows};
 use anyhow::{Result, ensure};
 use tch::{Device, IndexOp, Kind, Tensor};
 
@@ -19,6 +19,8 @@ pub struct Ragged {
     pub batch: i64,
     /// L, the longest length.
     pub longest: i64,
+    /// (B + 1) first row of each sequence, and R; int32.
+    starts: Tensor,
     /// (R) position of each row in the flattened grid (B L).
     slots: Tensor,
     /// (B, L) 0 where the grid holds a row, -1e9 where it is vacant; float32.
@@ -31,8 +33,13 @@ impl Ragged {
     /// `lengths` of the B sequences (at least 1 each), and which of them are nothing but padding.
     pub fn new(lengths: &[usize], all_padding: &[bool], device: Device) -> Ragged {
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let starts = lengths.iter().enumerate().map(|(b, &n)| (b * longest, n));
-        let slots: Vec<i64> = starts.flat_map(|(start, n)| (start..start + n).map(|slot| slot as i64)).collect();
+        let mut starts = vec![0i32];
+        starts.extend(lengths.iter().scan(0, |end, &n| {
+            *end += n as i32;
+            Some(*end)
+        }));
+        let places = lengths.iter().enumerate().map(|(b, &n)| (b * longest, n));
+        let slots: Vec<i64> = places.flat_map(|(start, n)| (start..start + n).map(|slot| slot as i64)).collect();
         let bias = lengths.iter().flat_map(|&n| (0..longest).map(move |i| if i < n { 0.0 } else { MASKED }));
         let key_bias = Tensor::from_slice(&bias.collect::<Vec<f32>>());
         let present = all_padding.contains(&true).then(|| {
@@ -43,10 +50,16 @@ impl Ragged {
         Ragged {
             batch,
             longest,
+            starts: Tensor::from_slice(&starts).to_device(device),
             slots: Tensor::from_slice(&slots).to_device(device),
             key_bias: key_bias.view([batch, longest]).to_device(device),
             present,
         }
+    }
+
+    /// For the attention of the CPU.
+    pub fn rows(&self) -> RaggedRows<'_> {
+        RaggedRows { starts: &self.starts, present: self.present.as_ref() }
     }
 
     /// Rows to grid, zero where vacant.

@@ -12,8 +12,37 @@ use torch_sys::C_tensor;
 unsafe extern "C" {
     fn mcan_free(message: *mut c_char);
     fn mcan_use_deterministic_cudnn() -> *mut c_char;
-    fn mcan_dropout(out: *mut *mut C_tensor, x: *const C_tensor, p: f64, seed: u64, stream: u64) -> *mut c_char;
-    fn mcan_relu_dropout(out: *mut *mut C_tensor, x: *const C_tensor, p: f64, seed: u64, stream: u64) -> *mut c_char;
+    fn mcan_activate(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        bias: *const C_tensor,
+        p: f64,
+        seed: u64,
+        stream: u64,
+    ) -> *mut c_char;
+    fn mcan_residual_norm(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        s: *const C_tensor,
+        a: *const C_tensor,
+        b: *const C_tensor,
+        p: f64,
+        seed: u64,
+        stream: u64,
+    ) -> *mut c_char;
+    fn mcan_attention(
+        out: *mut *mut C_tensor,
+        kv: *const C_tensor,
+        q: *const C_tensor,
+        query_starts: *const C_tensor,
+        key_starts: *const C_tensor,
+        present: *const C_tensor,
+        heads: i64,
+        p: f64,
+        seed: u64,
+        stream: u64,
+    ) -> *mut c_char;
+    fn mcan_clear_grads(params: *const *const C_tensor, count: i64) -> *mut c_char;
     fn mcan_place_rows(
         out: *mut *mut C_tensor,
         rows: *const C_tensor,
@@ -44,33 +73,84 @@ pub fn use_deterministic_cudnn() -> Result<()> {
     check(unsafe { mcan_use_deterministic_cudnn() })
 }
 
-/// Which of the random masks of a run is meant: the same three numbers always give the same mask.
+/// Which values dropout zeroes, on the CPU. The same three numbers always give the same mask, whatever the number of
+/// threads; it is drawn where it is used, forwards and backwards, and never stored.
 #[derive(Clone, Copy, Debug)]
-pub struct MaskKey {
+pub struct Mask {
+    /// Probability of being zeroed, in [0, 1), to 16 bits; the rest are scaled by `1 / (1 - p)`. 0: no dropout.
+    pub p: f64,
     /// Seed of the run.
     pub seed: u64,
     /// Number of the mask within the run.
     pub stream: u64,
 }
 
-/// Dropout on the CPU: zeroes each value with probability `p`, scales the rest by `1 / (1 - p)`.
-///
-/// The mask comes from a counter-based generator, in bulk, whatever the number of threads, and is not stored.
-///
-/// # Errors
-/// When libtorch is out of memory.
-pub fn dropout(x: &Tensor, p: f64, key: MaskKey) -> Result<Tensor> {
-    // SAFETY: `x` outlives the call; `out` is written before null is returned.
-    returned(|out| unsafe { mcan_dropout(out, x.as_ptr(), p, key.seed, key.stream) })
+impl Mask {
+    /// No dropout.
+    pub const NONE: Mask = Mask { p: 0.0, seed: 0, stream: 0 };
 }
 
-/// ReLU followed by [`dropout`], in one pass.
+/// `dropout(relu(x + bias))` on the CPU, x (R, D), bias (D), in one pass. Differentiable.
 ///
 /// # Errors
 /// When libtorch is out of memory.
-pub fn relu_dropout(x: &Tensor, p: f64, key: MaskKey) -> Result<Tensor> {
-    // SAFETY: as for `dropout`.
-    returned(|out| unsafe { mcan_relu_dropout(out, x.as_ptr(), p, key.seed, key.stream) })
+pub fn activate(x: &Tensor, bias: &Tensor, mask: Mask) -> Result<Tensor> {
+    // SAFETY: the tensors outlive the call; `out` is written before null is returned.
+    returned(|out| unsafe { mcan_activate(out, x.as_ptr(), bias.as_ptr(), mask.p, mask.seed, mask.stream) })
+}
+
+/// The reference's norm of `x + dropout(s)`, or of `x` alone, on the CPU in one pass: `a (z - mean) / (std + 1e-6) + b` with
+/// the unbiased standard deviation of each row. x, s (R, D), a, b (D) -> (R, D), float32. Differentiable.
+///
+/// # Errors
+/// When libtorch is out of memory.
+pub fn residual_norm(x: &Tensor, s: Option<&Tensor>, a: &Tensor, b: &Tensor, mask: Mask) -> Result<Tensor> {
+    let Mask { p, seed, stream } = mask;
+    // SAFETY: as for `activate`; `s` may be null.
+    returned(|out| unsafe { mcan_residual_norm(out, x.as_ptr(), pointer(s), a.as_ptr(), b.as_ptr(), p, seed, stream) })
+}
+
+/// B ragged sequences as the CPU's [`attention`] sees them.
+#[derive(Clone, Copy, Debug)]
+pub struct RaggedRows<'a> {
+    /// (B + 1) first row of each sequence, and their number; int32.
+    pub starts: &'a Tensor,
+    /// (B) 0 for a sequence that is nothing but padding, else 1, float32; absent when there is none of those.
+    pub present: Option<&'a Tensor>,
+}
+
+/// Multi-head scaled dot-product attention on the CPU, without padding: each row of a sequence of `queries` sees the rows of
+/// the sequence of `keys` with the same number, uniformly if that is nothing but padding. Differentiable.
+///
+/// # Shapes
+/// kv (S, 2 D) v and k side by side, q (R, D) -> (R, D); without `q`, kv is (S, 3 D) and holds q too.
+///
+/// # Errors
+/// When libtorch is out of memory.
+pub fn attention(
+    kv: &Tensor,
+    q: Option<&Tensor>,
+    queries: RaggedRows,
+    keys: RaggedRows,
+    heads: i64,
+    mask: Mask,
+) -> Result<Tensor> {
+    let (query_starts, key_starts, present) = (queries.starts.as_ptr(), keys.starts.as_ptr(), pointer(keys.present));
+    let Mask { p, seed, stream } = mask;
+    // SAFETY: as for `activate`; `q` and `present` may be null.
+    returned(|out| unsafe {
+        mcan_attention(out, kv.as_ptr(), pointer(q), query_starts, key_starts, present, heads, p, seed, stream)
+    })
+}
+
+/// Forgets the gradients of `params`: the next backward pass stores its own, where it would add to zeros otherwise.
+///
+/// # Errors
+/// When libtorch refuses.
+pub fn clear_grads(params: &[Tensor]) -> Result<()> {
+    let params = pointers(params);
+    // SAFETY: an array of `len` tensors, borrowed for the length of the call.
+    check(unsafe { mcan_clear_grads(params.as_ptr(), params.len() as i64) })
 }
 
 /// A zero tensor (total, ...) with `rows` (R, ...) written at `slots` (R), which are all different. Differentiable.
@@ -78,7 +158,7 @@ pub fn relu_dropout(x: &Tensor, p: f64, key: MaskKey) -> Result<Tensor> {
 /// # Errors
 /// When a slot is out of range or memory is.
 pub fn place_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
-    // SAFETY: as for `dropout`.
+    // SAFETY: as for `activate`.
     returned(|out| unsafe { mcan_place_rows(out, rows.as_ptr(), slots.as_ptr(), total) })
 }
 
@@ -87,7 +167,7 @@ pub fn place_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
 /// # Errors
 /// When a slot is out of range or memory is.
 pub fn take_rows(grid: &Tensor, slots: &Tensor) -> Result<Tensor> {
-    // SAFETY: as for `dropout`.
+    // SAFETY: as for `activate`.
     returned(|out| unsafe { mcan_take_rows(out, grid.as_ptr(), slots.as_ptr()) })
 }
 
@@ -135,6 +215,10 @@ pub fn fused_adam(
     })
 }
 
+fn pointer(tensor: Option<&Tensor>) -> *const C_tensor {
+    tensor.map_or(std::ptr::null(), |tensor| tensor.as_ptr())
+}
+
 fn pointers(tensors: &[Tensor]) -> Vec<*const C_tensor> {
     tensors.iter().map(|t| t.as_ptr()).collect()
 }
@@ -160,83 +244,4 @@ fn check(message: *mut c_char) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tch::{Device, Kind};
-
-    const KEY: MaskKey = MaskKey { seed: 7, stream: 3 };
-
-    #[test]
-    fn dropout_keeps_the_expected_share_and_scales_it() {
-        let y = dropout(&Tensor::ones([1000, 1000], (Kind::Float, Device::Cpu)), 0.1, KEY).unwrap();
-        let kept = f64::try_from(y.ne(0.0).to_kind(Kind::Double).mean(Kind::Double)).unwrap();
-        // One million draws: the standard deviation of the share is 0.0003.
-        assert!((kept - 0.9).abs() < 0.0015, "{kept}");
-        assert!((y.max().double_value(&[]) - 1.0 / 0.9).abs() < 1e-6);
-        let rows = y.mean_dim(1, false, Kind::Float);
-        assert!(rows.std(true).double_value(&[]) < 0.02, "rows are independent");
-    }
-
-    #[test]
-    fn a_mask_is_the_same_for_any_number_of_threads_and_differs_between_streams() {
-        let x = Tensor::ones([300, 1001], (Kind::Float, Device::Cpu));
-        let threads = tch::get_num_threads();
-        let two = dropout(&x, 0.5, KEY).unwrap();
-        tch::set_num_threads(1);
-        let one = dropout(&x, 0.5, KEY).unwrap();
-        tch::set_num_threads(threads);
-        assert!(one.equal(&two));
-        let other = dropout(&x, 0.5, MaskKey { stream: 4, ..KEY }).unwrap();
-        let agree = f64::try_from(one.eq_tensor(&other).to_kind(Kind::Double).mean(Kind::Double)).unwrap();
-        assert!((agree - 0.5).abs() < 0.01, "{agree}");
-    }
-
-    #[test]
-    fn the_backward_pass_uses_the_mask_of_the_forward_pass() {
-        let x = (Tensor::rand([64, 100], (Kind::Float, Device::Cpu)) - 0.3).set_requires_grad(true);
-        for relu in [false, true] {
-            let mut x = x.detach().set_requires_grad(true);
-            let y = if relu { relu_dropout(&x, 0.4, KEY) } else { dropout(&x, 0.4, KEY) }.unwrap();
-            (&y * 2.0).sum(Kind::Float).backward();
-            let expected = &y.detach() / &x.detach() * 2.0;
-            assert!(x.grad().allclose(&expected, 1e-5, 1e-6, false));
-            x.zero_grad();
-        }
-    }
-
-    #[test]
-    fn rows_placed_and_taken_are_adjoint() {
-        let options = (Kind::Float, Device::Cpu);
-        let slots = Tensor::from_slice(&[5i64, 0, 3]);
-        let rows = Tensor::rand([3, 4], options).set_requires_grad(true);
-        let grid = place_rows(&rows, &slots, 7).unwrap();
-        assert!(take_rows(&grid, &slots).unwrap().equal(&rows));
-        assert_eq!(grid.count_nonzero(None::<i64>), rows.count_nonzero(None::<i64>));
-        let weight = Tensor::rand([7, 4], options);
-        (&grid * &weight).sum(Kind::Float).backward();
-        assert!(rows.grad().equal(&weight.index_select(0, &slots)));
-        let source = Tensor::rand([7, 4], options).set_requires_grad(true);
-        let weight = Tensor::rand([3, 4], options);
-        (take_rows(&source, &slots).unwrap() * &weight).sum(Kind::Float).backward();
-        assert!(source.grad().equal(&place_rows(&weight, &slots, 7).unwrap()));
-    }
-
-    #[test]
-    fn an_exception_becomes_an_error() {
-        let rows = Tensor::ones([2, 2], (Kind::Float, Device::Cpu));
-        let error = place_rows(&rows, &Tensor::from_slice(&[0i64, 9]), 3).unwrap_err().to_string();
-        assert!(error.contains("libtorch") && error.contains("out of"), "{error}");
-    }
-
-    #[test]
-    fn one_step_of_adam_is_the_formula() {
-        let options = (Kind::Float, Device::Cpu);
-        let (p, g) = (Tensor::rand([5, 3], options), Tensor::rand([5, 3], options) - 0.5);
-        let expected = &p - 0.01 * &g / (g.abs() + 1e-9);
-        let (m, v) = (Tensor::zeros([5, 3], options), Tensor::zeros([5, 3], options));
-        let with = AdamStep { lr: 0.01, betas: (0.9, 0.98), eps: 1e-9 };
-        let params = [p];
-        fused_adam(&params, &[g], (&[m], &[v]), &Tensor::from(1f32), with).unwrap();
-        assert!(params[0].allclose(&expected, 1e-5, 1e-6, false));
-    }
-}
+mod tests;

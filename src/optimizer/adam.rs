@@ -88,10 +88,11 @@ impl Adam {
     }
 
     /// Forgets the gradients of the last step.
-    pub fn zero_grad(&mut self) {
-        for p in &mut self.params {
-            p.zero_grad();
-        }
+    ///
+    /// # Errors
+    /// When libtorch refuses.
+    pub fn zero_grad(&mut self) -> Result<()> {
+        native::clear_grads(&self.params)
     }
 
     /// One step at learning rate `lr` along the gradients that the parameters hold, their joint norm clipped to

@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+"""Times the original program and mcan in turn on the same made-up input of VQA-v2's shape, and prints the ratios.
+
+    python benches/compare.py CHECKOUT [WORK ...] [--binary PROGRAM] [--rounds N] [--steps N]
+
+CHECKOUT is MILVLG/mcan-vqa at 6b165e9. Needs a Python with torch and numpy, which the original runs in, and `cargo build
+--release` done. WORK is any of: train-small train-large evaluate input score start; default all. Each side has two threads on
+a CPU. A figure is the median over the steps of the last of several rounds' runs, a round runs each program once, and the
+ratio is the median of the rounds' ratios. `score` and `start` have one round: the original takes minutes.
+"""
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from world import World
+
+HERE = Path(__file__).resolve().parent
+BATCH = 64
+THREADS = "2"
+COMMON = {"SEED": 7, "USE_GLOVE": False, "BATCH_SIZE": BATCH, "MAX_EPOCH": 1, "TRAIN_SPLIT": "train", "EVAL_EVERY_EPOCH": False}
+SIZES = {  # what configs/*.yml say
+    "small": {"MODEL": "small"},
+    "large": {"MODEL": "large", "HIDDEN_SIZE": 1024, "FLAT_OUT_SIZE": 2048, "LR_BASE": 0.00005, "GRAD_ACCU_STEPS": 2},
+    "tiny": {"MODEL": "tiny", "LAYER": 1, "HIDDEN_SIZE": 64, "MULTI_HEAD": 4, "FLAT_MLP_SIZE": 64, "FLAT_OUT_SIZE": 128},
+}
+
+
+def measured(command, folder, until=None):
+    """Runs `command` in `folder`; (output, peak memory in GB, seconds until the line that starts with `until`)."""
+    env = os.environ | {"OMP_NUM_THREADS": THREADS, "RAYON_NUM_THREADS": THREADS}
+    reached, output, began = None, [], time.perf_counter()
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        process = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=errors, text=True)
+        for line in process.stdout:
+            output.append(line)
+            if until and line.startswith(until):
+                reached = time.perf_counter() - began
+                process.terminate()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
+        if status != 0 and reached is None:
+            errors.seek(0)
+            sys.exit(f"{' '.join(map(str, command))} failed:\n{errors.read()[-2000:]}")
+    return "".join(output), usage.ru_maxrss / 1e6, reached or time.perf_counter() - began
+
+
+class Bench:
+    """The two programs in one world."""
+
+    def __init__(self, arguments, folder):
+        self.arguments = arguments
+        self.world = World(folder)
+
+    def original(self, what, **keys):
+        """What original.py found, and its peak memory in GB."""
+        config = self.world.root / "config.json"
+        config.write_text(json.dumps(COMMON | keys), encoding="utf-8")
+        command = [sys.executable, HERE / "original.py", self.arguments.checkout, what, config]
+        output, memory, _ = measured(command, self.world.root)
+        return json.loads(output.splitlines()[-1]), memory
+
+    def mcan(self, *flags, until=None, **keys):
+        """What mcan printed, its peak memory in GB and its seconds."""
+        keys = COMMON | keys | {"PROFILE": True, "OVERWRITE": True}
+        model = ["--MODEL=" + keys.pop("MODEL", "small")]
+        settings = [f"--SET={key}={json.dumps(value)}" for key, value in keys.items()]
+        return measured([self.arguments.binary, *flags, *model, "--GPU=cpu", *settings], self.world.root, until)
+
+    def rounds(self, work, original, ours, count=None):
+        """Runs both in turn; `original()` and `ours()` return (figure, memory), lower figures are better."""
+        pairs = [(original(), ours()) for _ in range(count or self.arguments.rounds)]
+        theirs, mine = ([statistics.median(pair[side][0] for pair in pairs) for side in (0, 1)])
+        ratios = sorted(pair[0][0] / pair[1][0] for pair in pairs)
+        memory = pairs[-1][0][1], pairs[-1][1][1]
+        print(
+            f"{work:<34}{theirs:>12.2f}{mine:>12.2f}{statistics.median(ratios):>8.1f}x  ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+            f"{memory[0]:>9.2f}{memory[1]:>8.2f}",
+            flush=True,
+        )
+
+    # ---- the kinds of work
+
+    def train(self, model):
+        questions = self.arguments.steps * BATCH
+        self.world.questions("train", questions, 1)
+        self.world.features("train", questions // 5 + 1, 1)
+        # Reading is another line; here the features are in memory and one worker makes batches of them.
+        size = SIZES[model] | {"PRELOAD": True, "NUM_WORKERS": 1}
+        for amp in "off", "bf16":
+
+            def theirs():
+                found, memory = self.original("train", RUN_MODE="train", VERSION="theirs", **size)
+                return statistics.median(found["step_ms"]), memory
+
+            def mine(amp=amp):
+                output, memory, _ = self.mcan("--RUN=train", f"--AMP={amp}", VERSION="ours", **size)
+                return median_ms(output), memory
+
+            self.rounds(f"training step, {model}, {amp} (ms)", theirs, mine)
+
+    def evaluate(self):
+        questions = self.arguments.steps * BATCH
+        self.train_once()
+        self.world.questions("test", questions, 200000)
+        self.world.features("test", questions // 5 + 1, 200000)
+        size = SIZES["small"] | {"PRELOAD": True, "NUM_WORKERS": 1, "CKPT_VERSION": "ours", "CKPT_EPOCH": 1}
+        for amp in "off", "bf16":
+
+            def theirs():
+                found, memory = self.original("evaluate", RUN_MODE="test", **size)
+                return statistics.median(found["step_ms"]) / (BATCH // 2), memory
+
+            def mine(amp=amp):
+                output, memory, _ = self.mcan("--RUN=test", f"--AMP={amp}", **size)
+                return median_ms(output) / (BATCH // 2), memory
+
+            self.rounds(f"evaluation, small, {amp} (ms/question)", theirs, mine)
+
+    def train_once(self):
+        """A checkpoint to evaluate."""
+        self.world.questions("train", BATCH, 1)
+        self.world.features("train", BATCH // 5 + 1, 1)
+        self.mcan("--RUN=train", VERSION="ours", **SIZES["small"])
+
+    def input(self):
+        questions = 16 * BATCH
+        self.world.questions("train", questions, 1)
+        tiny = SIZES["tiny"] | {"NUM_WORKERS": 0}
+
+        def theirs():
+            found, memory = self.original("input", RUN_MODE="train", **tiny)
+            return 1000 / found["samples_per_s"], memory
+
+        def mine():
+            output, memory, _ = self.mcan("--RUN=train", VERSION="ours", **tiny)
+            return float(re.search(r"waiting for input +([\d.]+) ms", output)[1]) / BATCH, memory
+
+        for kind in "deflated", "stored", "bank":
+            if kind == "bank":
+                self.mcan("--RUN=pack")
+            else:
+                self.world.features("train", questions // 5 + 1, 1, deflated=kind == "deflated")
+            self.rounds(f"input, {kind}, one core (ms/sample)", theirs, mine)
+        for bank in self.world.root.glob("datasets/coco_extract/*.safetensors"):
+            bank.unlink()
+
+    def score(self):
+        ids = self.world.questions("val", 214354, 300000)
+        given = [{"question_id": i, "answer": self.world.random.choice(self.world.answers)} for i in ids]
+        file = self.world.root / "answers.json"
+        file.write_text(json.dumps(given), encoding="utf-8")
+
+        def theirs():
+            found, memory = self.original("score", RUN_MODE="val", RESULT_FILE=str(file))
+            return found["seconds"], memory
+
+        def mine():
+            _, memory, seconds = self.mcan("--RUN=score", f"--RESULT_FILE={file}")
+            return seconds, memory
+
+        self.rounds("scoring 214,354 answers (s)", theirs, mine, count=1)
+
+    def start(self):
+        """658,111 questions of VQA-v2 on 82,783 + 40,504 images, 485,000 of VG; the test questions are there for the words."""
+        for part, images, first in ("train", 82783, 1), ("val", 40504, 100001):
+            self.world.questions(part, images * 16 // 3, first)
+            self.world.link_features(part, images, first)
+        self.world.questions("vg", 485000, 1)
+        self.world.questions("test", 0, 0)
+        size = SIZES["small"] | {"TRAIN_SPLIT": "train+val+vg", "NUM_WORKERS": 1}
+
+        def theirs():
+            found, memory = self.original("start", RUN_MODE="train", VERSION="theirs", **size)
+            return found["seconds"], memory
+
+        def mine():
+            _, memory, seconds = self.mcan("--RUN=train", until="Profile: the first step", VERSION="ours", **size)
+            return seconds, memory
+
+        self.rounds("start to first step (s)", theirs, mine, count=1)
+
+
+def median_ms(output):
+    return float(re.search(r"steps, median ([\d.]+) ms", output)[1])
+
+
+def main():
+    works = {"train-small": lambda b: b.train("small"), "train-large": lambda b: b.train("large")}
+    works |= {"evaluate": Bench.evaluate, "input": Bench.input, "score": Bench.score, "start": Bench.start}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkout", type=os.path.abspath)
+    parser.add_argument("work", nargs="*", choices=[[], *works], default=list(works))
+    parser.add_argument("--binary", type=os.path.abspath, default=HERE.parent / "target/release/mcan")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=12)
+    arguments = parser.parse_args()
+    print(f"{'lower is better':<34}{'original':>12}{'mcan':>12}{'ratio':>9}{'':>16}{'GB, each':>13}")
+    for work in arguments.work or works:
+        with tempfile.TemporaryDirectory(prefix="mcan-compare-") as folder:
+            works[work](Bench(arguments, folder))
+
+
+if __name__ == "__main__":
+    main()

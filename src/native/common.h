@@ -1,0 +1,55 @@
+// What the native files share: errors across the C interface, and one kernel compiled for several processors.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cstring>
+
+#define INLINE static inline __attribute__((always_inline))
+
+// KERNEL(name, (parameters), (arguments)) makes `name` out of the inline function `name_body`: compiled for each width of
+// vectors, of which the first call takes the widest that this processor has.
+#if defined(__x86_64__) && defined(__GNUC__)
+#define KERNEL(NAME, PARAMETERS, ARGUMENTS)                                                                        \
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))) void NAME##_avx512 PARAMETERS {                \
+    NAME##_body ARGUMENTS;                                                                                         \
+  }                                                                                                                \
+  __attribute__((target("avx2,fma"))) void NAME##_avx2 PARAMETERS { NAME##_body ARGUMENTS; }                       \
+  void NAME##_default PARAMETERS { NAME##_body ARGUMENTS; }                                                        \
+  void NAME PARAMETERS {                                                                                           \
+    static const auto chosen = mcan::has_avx512() ? NAME##_avx512 : mcan::has_avx2() ? NAME##_avx2 : NAME##_default; \
+    chosen ARGUMENTS;                                                                                              \
+  }
+#else
+#define KERNEL(NAME, PARAMETERS, ARGUMENTS) \
+  void NAME PARAMETERS { NAME##_body ARGUMENTS; }
+#endif
+
+namespace mcan {
+
+#if defined(__x86_64__) && defined(__GNUC__)
+inline bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+inline bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+// Runs `body`; null, or what went wrong, to be freed by the caller.
+template <typename F>
+char *guarded(F &&body) {
+  try {
+    body();
+    return nullptr;
+  } catch (const c10::Error &e) {
+    return strdup(e.what_without_backtrace());
+  } catch (const std::exception &e) {
+    return strdup(e.what());
+  } catch (...) {
+    return strdup("unknown C++ exception");
+  }
+}
+
+}  // namespace mcan

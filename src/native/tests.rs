@@ -1,0 +1,205 @@
+//! Each operation of our own against the same thing spelled out in libtorch's.
+
+use super::*;
+use tch::{Device, Kind};
+
+const MASK: Mask = Mask { p: 0.1, seed: 7, stream: 3 };
+const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+/// What `activate` keeps of ones.
+fn kept(rows: i64, columns: i64, mask: Mask) -> Tensor {
+    activate(&Tensor::ones([rows, columns], CPU), &Tensor::zeros([columns], CPU), mask).unwrap()
+}
+
+#[test]
+fn dropout_keeps_the_expected_share_and_scales_it() {
+    let y = kept(1000, 1000, MASK);
+    let share = f64::try_from(y.ne(0.0).to_kind(Kind::Double).mean(Kind::Double)).unwrap();
+    // One million draws: the standard deviation of the share is 0.0003.
+    assert!((share - 0.9).abs() < 0.0015, "{share}");
+    assert!((y.max().double_value(&[]) - 1.0 / 0.9).abs() < 1e-5);
+    for along in [0, 1] {
+        let means = y.mean_dim(along, false, Kind::Float);
+        assert!((means.std(true).double_value(&[]) - (0.1f64 / 0.9 / 1000.0).sqrt()).abs() < 0.001, "independent");
+    }
+}
+
+#[test]
+fn a_mask_is_the_same_for_any_number_of_threads_and_differs_between_streams() {
+    let half = Mask { p: 0.5, ..MASK };
+    let threads = tch::get_num_threads();
+    let two = kept(300, 1001, half);
+    tch::set_num_threads(1);
+    let one = kept(300, 1001, half);
+    tch::set_num_threads(threads);
+    assert!(one.equal(&two));
+    for other in [Mask { stream: 4, ..half }, Mask { seed: 8, ..half }] {
+        let agree = one.eq_tensor(&kept(300, 1001, other)).to_kind(Kind::Double).mean(Kind::Double);
+        assert!((agree.double_value(&[]) - 0.5).abs() < 0.01, "{agree}");
+    }
+}
+
+/// Gradients of the sum of `f(inputs)` times fixed random weights.
+fn gradients(inputs: &[&Tensor], f: impl Fn(&[Tensor]) -> Tensor) -> (Tensor, Vec<Tensor>) {
+    let leaves: Vec<Tensor> = inputs.iter().map(|t| t.detach().copy().set_requires_grad(true)).collect();
+    let y = f(&leaves);
+    tch::manual_seed(5);
+    (&y * Tensor::randn_like(&y)).sum(Kind::Float).backward();
+    (y.detach(), leaves.iter().map(Tensor::grad).collect())
+}
+
+fn assert_same(ours: (Tensor, Vec<Tensor>), theirs: (Tensor, Vec<Tensor>)) {
+    for (i, (a, b)) in std::iter::once((&ours.0, &theirs.0)).chain(ours.1.iter().zip(&theirs.1)).enumerate() {
+        let apart = (a - b).abs().max().double_value(&[]);
+        assert!(a.allclose(b, 1e-4, 2e-5, false), "output and gradients, number {i}: {apart} apart");
+    }
+}
+
+#[test]
+fn activate_is_bias_relu_and_dropout() {
+    let (x, bias) = (Tensor::randn([67, 100], CPU), Tensor::randn([100], CPU));
+    let plain = gradients(&[&x, &bias], |t| (&t[0] + &t[1]).relu());
+    assert_same(gradients(&[&x, &bias], |t| activate(&t[0], &t[1], Mask::NONE).unwrap()), plain);
+    let factors = kept(67, 100, MASK);
+    let dropped = gradients(&[&x, &bias], |t| (&t[0] + &t[1]).relu() * &factors);
+    assert_same(gradients(&[&x, &bias], |t| activate(&t[0], &t[1], MASK).unwrap()), dropped);
+}
+
+#[test]
+fn residual_norm_is_the_formula_of_the_reference() {
+    let norm = |z: &Tensor, a: &Tensor, b: &Tensor| {
+        a * (z - z.mean_dim(-1, true, Kind::Float)) / (z.std_dim(-1, true, true) + 1e-6) + b
+    };
+    let (x, s) = (Tensor::randn([67, 100], CPU), Tensor::randn([67, 100], CPU));
+    let (a, b) = (Tensor::randn([100], CPU), Tensor::randn([100], CPU));
+    let factors = kept(67, 100, MASK);
+    assert_same(
+        gradients(&[&x, &a, &b], |t| residual_norm(&t[0], None, &t[1], &t[2], MASK).unwrap()),
+        gradients(&[&x, &a, &b], |t| norm(&t[0], &t[1], &t[2])),
+    );
+    for (mask, factors) in [(Mask::NONE, factors.ones_like()), (MASK, factors)] {
+        assert_same(
+            gradients(&[&x, &s, &a, &b], |t| residual_norm(&t[0], Some(&t[1]), &t[2], &t[3], mask).unwrap()),
+            gradients(&[&x, &s, &a, &b], |t| norm(&(&t[0] + &t[1] * &factors), &t[2], &t[3])),
+        );
+    }
+}
+
+#[test]
+fn a_row_without_deviation_has_a_finite_gradient() {
+    let (x, one) = (Tensor::ones([2, 9], CPU), Tensor::ones([9], CPU));
+    let (y, grads) = gradients(&[&x], |t| residual_norm(&t[0], None, &one, &one, Mask::NONE).unwrap());
+    assert!(y.equal(&Tensor::ones([2, 9], CPU)) && grads[0].isfinite().all().int64_value(&[]) == 1);
+}
+
+/// Attention of one sequence, by the formula.
+fn reference_attention(v: &Tensor, k: &Tensor, q: &Tensor, heads: i64, scale: f64) -> Tensor {
+    let split = |t: &Tensor| t.view([t.size()[0], heads, -1]).transpose(0, 1); // (H, n, K)
+    let map = (split(q) * scale).matmul(&split(k).transpose(1, 2)).softmax(-1, Kind::Float);
+    map.matmul(&split(v)).transpose(0, 1).reshape([q.size()[0], -1])
+}
+
+#[test]
+fn attention_is_softmax_over_the_keys_of_the_same_sequence() {
+    let (heads, d) = (3, 15); // heads of 5, which fill no vector
+    let (queries, keys) = ([1i64, 9, 4, 17], [3i64, 14, 2, 8]);
+    let starts = |n: &[i64]| Tensor::from_slice(n).cumsum(0, Kind::Int).constant_pad_nd([1, 0]).to_kind(Kind::Int);
+    let (query_starts, key_starts) = (starts(&queries), starts(&keys));
+    let present = Tensor::from_slice(&[1f32, 1., 0., 1.]);
+    let rows = RaggedRows { starts: &query_starts, present: None };
+    let columns = RaggedRows { starts: &key_starts, present: Some(&present) };
+    let (kv, q) = (Tensor::randn([27, 2 * d], CPU), Tensor::randn([31, d], CPU));
+    let by_formula = |t: &[Tensor]| {
+        let (mut row, mut key) = (0, 0);
+        let parts: Vec<Tensor> = (0..4)
+            .map(|b| {
+                let (q, kv) = (t[1].narrow(0, row, queries[b]), t[0].narrow(0, key, keys[b]));
+                (row, key) = (row + queries[b], key + keys[b]);
+                let scale = if b == 2 { 0.0 } else { 1.0 / 5f64.sqrt() };
+                reference_attention(&kv.narrow(1, 0, d), &kv.narrow(1, d, d), &q, heads, scale)
+            })
+            .collect();
+        Tensor::cat(&parts, 0)
+    };
+    let guided = |t: &[Tensor]| attention(&t[0], Some(&t[1]), rows, columns, heads, Mask::NONE).unwrap();
+    assert_same(gradients(&[&kv, &q], guided), gradients(&[&kv, &q], by_formula));
+
+    let vkq = Tensor::randn([31, 3 * d], CPU);
+    let among = |t: &[Tensor]| attention(&t[0], None, rows, rows, heads, Mask::NONE).unwrap();
+    let apart = |t: &[Tensor]| {
+        let (kv, q) = (t[0].narrow(1, 0, 2 * d), t[0].narrow(1, 2 * d, d));
+        attention(&kv, Some(&q), rows, rows, heads, Mask::NONE).unwrap()
+    };
+    assert_same(gradients(&[&vkq], among), gradients(&[&vkq], apart));
+}
+
+#[test]
+fn attention_drops_weights_and_its_gradient_is_that_of_what_it_computed() {
+    let starts = Tensor::from_slice(&[0i32, 20, 50]);
+    let rows = RaggedRows { starts: &starts, present: None };
+    let vkq = Tensor::randn([50, 3 * 16], CPU) * 0.5;
+    let drop = Mask { p: 0.3, ..MASK };
+    let f = |t: &Tensor| attention(t, None, rows, rows, 2, drop).unwrap();
+    assert!(!f(&vkq).allclose(&attention(&vkq, None, rows, rows, 2, Mask::NONE).unwrap(), 1e-3, 1e-3, false));
+    // Ones for v: each row then shows the sum of its weights, 1 on average.
+    let mut ones = vkq.copy();
+    let _ = ones.narrow(1, 0, 16).fill_(1.0);
+    assert!((f(&ones).mean(Kind::Float).double_value(&[]) - 1.0).abs() < 0.05);
+    ones = vkq.copy();
+    let (_, grads) = gradients(&[&ones], |t| f(&t[0]));
+    // The derivative along a random direction, by differences.
+    tch::manual_seed(5);
+    let weights = Tensor::randn([50, 16], CPU);
+    let direction = Tensor::randn([50, 48], CPU);
+    let value = |t: &Tensor| (f(t) * &weights).sum(Kind::Double).double_value(&[]);
+    let h = 1e-2;
+    let difference = (value(&(&ones + &direction * h)) - value(&(&ones - &direction * h))) / (2.0 * h);
+    let derivative = (&grads[0] * &direction).sum(Kind::Double).double_value(&[]);
+    assert!((difference - derivative).abs() < 0.01 * derivative.abs().max(1.0), "{difference} {derivative}");
+}
+
+#[test]
+fn gradients_are_forgotten_not_zeroed() {
+    let x = Tensor::ones([3], CPU).set_requires_grad(true);
+    (&x * 2.0).sum(Kind::Float).backward();
+    clear_grads(&[x.shallow_clone()]).unwrap();
+    assert!(!x.grad().defined());
+    (&x * 3.0).sum(Kind::Float).backward();
+    assert!(x.grad().equal(&Tensor::from_slice(&[3f32; 3])));
+}
+
+#[test]
+fn rows_placed_and_taken_are_adjoint() {
+    let options = (Kind::Float, Device::Cpu);
+    let slots = Tensor::from_slice(&[5i64, 0, 3]);
+    let rows = Tensor::rand([3, 4], options).set_requires_grad(true);
+    let grid = place_rows(&rows, &slots, 7).unwrap();
+    assert!(take_rows(&grid, &slots).unwrap().equal(&rows));
+    assert_eq!(grid.count_nonzero(None::<i64>), rows.count_nonzero(None::<i64>));
+    let weight = Tensor::rand([7, 4], options);
+    (&grid * &weight).sum(Kind::Float).backward();
+    assert!(rows.grad().equal(&weight.index_select(0, &slots)));
+    let source = Tensor::rand([7, 4], options).set_requires_grad(true);
+    let weight = Tensor::rand([3, 4], options);
+    (take_rows(&source, &slots).unwrap() * &weight).sum(Kind::Float).backward();
+    assert!(source.grad().equal(&place_rows(&weight, &slots, 7).unwrap()));
+}
+
+#[test]
+fn an_exception_becomes_an_error() {
+    let rows = Tensor::ones([2, 2], (Kind::Float, Device::Cpu));
+    let error = place_rows(&rows, &Tensor::from_slice(&[0i64, 9]), 3).unwrap_err().to_string();
+    assert!(error.contains("libtorch") && error.contains("out of"), "{error}");
+}
+
+#[test]
+fn one_step_of_adam_is_the_formula() {
+    let options = (Kind::Float, Device::Cpu);
+    let (p, g) = (Tensor::rand([5, 3], options), Tensor::rand([5, 3], options) - 0.5);
+    let expected = &p - 0.01 * &g / (g.abs() + 1e-9);
+    let (m, v) = (Tensor::zeros([5, 3], options), Tensor::zeros([5, 3], options));
+    let with = AdamStep { lr: 0.01, betas: (0.9, 0.98), eps: 1e-9 };
+    let params = [p];
+    fused_adam(&params, &[g], (&[m], &[v]), &Tensor::from(1f32), with).unwrap();
+    assert!(params[0].allclose(&expected, 1e-5, 1e-6, false));
+}
