@@ -236,12 +236,12 @@ impl<'a> Trainer<'a> {
                 watch.add(self.step, loss, batch.image_ids);
             }
             self.adam.step(lr, self.config.train.grad_norm_clip)?;
+            self.batch = done;
             profile.end(Phase::Optimizer);
             profile.end_step();
             if profile.is_on() && done == first {
                 println!("Profile: the first step is done");
             }
-            self.batch = done;
             let show = progress.is_due() || done == steps;
             let save = done < steps && self.is_save_due();
             if show || save || watch.is_due() {
