@@ -42,7 +42,12 @@ fn advice(output: &Output) -> String {
 }
 
 fn shell(world: &World, command: &str) {
-    let output = Command::new("sh").args(["-c", command]).current_dir(world.folder.path()).output().unwrap();
+    let output = Command::new("sh")
+        .args(["-c", command])
+        .env("OMP_NUM_THREADS", "1")
+        .current_dir(world.folder.path())
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
