@@ -35,6 +35,9 @@ inline bool has_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+inline bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+#else
+inline bool has_bf16() { return false; }
 #endif
 
 // Runs `body`; null, or what went wrong, to be freed by the caller.
