@@ -234,14 +234,11 @@ void mcan::gemm(const Target &c, const Matrix &a, const Matrix &b, Factors facto
   for (int64_t j = 0; j < width; j++) start[j] = c.bias && j < b.columns ? c.bias[j] : 0.0f;
   const Plan plan{with, c, a, b, packed_b, start, strips};
 
-  const int64_t blocks = divided(a.columns, DEPTH);
-  at::parallel_for(0, strips * blocks, 4, [&](int64_t from, int64_t to) {
-    for (int64_t i = from; i < to; i++) {
-      const int64_t k = i / strips * DEPTH, strip = i % strips, column = strip * with.columns;
-      const int64_t depth = std::min(DEPTH, a.columns - k);
-      float *place = packed_b + strips * divided(k, with.pairs) * with.columns + strip * plan.words(depth);
-      with.pack_b(place, b.values + k * b.row + column * b.column, b.columns - column, b.column, b.row, depth);
-    }
+  mcan::for_each(strips * divided(a.columns, DEPTH), [&](int64_t i) {
+    const int64_t k = i / strips * DEPTH, strip = i % strips, column = strip * with.columns;
+    const int64_t depth = std::min(DEPTH, a.columns - k);
+    float *place = packed_b + strips * divided(k, with.pairs) * with.columns + strip * plan.words(depth);
+    with.pack_b(place, b.values + k * b.row + column * b.column, b.columns - column, b.column, b.row, depth);
   });
 
   // Blocks of rows that a core's cache holds; where there are too few of them for the threads, each is cut across too.
@@ -249,12 +246,10 @@ void mcan::gemm(const Target &c, const Matrix &a, const Matrix &b, Factors facto
   const int64_t height = std::max(with.rows, std::min<int64_t>(16 * with.rows, rounded(divided(a.rows, 4 * threads), with.rows)));
   const int64_t down = divided(a.rows, height);
   const int64_t across = std::min(strips, divided(2 * threads, std::max<int64_t>(down, 1)));
-  at::parallel_for(0, down * across, 1, [&](int64_t from, int64_t to) {
-    for (int64_t i = from; i < to; i++) {
-      const int64_t first = i / across * height, last = std::min(a.rows, first + height), part = i % across;
-      plan.block(first, last, strips * part / across, strips * (part + 1) / across);
-      if (across == 1) finish(first, last);
-    }
+  mcan::for_each(down * across, [&](int64_t i) {
+    const int64_t first = i / across * height, last = std::min(a.rows, first + height), part = i % across;
+    plan.block(first, last, strips * part / across, strips * (part + 1) / across);
+    if (across == 1) finish(first, last);
   });
-  if (across > 1) at::parallel_for(0, a.rows, 8, finish);
+  if (across > 1) mcan::for_each_stretch(a.rows, with.rows, finish);
 }

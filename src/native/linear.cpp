@@ -58,11 +58,8 @@ Tensor activate_backward(const Tensor &dx, const Tensor &dy, const Tensor &y, fl
   auto dbias = at::zeros({groups, columns}, y.options());
   const float *out = y.const_data_ptr<float>(), *grad = dy.const_data_ptr<float>();
   float *to = dx.mutable_data_ptr<float>(), *to_bias = dbias.mutable_data_ptr<float>();
-  at::parallel_for(0, groups, 1, [&](int64_t first, int64_t last) {
-    for (int64_t group = first; group < last; group++) {
-      activate_rows_backward(to, to_bias + group * columns, grad, out, group * ROWS,
-                             std::min(rows, (group + 1) * ROWS), columns, scale);
-    }
+  mcan::for_each_stretch(rows, ROWS, [&](int64_t first, int64_t last) {
+    activate_rows_backward(to, to_bias + first / ROWS * columns, grad, out, first, last, columns, scale);
   });
   return dbias.sum(0);
 }
