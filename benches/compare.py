@@ -32,9 +32,9 @@ SIZES = {  # what configs/*.yml say
 }
 
 
-def measured(command, folder, until=None):
+def measured(command, folder, until=None, threads=THREADS):
     """Runs `command` in `folder`; (output, peak memory in GB, seconds until the line that starts with `until`)."""
-    env = os.environ | {"OMP_NUM_THREADS": THREADS, "RAYON_NUM_THREADS": THREADS}
+    env = os.environ | {"OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads}
     reached, output, began = None, [], time.perf_counter()
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=errors, text=True)
@@ -58,20 +58,20 @@ class Bench:
         self.arguments = arguments
         self.world = World(folder)
 
-    def original(self, what, **keys):
+    def original(self, what, threads=THREADS, **keys):
         """What original.py found, and its peak memory in GB."""
         config = self.world.root / "config.json"
         config.write_text(json.dumps(COMMON | keys), encoding="utf-8")
         command = [sys.executable, HERE / "original.py", self.arguments.checkout, what, config]
-        output, memory, _ = measured(command, self.world.root)
+        output, memory, _ = measured(command, self.world.root, threads=threads)
         return json.loads(output.splitlines()[-1]), memory
 
-    def mcan(self, *flags, until=None, **keys):
+    def mcan(self, *flags, until=None, threads=THREADS, **keys):
         """What mcan printed, its peak memory in GB and its seconds."""
         keys = COMMON | keys | {"PROFILE": True, "OVERWRITE": True}
         model = ["--MODEL=" + keys.pop("MODEL", "small")]
         settings = [f"--SET={key}={json.dumps(value)}" for key, value in keys.items()]
-        return measured([self.arguments.binary, *flags, *model, "--GPU=cpu", *settings], self.world.root, until)
+        return measured([self.arguments.binary, *flags, *model, "--GPU=cpu", *settings], self.world.root, until, threads)
 
     def rounds(self, work, original, ours, count=None):
         """Runs both in turn; `original()` and `ours()` return (figure, memory), lower figures are better."""
@@ -80,7 +80,7 @@ class Bench:
         ratios = sorted(pair[0][0] / pair[1][0] for pair in pairs)
         memory = pairs[-1][0][1], pairs[-1][1][1]
         print(
-            f"{work:<34}{theirs:>12.2f}{mine:>12.2f}{statistics.median(ratios):>8.1f}x  ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+            f"{work:<34}{theirs:>12.3f}{mine:>12.3f}{statistics.median(ratios):>8.1f}x  ({ratios[0]:.1f} to {ratios[-1]:.1f})"
             f"{memory[0]:>9.2f}{memory[1]:>8.2f}",
             flush=True,
         )
@@ -132,14 +132,14 @@ class Bench:
     def input(self):
         questions = 16 * BATCH
         self.world.questions("train", questions, 1)
-        tiny = SIZES["tiny"] | {"NUM_WORKERS": 0}
+        tiny = SIZES["tiny"] | {"PRELOAD": False, "NUM_WORKERS": 0}
 
         def theirs():
-            found, memory = self.original("input", RUN_MODE="train", **tiny)
+            found, memory = self.original("input", threads="1", RUN_MODE="train", **tiny)
             return 1000 / found["samples_per_s"], memory
 
         def mine():
-            output, memory, _ = self.mcan("--RUN=train", VERSION="ours", **tiny)
+            output, memory, _ = self.mcan("--RUN=train", threads="1", VERSION="ours", **tiny)
             return float(re.search(r"waiting for input +([\d.]+) ms", output)[1]) / BATCH, memory
 
         for kind in "deflated", "stored", "bank":

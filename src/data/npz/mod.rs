@@ -13,8 +13,9 @@ mod tests;
 mod zip;
 
 use anyhow::{Context, Result, ensure};
-use flate2::{Crc, Decompress, FlushDecompress, Status};
+use crc32fast::hash as crc32;
 use half::f16;
+use libdeflater::Decompressor;
 use npy::{Dtype, Header};
 use std::cell::RefCell;
 use std::fs::File;
@@ -26,8 +27,6 @@ use zip::Member;
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
 /// The largest array decoded from one, in bytes.
 const MAX_ARRAY_BYTES: usize = 256 << 20;
-/// Bytes of a deflated array decoded at first: NumPy's headers are 80 to 128 bytes.
-const FIRST_BYTES: usize = 128;
 
 /// Boxes of an image's regions, in pixels of an image of `width` by `height`.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +47,7 @@ pub struct Reader {
 
 impl Default for Reader {
     fn default() -> Self {
-        let inflate = Inflate { stream: Decompress::new(false), decoded: Vec::new() };
+        let inflate = Inflate { decompressor: Decompressor::new(), decoded: Vec::new() };
         Reader { file: Vec::new(), inflate }
     }
 }
@@ -84,8 +83,6 @@ impl Reader {
 
     /// Like [`Reader::read_file`] on the content of a file.
     ///
-    /// The checksum of `x` is verified when all of it had to be decoded.
-    ///
     /// # Errors
     /// One that says what is wrong, without the name of the file.
     pub fn regions(
@@ -97,7 +94,7 @@ impl Reader {
     ) -> Result<usize> {
         let member = zip::find(file, "x.npy")?.context("it has no array x")?;
         let mut read = |inflate: &mut Inflate| {
-            let mut array = Array::open(&member, inflate)?;
+            let array = Array::open(&member, inflate)?;
             let Header { dtype, fortran_order, shape } = &array.header;
             ensure!(dtype.is_float(), "its dtype is {dtype:?}; float32 is expected");
             let [features, regions] = shape[..] else {
@@ -111,7 +108,7 @@ impl Reader {
             // The rows that come out are the stored array's columns.
             let layout =
                 Layout { dtype: *dtype, row_major: *fortran_order, rows: regions, columns: features, taken: wanted };
-            layout.copy(array.data(layout.bytes_needed())?, out);
+            layout.copy(array.data, out);
             Ok(wanted)
         };
         read(&mut self.inflate).context("array x")
@@ -136,13 +133,13 @@ impl Reader {
     fn matrix(&mut self, file: &[u8], name: &str, expected: (usize, usize)) -> Result<Option<Vec<f32>>> {
         let Some(member) = zip::find(file, name)? else { return Ok(None) };
         let read = |inflate: &mut Inflate| {
-            let mut array = Array::open(&member, inflate)?;
+            let array = Array::open(&member, inflate)?;
             let (rows, columns) = array.header.matrix()?;
             ensure!((rows, columns) == expected, "its shape is {:?}; {expected:?} is expected", array.header.shape);
             let Header { dtype, fortran_order, .. } = array.header;
             let layout = Layout { dtype, row_major: !fortran_order, rows, columns, taken: rows };
             let mut out = Vec::new();
-            layout.copy(array.data(layout.bytes_needed())?, &mut out);
+            layout.copy(array.data, &mut out);
             Ok(Some(out))
         };
         read(&mut self.inflate).with_context(|| format!("member {name}"))
@@ -162,76 +159,51 @@ pub(super) fn load(path: &Path, buffer: &mut Vec<u8>) -> Result<()> {
 }
 
 struct Inflate {
-    stream: Decompress,
-    /// Only grows; what lies behind the bytes decoded so far is from earlier files.
+    decompressor: Decompressor,
+    /// Only grows; what lies behind the bytes of a member is from earlier files.
     decoded: Vec<u8>,
 }
 
-/// One array of an archive, decoded as far as someone asked.
-struct Array<'m> {
-    member: &'m Member<'m>,
-    inflate: &'m mut Inflate,
+/// One array of an archive.
+struct Array<'a> {
     header: Header,
-    header_bytes: usize,
+    /// The elements, as many bytes as the header says.
+    data: &'a [u8],
 }
 
-impl<'m> Array<'m> {
-    fn open(member: &'m Member<'m>, inflate: &'m mut Inflate) -> Result<Self> {
+impl<'a> Array<'a> {
+    fn open(member: &'a Member, inflate: &'a mut Inflate) -> Result<Self> {
         ensure!(member.size <= MAX_ARRAY_BYTES, "it claims {} bytes; at most {MAX_ARRAY_BYTES}", member.size);
-        inflate.stream.reset(false);
-        let first = decode(member, inflate, member.size.min(FIRST_BYTES))?;
-        let header_bytes = npy::header_bytes(first)?;
-        ensure!(header_bytes <= member.size, "its .npy header is cut short");
-        let header =
-            npy::parse(&decode(member, inflate, header_bytes.max(member.size.min(FIRST_BYTES)))?[..header_bytes])?;
+        let content = inflate.content(member)?;
+        ensure!(crc32(content) == member.crc, "its checksum is wrong, so it is damaged");
+        let header_bytes = npy::header_bytes(content)?;
+        let (header, data) = content.split_at_checked(header_bytes).context("its .npy header is cut short")?;
+        let header = npy::parse(header)?;
         let elements = header.shape.iter().try_fold(1usize, |product, &d| product.checked_mul(d));
-        let bytes = elements.and_then(|e| e.checked_mul(header.dtype.bytes()));
         ensure!(
-            bytes == Some(member.size - header_bytes),
+            elements.and_then(|e| e.checked_mul(header.dtype.bytes())) == Some(data.len()),
             "its shape {:?} does not go with the {} bytes that follow its header",
             header.shape,
-            member.size - header_bytes
+            data.len()
         );
-        Ok(Array { member, inflate, header, header_bytes })
-    }
-
-    /// The first `bytes` bytes of the data; where that is all of them, the checksum is verified.
-    fn data(&mut self, bytes: usize) -> Result<&[u8]> {
-        let end = self.header_bytes + bytes;
-        let decoded = decode(self.member, self.inflate, end)?;
-        if end == self.member.size {
-            let mut crc = Crc::new();
-            crc.update(decoded);
-            ensure!(crc.sum() == self.member.crc, "its checksum is wrong, so it is damaged");
-        }
-        Ok(&decoded[self.header_bytes..])
+        Ok(Array { header, data })
     }
 }
 
-/// The first `end` bytes of a member; `end` must not fall from one call to the next, nor exceed its size.
-fn decode<'a>(member: &'a Member, inflate: &'a mut Inflate, end: usize) -> Result<&'a [u8]> {
-    if !member.deflated {
-        return Ok(&member.data[..end]);
+impl Inflate {
+    /// The bytes of a member, decoded.
+    fn content<'a>(&'a mut self, member: &Member<'a>) -> Result<&'a [u8]> {
+        if !member.deflated {
+            return Ok(member.data);
+        }
+        if self.decoded.len() < member.size {
+            self.decoded.resize(member.size, 0);
+        }
+        let decoded = &mut self.decoded[..member.size];
+        let bytes = self.decompressor.deflate_decompress(member.data, decoded);
+        ensure!(bytes == Ok(member.size), "its deflated data are cut short or damaged");
+        Ok(decoded)
     }
-    let Inflate { stream, decoded } = inflate;
-    // One byte more than the whole, for the stream to show whether it ends where the directory says.
-    let room = if end == member.size { end + 1 } else { end };
-    if decoded.len() < room {
-        decoded.resize(room, 0);
-    }
-    let (used, done) = (stream.total_in() as usize, stream.total_out() as usize);
-    let mut status = Status::Ok;
-    if done < room {
-        status = stream
-            .decompress(&member.data[used..], &mut decoded[done..room], FlushDecompress::None)
-            .context("its deflated data are damaged")?;
-    }
-    let done = stream.total_out() as usize;
-    ensure!(
-        if end == member.size { done == end && status == Status::StreamEnd } else { done >= end },
-        "its deflated data are cut short or damaged"
-    );
-    Ok(&decoded[..end])
 }
 
 /// A matrix in memory of which the first rows are wanted.
@@ -246,17 +218,7 @@ struct Layout {
 }
 
 impl Layout {
-    /// How far into the data the wanted rows reach.
-    fn bytes_needed(&self) -> usize {
-        let elements = match self.row_major {
-            true => self.taken * self.columns,
-            false if self.taken == 0 => 0,
-            false => self.columns.saturating_sub(1) * self.rows + self.taken.min(self.columns * self.rows),
-        };
-        elements * self.dtype.bytes()
-    }
-
-    /// Appends the wanted rows to `out`; `data` are the bytes that [`Layout::bytes_needed`] asks for.
+    /// Appends the wanted rows to `out`; `data` are all elements.
     fn copy(&self, data: &[u8], out: &mut Vec<f32>) {
         match self.dtype {
             Dtype::F2 => self.copy_as(data, out, |b| f16::from_le_bytes(b).to_f32()),
@@ -270,7 +232,7 @@ impl Layout {
     fn copy_as<const W: usize>(&self, data: &[u8], out: &mut Vec<f32>, to_f32: impl Fn([u8; W]) -> f32) {
         let (data, _) = data.as_chunks::<W>();
         if self.row_major || data.is_empty() {
-            out.extend(data.iter().map(|&bytes| to_f32(bytes)));
+            out.extend(data[..self.taken * self.columns].iter().map(|&bytes| to_f32(bytes)));
             return;
         }
         // Transposing touches every cache line of a column for each row; a few columns at a time stay in the cache.
