@@ -102,12 +102,20 @@ impl Log {
     /// When it cannot be written.
     pub fn resume(path: &Path) -> Result<Log> {
         let log = Log::open(path)?;
-        let length = log.file.metadata()?.len();
-        if (log.state.whole as u64) < length {
+        if log.cut_torn_entry()? {
             eprintln!("{}: its last entry was cut short and is removed", path.display());
-            log.file.set_len(log.state.whole as u64).with_context(|| log.cannot())?;
         }
         Ok(log)
+    }
+
+    /// Whether there was one.
+    fn cut_torn_entry(&self) -> Result<bool> {
+        let whole = self.state.whole as u64;
+        let torn = whole < self.file.metadata()?.len();
+        if torn {
+            self.file.set_len(whole).with_context(|| self.cannot())?;
+        }
+        Ok(torn)
     }
 
     /// An epoch begins. (One that was interrupted has begun already.)
@@ -214,7 +222,8 @@ mod tests {
         for cut in 0..=text.len() {
             std::fs::write(&path, &text[..cut]).unwrap();
             let whole = *ends.iter().rfind(|&&end| end <= cut).unwrap();
-            let log = Log::resume(&path).unwrap();
+            let log = Log::open(&path).unwrap();
+            assert_eq!(log.cut_torn_entry().unwrap(), whole < cut);
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text[..whole], "cut at {cut}");
             let count = ends.iter().position(|&end| end == whole).unwrap();
             assert_eq!(log.state.begun, count == 1 || count == 4, "cut at {cut}");
