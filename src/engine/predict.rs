@@ -3,11 +3,13 @@
 use super::inputs::Task;
 use crate::config::Config;
 use crate::data::answers::AnswerList;
+use crate::data::features::Features;
 use crate::data::loader::{Loader, Options};
 use crate::evaluation::{Accuracy, Evaluator, Matching};
 use crate::model::{Net, PackedBatch, Pass};
 use crate::report::{Phase, Profile, Progress};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 /// The answers to one batch.
@@ -22,6 +24,7 @@ pub struct Prediction {
 pub struct Predictor<'a> {
     net: &'a Net,
     loader: Loader,
+    features: Arc<Features>,
     feature_size: usize,
     device: Device,
     pin_mem: bool,
@@ -56,6 +59,7 @@ impl<'a> Predictor<'a> {
         Ok(Predictor {
             net,
             loader,
+            features: task.features.clone(),
             feature_size,
             device,
             pin_mem,
@@ -72,6 +76,11 @@ impl<'a> Predictor<'a> {
         let packed = PackedBatch::new(batch, self.feature_size, self.device, self.pin_mem)?;
         self.profile.end(Phase::Input);
         let probabilities = self.net.forward(&packed, &self.pass).sigmoid(); // (B, answers)
+        if !bool::try_from(probabilities.f_isfinite()?.f_all()?)? {
+            let overflow = "the features are finite, but not what the network makes of them; take another checkpoint";
+            let cause = self.features.not_finite(&batch.image_ids);
+            bail!("there is no answer: {}", cause.as_deref().unwrap_or(overflow));
+        }
         let answers = Vec::<i64>::try_from(probabilities.argmax(1, false))?;
         let probabilities = match self.with_probabilities {
             true => flat(&probabilities)?,

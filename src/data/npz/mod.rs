@@ -24,8 +24,8 @@ use zip::Member;
 
 /// The largest feature file accepted, in bytes: some 80 times a full one of 100 float32 regions.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
-/// The largest array decoded from one, in bytes.
-const MAX_ARRAY_BYTES: usize = 256 << 20;
+/// The largest array decoded from one, in bytes: 8192 regions, where 100 are usual.
+const MAX_ARRAY_BYTES: usize = 64 << 20;
 /// Bytes of a deflated array decoded at first: NumPy's headers are 80 to 128 bytes.
 const FIRST_BYTES: usize = 128;
 
