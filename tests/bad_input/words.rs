@@ -51,7 +51,7 @@ fn list_of(list: &'static str) -> Vec<Row> {
             format!("{{\"{list}\": 5}}"),
             &["expected a list", "line 1 column"],
         ),
-        bytes("wrong shape: numbers in the list", text("5"), &["line 1 column"]),
+        bytes("wrong shape: numbers in the list", text("5"), &["an object with question_id", "line 1 column"]),
         bytes("something behind it", [&text("")[..], b"x"].concat(), &["trailing characters"]),
         bytes("the list twice", format!("{{\"{list}\": [], \"{list}\": []}}"), &["a second list"]),
         edit(
@@ -221,7 +221,7 @@ fn result_file() {
             pair(r#"{"question_id": 1.5, "answer": "a"}"#),
             &["expected i64", "line 1 column"],
         ),
-        bytes("wrong shape: numbers", pair("1, 2"), &["line 1 column"]),
+        bytes("wrong shape: numbers", pair("1, 2"), &["an object with question_id", "line 1 column"]),
         bytes("NaN", pair(r#"{"question_id": NaN, "answer": "a"}"#), &["line 1 column"]),
         bytes("infinity", pair(r#"{"question_id": -1e999, "answer": "a"}"#), &["line 1 column"]),
         edit(
