@@ -17,6 +17,7 @@ use crate::cli::{Amp, RunMode};
 use crate::config::Config;
 use crate::evaluation::{self, write_answers, write_predictions};
 use crate::model::{Net, shapes};
+use crate::native;
 use crate::paths::Source;
 use crate::report::Log;
 use anyhow::{Context, Result};
@@ -28,23 +29,12 @@ use tch::{Device, Kind};
 /// Finished batches that each loader thread may have waiting.
 const PREFETCH: usize = 2;
 
-/// Kind of the matrix products. On a CPU without bfloat16 instructions libtorch's bfloat16 products are hundreds of times
-/// slower than those in float32, which are computed instead.
+/// Kind of the matrix products: on a CPU without bfloat16 instructions always float32.
 fn product_kind(config: &Config, device: Device) -> Kind {
     match config.train.amp {
-        Amp::Bf16 if device != Device::Cpu || cpu_has_bf16() => Kind::BFloat16,
+        Amp::Bf16 if device != Device::Cpu || native::cpu_has_bf16() => Kind::BFloat16,
         _ => Kind::Float,
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn cpu_has_bf16() -> bool {
-    is_x86_feature_detected!("avx512bf16")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn cpu_has_bf16() -> bool {
-    false
 }
 
 /// Does what `--RUN` says.

@@ -1,7 +1,7 @@
 //! The layers that act on one position at a time, on packed rows (R, features), and how a pass through them is run.
 
 use super::parameters::Path;
-use crate::native::{self, Mask};
+use crate::native::{self, Factors, Mask};
 use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
 
@@ -28,6 +28,11 @@ impl Pass {
         }
         // A pass draws far fewer than 2^16 masks.
         Pass { product, dropout: Some(Cell::new(Mask { p: 0.0, seed, stream: pass << 16 })) }
+    }
+
+    /// How the CPU's own products are made.
+    fn factors(&self) -> Factors {
+        if self.product == Kind::BFloat16 { Factors::BFloat16 } else { Factors::Float }
     }
 
     /// Whether dropout is on.
@@ -82,14 +87,6 @@ impl Linear {
         Linear::joined(&[self], x, pass)
     }
 
-    /// x Wᵀ, for those who add the bias in passing.
-    ///
-    /// # Shapes
-    /// x (R, in) -> (R, out)
-    fn product(&self, x: &Tensor, pass: &Pass) -> Tensor {
-        x.to_kind(pass.product).linear(&self.weight.to_kind(pass.product), None::<&Tensor>)
-    }
-
     /// Several layers of one input as one matrix product, their outputs side by side.
     ///
     /// # Shapes
@@ -102,7 +99,10 @@ impl Linear {
                 Tensor::cat(&layers.iter().map(|l| &l.bias).collect::<Vec<_>>(), 0),
             ),
         };
-        x.to_kind(pass.product).linear(&weight.to_kind(pass.product), Some(bias.to_kind(pass.product)))
+        match x.device() {
+            Device::Cpu => or_oom(native::linear(x, &weight, &bias, pass.factors())),
+            _ => x.to_kind(pass.product).linear(&weight.to_kind(pass.product), Some(bias.to_kind(pass.product))),
+        }
     }
 }
 
@@ -127,8 +127,9 @@ impl Mlp {
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
         let hidden = match x.device() {
             Device::Cpu => {
-                let product = self.fc.product(x, pass); // (R, middle)
-                or_oom(native::activate(&product, &self.fc.bias, pass.mask(self.dropout_r)))
+                let Linear { weight, bias } = &self.fc;
+                let mask = pass.mask(self.dropout_r);
+                or_oom(native::linear_relu_dropout(x, weight, bias, mask, pass.factors())) // (R, middle)
             }
             _ => pass.dropout(self.fc.forward(x, pass).relu(), self.dropout_r), // (R, middle)
         };

@@ -181,9 +181,7 @@ struct Layout {
 
   template <typename F>
   void for_each_head(F &&body) const {
-    at::parallel_for(0, batch * heads, 1, [&](int64_t first, int64_t last) {
-      for (int64_t task = first; task < last; task++) body(task / heads, task % heads);
-    });
+    mcan::for_each(batch * heads, [&](int64_t task) { body(task / heads, task % heads); });
   }
 };
 

@@ -11,14 +11,18 @@ use torch_sys::C_tensor;
 
 unsafe extern "C" {
     fn mcan_free(message: *mut c_char);
+    fn mcan_cpu_has_bf16() -> bool;
     fn mcan_use_deterministic_cudnn() -> *mut c_char;
-    fn mcan_activate(
+    fn mcan_linear(
         out: *mut *mut C_tensor,
         x: *const C_tensor,
+        weight: *const C_tensor,
         bias: *const C_tensor,
+        activate: bool,
         p: f64,
         seed: u64,
         stream: u64,
+        bfloat16: bool,
     ) -> *mut c_char;
     fn mcan_residual_norm(
         out: *mut *mut C_tensor,
@@ -90,13 +94,50 @@ impl Mask {
     pub const NONE: Mask = Mask { p: 0.0, seed: 0, stream: 0 };
 }
 
-/// `dropout(relu(x + bias))` on the CPU, x (R, D), bias (D), in one pass. Differentiable.
+/// How the CPU multiplies matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Factors {
+    /// In float32.
+    Float,
+    /// With factors rounded to bfloat16 and sums in float32, where the processor has instructions for that; else in float32.
+    BFloat16,
+}
+
+/// Whether this processor multiplies [`Factors::BFloat16`].
+pub fn cpu_has_bf16() -> bool {
+    // SAFETY: asks the processor.
+    unsafe { mcan_cpu_has_bf16() }
+}
+
+/// `x Wᵀ + b` on the CPU, float32. Differentiable.
+///
+/// # Shapes
+/// x (R, in), weight (out, in), bias (out) -> (R, out)
 ///
 /// # Errors
-/// When libtorch is out of memory.
-pub fn activate(x: &Tensor, bias: &Tensor, mask: Mask) -> Result<Tensor> {
+/// When shapes do not fit or memory runs out.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, factors: Factors) -> Result<Tensor> {
+    linear_layer([x, weight, bias], None, factors)
+}
+
+/// `dropout(relu(x Wᵀ + b))` on the CPU in one pass, float32. Differentiable.
+///
+/// # Shapes
+/// x (R, in), weight (out, in), bias (out) -> (R, out)
+///
+/// # Errors
+/// When shapes do not fit or memory runs out.
+pub fn linear_relu_dropout(x: &Tensor, weight: &Tensor, bias: &Tensor, mask: Mask, factors: Factors) -> Result<Tensor> {
+    linear_layer([x, weight, bias], Some(mask), factors)
+}
+
+fn linear_layer([x, weight, bias]: [&Tensor; 3], activate: Option<Mask>, factors: Factors) -> Result<Tensor> {
+    let (Mask { p, seed, stream }, bfloat16) = (activate.unwrap_or(Mask::NONE), factors == Factors::BFloat16);
     // SAFETY: the tensors outlive the call; `out` is written before null is returned.
-    returned(|out| unsafe { mcan_activate(out, x.as_ptr(), bias.as_ptr(), mask.p, mask.seed, mask.stream) })
+    returned(|out| unsafe {
+        let (x, weight, bias) = (x.as_ptr(), weight.as_ptr(), bias.as_ptr());
+        mcan_linear(out, x, weight, bias, activate.is_some(), p, seed, stream, bfloat16)
+    })
 }
 
 /// The reference's norm of `x + dropout(s)`, or of `x` alone, on the CPU in one pass: `a (z - mean) / (std + 1e-6) + b` with
@@ -106,7 +147,7 @@ pub fn activate(x: &Tensor, bias: &Tensor, mask: Mask) -> Result<Tensor> {
 /// When libtorch is out of memory.
 pub fn residual_norm(x: &Tensor, s: Option<&Tensor>, a: &Tensor, b: &Tensor, mask: Mask) -> Result<Tensor> {
     let Mask { p, seed, stream } = mask;
-    // SAFETY: as for `activate`; `s` may be null.
+    // SAFETY: as for `linear`; `s` may be null.
     returned(|out| unsafe { mcan_residual_norm(out, x.as_ptr(), pointer(s), a.as_ptr(), b.as_ptr(), p, seed, stream) })
 }
 
@@ -137,7 +178,7 @@ pub fn attention(
 ) -> Result<Tensor> {
     let (query_starts, key_starts, present) = (queries.starts.as_ptr(), keys.starts.as_ptr(), pointer(keys.present));
     let Mask { p, seed, stream } = mask;
-    // SAFETY: as for `activate`; `q` and `present` may be null.
+    // SAFETY: as for `linear`; `q` and `present` may be null.
     returned(|out| unsafe {
         mcan_attention(out, kv.as_ptr(), pointer(q), query_starts, key_starts, present, heads, p, seed, stream)
     })
@@ -158,7 +199,7 @@ pub fn clear_grads(params: &[Tensor]) -> Result<()> {
 /// # Errors
 /// When a slot is out of range or memory is.
 pub fn place_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
-    // SAFETY: as for `activate`.
+    // SAFETY: as for `linear`.
     returned(|out| unsafe { mcan_place_rows(out, rows.as_ptr(), slots.as_ptr(), total) })
 }
 
@@ -167,7 +208,7 @@ pub fn place_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
 /// # Errors
 /// When a slot is out of range or memory is.
 pub fn take_rows(grid: &Tensor, slots: &Tensor) -> Result<Tensor> {
-    // SAFETY: as for `activate`.
+    // SAFETY: as for `linear`.
     returned(|out| unsafe { mcan_take_rows(out, grid.as_ptr(), slots.as_ptr()) })
 }
 

@@ -62,6 +62,8 @@ extern "C" {
 
 void mcan_free(char *message) { std::free(message); }
 
+bool mcan_cpu_has_bf16() { return mcan::has_bf16(); }
+
 // The cuDNN kernels that give the same bits every time, as the reference asks for too; the LSTM has others.
 char *mcan_use_deterministic_cudnn() {
   return guarded([] { at::globalContext().setDeterministicCuDNN(true); });

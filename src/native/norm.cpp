@@ -134,7 +134,7 @@ struct ResidualNorm : torch::autograd::Function<ResidualNorm> {
                        b.const_data_ptr<float>(),
                        columns,
                        p > 0 ? &mask : nullptr};
-    at::parallel_for(0, rows, ROWS, [&](int64_t first, int64_t last) { norm_rows(&with, first, last); });
+    mcan::for_each_stretch(rows, ROWS, [&](int64_t first, int64_t last) { norm_rows(&with, first, last); });
     ctx->save_for_backward({z, stats, a});
     ctx->saved_data["p"] = p;
     ctx->saved_data["seed"] = seed;
@@ -159,13 +159,11 @@ struct ResidualNorm : torch::autograd::Function<ResidualNorm> {
                   dy.const_data_ptr<float>(),   z.const_data_ptr<float>(),    stats.const_data_ptr<float>(),
                   a.const_data_ptr<float>(),    columns,                      masked ? &mask : nullptr};
     float *parameters = sums.mutable_data_ptr<float>();
-    at::parallel_for(0, groups, 1, [&](int64_t first, int64_t last) {
-      for (int64_t group = first; group < last; group++) {
-        Backward mine = with;
-        mine.da = parameters + 2 * group * columns;
-        mine.db = mine.da + columns;
-        norm_rows_backward(&mine, group * ROWS, std::min(rows, (group + 1) * ROWS));
-      }
+    mcan::for_each_stretch(rows, ROWS, [&](int64_t first, int64_t last) {
+      Backward mine = with;
+      mine.da = parameters + 2 * (first / ROWS) * columns;
+      mine.db = mine.da + columns;
+      norm_rows_backward(&mine, first, last);
     });
     auto parameter_grads = sums.sum(0);
     auto dx = dz.to(static_cast<at::ScalarType>(ctx->saved_data["x_kind"].toInt()));

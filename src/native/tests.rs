@@ -6,9 +6,11 @@ use tch::{Device, Kind};
 const MASK: Mask = Mask { p: 0.1, seed: 7, stream: 3 };
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
-/// What `activate` keeps of ones.
+/// What dropout keeps of ones.
 fn kept(rows: i64, columns: i64, mask: Mask) -> Tensor {
-    activate(&Tensor::ones([rows, columns], CPU), &Tensor::zeros([columns], CPU), mask).unwrap()
+    let (x, weight, bias) =
+        (Tensor::ones([rows, 1], CPU), Tensor::ones([columns, 1], CPU), Tensor::zeros([columns], CPU));
+    linear_relu_dropout(&x, &weight, &bias, mask, Factors::Float).unwrap()
 }
 
 #[test]
@@ -55,14 +57,64 @@ fn assert_same(ours: (Tensor, Vec<Tensor>), theirs: (Tensor, Vec<Tensor>)) {
     }
 }
 
+/// (R, in, out): tiles cut short on each side, more depth than one block, rows of one block and of several.
+const SHAPES: [[i64; 3]; 4] = [[1, 1, 1], [67, 100, 51], [13, 517, 48], [300, 256, 97]];
+
+fn layer([rows, inputs, outputs]: [i64; 3]) -> [Tensor; 3] {
+    [Tensor::randn([rows, inputs], CPU), Tensor::randn([outputs, inputs], CPU), Tensor::randn([outputs], CPU)]
+}
+
 #[test]
-fn activate_is_bias_relu_and_dropout() {
-    let (x, bias) = (Tensor::randn([67, 100], CPU), Tensor::randn([100], CPU));
-    let plain = gradients(&[&x, &bias], |t| (&t[0] + &t[1]).relu());
-    assert_same(gradients(&[&x, &bias], |t| activate(&t[0], &t[1], Mask::NONE).unwrap()), plain);
-    let factors = kept(67, 100, MASK);
-    let dropped = gradients(&[&x, &bias], |t| (&t[0] + &t[1]).relu() * &factors);
-    assert_same(gradients(&[&x, &bias], |t| activate(&t[0], &t[1], MASK).unwrap()), dropped);
+fn linear_is_the_product_with_the_transposed_weight_plus_the_bias() {
+    for shape in SHAPES {
+        let inputs = layer(shape);
+        let ours = gradients(&inputs.each_ref(), |t| linear(&t[0], &t[1], &t[2], Factors::Float).unwrap());
+        assert_same(ours, gradients(&inputs.each_ref(), |t| t[0].linear(&t[1], Some(&t[2]))));
+    }
+}
+
+#[test]
+fn relu_and_dropout_follow_a_linear_layer_in_the_same_pass() {
+    for shape @ [rows, _, outputs] in SHAPES {
+        let inputs = layer(shape);
+        for (mask, factors) in [(Mask::NONE, Tensor::from(1f32)), (MASK, kept(rows, outputs, MASK))] {
+            let ours = |t: &[Tensor]| linear_relu_dropout(&t[0], &t[1], &t[2], mask, Factors::Float).unwrap();
+            let theirs = |t: &[Tensor]| t[0].linear(&t[1], Some(&t[2])).relu() * &factors;
+            assert_same(gradients(&inputs.each_ref(), ours), gradients(&inputs.each_ref(), theirs));
+        }
+    }
+}
+
+#[test]
+fn bfloat16_factors_are_rounded_and_their_sums_are_not() {
+    if !cpu_has_bf16() {
+        eprintln!("skipped: this processor has no bfloat16 instructions");
+        return;
+    }
+    for shape in SHAPES {
+        let [x, weight, bias] = layer(shape);
+        let round = |t: &Tensor| t.to_kind(Kind::BFloat16).to_kind(Kind::Float);
+        let ours = linear(&x, &weight, &bias, Factors::BFloat16).unwrap();
+        let theirs = round(&x).linear(&round(&weight), Some(&bias));
+        assert!(ours.allclose(&theirs, 1e-4, 1e-4, false), "{}", (&ours - &theirs).abs().max());
+    }
+    let not_a_number = Tensor::from_slice(&[f32::NAN]).view([1, 1]);
+    let one = Tensor::ones([1, 1], CPU);
+    let y = linear(&not_a_number, &one, &Tensor::zeros([1], CPU), Factors::BFloat16).unwrap();
+    assert!(y.double_value(&[0, 0]).is_nan());
+}
+
+#[test]
+fn a_product_is_the_same_for_any_number_of_threads() {
+    let [x, weight, bias] = layer([300, 700, 200]);
+    let threads = tch::get_num_threads();
+    let product = |n| {
+        tch::set_num_threads(n);
+        gradients(&[&x, &weight, &bias], |t| linear(&t[0], &t[1], &t[2], Factors::Float).unwrap())
+    };
+    let (one, several) = (product(1), product(4));
+    tch::set_num_threads(threads);
+    assert!(one.0.equal(&several.0) && one.1.iter().zip(&several.1).all(|(a, b)| a.equal(b)));
 }
 
 #[test]

@@ -1,0 +1,255 @@
+// After Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (ACM TOMS 34(3), 2008): both factors are
+// copied into strips in the order in which they are read, b once for all threads and a a block at a time, and a kernel
+// multiplies a strip of a by a strip of b with the sums in registers.
+//
+// libtorch's own float32 products come from MKL, which keeps to the narrow vectors on processors of other makers; and its
+// bfloat16 products need copies of all weights and inputs in bfloat16, where here they are rounded as they are packed.
+#include "gemm.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#endif
+
+#include <vector>
+
+namespace {
+
+using mcan::Factors;
+using mcan::Matrix;
+using mcan::Target;
+
+constexpr int64_t DEPTH = 256;  // of a block; even
+
+int64_t divided(int64_t n, int64_t by) { return (n + by - 1) / by; }
+int64_t rounded(int64_t n, int64_t to) { return divided(n, to) * to; }
+
+// ---- kernels: a tile of c from a strip of a and a strip of b -------------------------------------------------------
+
+// The tile begins with the row `start`, or where it is null with what c holds.
+using Kernel = void (*)(float *c, int64_t c_row, const float *a, const float *b, int64_t depth, const float *start);
+
+template <int WIDTH, int ROWS, int VECTORS>
+INLINE void multiply(float *c, int64_t c_row, const float *a, const float *b, int64_t depth, const float *start) {
+  typedef float Vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(4), may_alias));
+  Vector sums[ROWS][VECTORS];
+#pragma GCC unroll 8
+  for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++)
+      sums[r][v] = *reinterpret_cast<const Vector *>((start ? start : c + r * c_row) + v * WIDTH);
+  for (int64_t k = 0; k < depth; k++, a += ROWS, b += VECTORS * WIDTH) {
+    Vector right[VECTORS];
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++) right[v] = *reinterpret_cast<const Vector *>(b + v * WIDTH);
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+      for (int v = 0; v < VECTORS; v++) sums[r][v] += a[r] * right[v];
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++) *reinterpret_cast<Vector *>(c + r * c_row + v * WIDTH) = sums[r][v];
+}
+
+// ---- packing -------------------------------------------------------------------------------------------------------
+
+// to[d][s] = from[s * along + d * down] for s < strip, d < depth; zero from `count` on.
+template <int64_t STRIP>
+INLINE void pack(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {
+  if (count < STRIP) {
+    for (int64_t d = 0; d < depth; d++, to += STRIP)
+      for (int64_t s = 0; s < STRIP; s++) to[s] = s < count ? from[s * along + d * down] : 0.0f;
+  } else if (along == 1) {
+    for (int64_t d = 0; d < depth; d++, to += STRIP, from += down)
+      for (int64_t s = 0; s < STRIP; s++) to[s] = from[s];
+  } else {
+    for (int64_t d = 0; d < depth; d++, to += STRIP, from += down)
+      for (int64_t s = 0; s < STRIP; s++) to[s] = from[s * along];
+  }
+}
+
+// The same as bfloat16, two of one column beside each other: to[d / 2][s][d % 2].
+template <int64_t STRIP>
+INLINE void pack_pairs(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {
+  // To the nearest, ties to even; a NaN stays one.
+  const auto round = [](float value) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    const uint32_t nearest = bits + 0x7fff + ((bits >> 16) & 1);
+    return (bits & 0x7fffffff) > 0x7f800000 ? bits | 0x400000 : nearest;
+  };
+  auto pairs = reinterpret_cast<uint32_t *>(to);
+  for (int64_t d = 0; d < depth; d += 2, pairs += STRIP, from += 2 * down) {
+    const int64_t second = d + 1 < depth ? down : 0;
+    const uint32_t kept = d + 1 < depth ? 0xffff0000 : 0;
+    const int64_t present = count < STRIP ? count : STRIP;
+    if (along == 1) {
+      for (int64_t s = 0; s < present; s++) pairs[s] = (round(from[s]) >> 16) | (round(from[s + second]) & kept);
+    } else {
+      for (int64_t s = 0; s < present; s++)
+        pairs[s] = (round(from[s * along]) >> 16) | (round(from[s * along + second]) & kept);
+    }
+    for (int64_t s = present; s < STRIP; s++) pairs[s] = 0;
+  }
+}
+
+using Pack = void (*)(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth);
+
+// Kernel and packing for one kind of processor. `pairs`: numbers of a column that share 32 bits in a strip.
+struct Engine {
+  int64_t rows, columns, pairs;
+  Kernel kernel;
+  Pack pack_a, pack_b;
+};
+
+#define ENGINE(NAME, TARGET, WIDTH, ROWS, VECTORS)                                                                       \
+  TARGET void NAME##_kernel(float *c, int64_t c_row, const float *a, const float *b, int64_t depth, const float *start) { \
+    multiply<WIDTH, ROWS, VECTORS>(c, c_row, a, b, depth, start);                                                        \
+  }                                                                                                                      \
+  TARGET void NAME##_pack_a(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {   \
+    pack<ROWS>(to, from, count, along, down, depth);                                                                     \
+  }                                                                                                                      \
+  TARGET void NAME##_pack_b(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {   \
+    pack<WIDTH * VECTORS>(to, from, count, along, down, depth);                                                          \
+  }                                                                                                                      \
+  const Engine NAME{ROWS, WIDTH * VECTORS, 1, NAME##_kernel, NAME##_pack_a, NAME##_pack_b};
+
+ENGINE(any_processor, , 4, 8, 2)
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define AVX2 __attribute__((target("avx2,fma")))
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
+#define AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")))
+
+ENGINE(avx2, AVX2, 8, 4, 3)
+ENGINE(avx512, AVX512, 16, 8, 3)
+
+// As `multiply`, two of a column at a time.
+AVX512_BF16 void bf16_kernel(float *c, int64_t c_row, const float *a, const float *b, int64_t depth,
+                             const float *start) {
+  constexpr int ROWS = 8, VECTORS = 3, WIDTH = 16;
+  __m512 sums[ROWS][VECTORS];
+#pragma GCC unroll 8
+  for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm512_loadu_ps((start ? start : c + r * c_row) + v * WIDTH);
+  for (int64_t k = 0; k < depth; k += 2, a += ROWS, b += VECTORS * WIDTH) {
+    __m512i right[VECTORS];
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++) right[v] = _mm512_loadu_si512(b + v * WIDTH);
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; r++) {
+      const __m512i left = _mm512_castps_si512(_mm512_set1_ps(a[r]));
+#pragma GCC unroll 4
+      for (int v = 0; v < VECTORS; v++)
+        sums[r][v] = _mm512_dpbf16_ps(sums[r][v], reinterpret_cast<__m512bh &>(const_cast<__m512i &>(left)),
+                                      reinterpret_cast<__m512bh &>(right[v]));
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++) _mm512_storeu_ps(c + r * c_row + v * WIDTH, sums[r][v]);
+}
+AVX512_BF16 void bf16_pack_a(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {
+  pack_pairs<8>(to, from, count, along, down, depth);
+}
+AVX512_BF16 void bf16_pack_b(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {
+  pack_pairs<48>(to, from, count, along, down, depth);
+}
+const Engine avx512_bf16{8, 48, 2, bf16_kernel, bf16_pack_a, bf16_pack_b};
+
+const Engine &engine(Factors factors) {
+  static const Engine &best = mcan::has_avx512() ? avx512 : mcan::has_avx2() ? avx2 : any_processor;
+  return factors == Factors::BFLOAT16 && mcan::has_bf16() ? avx512_bf16 : best;
+}
+#else
+const Engine &engine(Factors) { return any_processor; }
+#endif
+
+// Memory of a thread that is used again.
+float *scratch(std::vector<float> &memory, int64_t count) {
+  if (memory.size() < static_cast<size_t>(count)) memory.resize(count);
+  return memory.data();
+}
+
+// ---- blocks --------------------------------------------------------------------------------------------------------
+
+struct Plan {
+  const Engine &with;
+  const Target &c;
+  const Matrix &a, &b;
+  const float *packed_b, *start;  // start: what each row begins with, as long as the strips of b together
+  int64_t strips;                 // of b
+
+  // 32-bit words of a strip of b that is `depth` deep.
+  int64_t words(int64_t depth) const { return divided(depth, with.pairs) * with.columns; }
+
+  // Rows [first, last) of c in the strips [strip, end) of b.
+  void block(int64_t first, int64_t last, int64_t strip, int64_t end) const {
+    thread_local std::vector<float> memory;
+    const int64_t groups = divided(last - first, with.rows);
+    float *packed_a = scratch(memory, groups * with.rows * DEPTH);
+    for (int64_t k = 0; k < a.columns || k == 0; k += DEPTH) {
+      const int64_t depth = std::min(DEPTH, a.columns - k), group_words = divided(depth, with.pairs) * with.rows;
+      for (int64_t g = 0; g < groups; g++) {
+        const int64_t row = first + g * with.rows;
+        with.pack_a(packed_a + g * group_words, a.values + row * a.row + k * a.column, last - row, a.row, a.column, depth);
+      }
+      const float *b_block = packed_b + strips * divided(k, with.pairs) * with.columns;
+      const bool begins = k == 0 && !c.add;
+      for (int64_t s = strip; s < end; s++)
+        for (int64_t g = 0; g < groups; g++)
+          tile(first + g * with.rows, last, s, packed_a + g * group_words, b_block + s * words(depth), depth, begins);
+    }
+  }
+
+  void tile(int64_t row, int64_t last, int64_t strip, const float *left, const float *right, int64_t depth,
+            bool begins) const {
+    const int64_t column = strip * with.columns;
+    const int64_t rows = std::min(with.rows, last - row), columns = std::min(with.columns, b.columns - column);
+    float *to = c.values + row * c.stride + column;
+    const float *from = begins ? start + column : nullptr;
+    if (rows == with.rows && columns == with.columns) return with.kernel(to, c.stride, left, right, depth, from);
+    float whole[8 * 48] = {};
+    if (!begins)
+      for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) whole[i * with.columns + j] = to[i * c.stride + j];
+    with.kernel(whole, with.columns, left, right, depth, from);
+    for (int64_t i = 0; i < rows; i++)
+      for (int64_t j = 0; j < columns; j++) to[i * c.stride + j] = whole[i * with.columns + j];
+  }
+};
+
+}  // namespace
+
+void mcan::gemm(const Target &c, const Matrix &a, const Matrix &b, Factors factors,
+                c10::function_ref<void(int64_t, int64_t)> finish) {
+  thread_local std::vector<float> memory_b, memory_start;
+  const Engine &with = engine(factors);
+  const int64_t strips = divided(b.columns, with.columns), width = strips * with.columns;
+  float *packed_b = scratch(memory_b, width * rounded(a.columns, 2) / with.pairs + width);
+  float *start = scratch(memory_start, width);
+  for (int64_t j = 0; j < width; j++) start[j] = c.bias && j < b.columns ? c.bias[j] : 0.0f;
+  const Plan plan{with, c, a, b, packed_b, start, strips};
+
+  mcan::for_each(strips * divided(a.columns, DEPTH), [&](int64_t i) {
+    const int64_t k = i / strips * DEPTH, strip = i % strips, column = strip * with.columns;
+    const int64_t depth = std::min(DEPTH, a.columns - k);
+    float *place = packed_b + strips * divided(k, with.pairs) * with.columns + strip * plan.words(depth);
+    with.pack_b(place, b.values + k * b.row + column * b.column, b.columns - column, b.column, b.row, depth);
+  });
+
+  // Blocks of rows that a core's cache holds; where there are too few of them for the threads, each is cut across too.
+  const int64_t threads = at::get_num_threads();
+  const int64_t height = std::max(with.rows, std::min<int64_t>(16 * with.rows, rounded(divided(a.rows, 4 * threads), with.rows)));
+  const int64_t down = divided(a.rows, height);
+  const int64_t across = std::min(strips, divided(2 * threads, std::max<int64_t>(down, 1)));
+  mcan::for_each(down * across, [&](int64_t i) {
+    const int64_t first = i / across * height, last = std::min(a.rows, first + height), part = i % across;
+    plan.block(first, last, strips * part / across, strips * (part + 1) / across);
+    if (across == 1) finish(first, last);
+  });
+  if (across > 1) mcan::for_each_stretch(a.rows, with.rows, finish);
+}
