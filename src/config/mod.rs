@@ -437,8 +437,9 @@ impl DataConfig {
 /// `VERSION` and `CKPT_VERSION` become folder names; one that leaves its folder is refused.
 fn validate_folder_name(key: &str, name: Option<&str>) -> Result<()> {
     let Some(name) = name else { return Ok(()) };
-    let bad = name.is_empty() || name == "." || name.contains("..") || name.contains(['/', '\\', '\0']);
-    ensure!(!bad, "{key} = {name:?} names a folder: it may not be empty or contain '/', '\\' or '..'");
+    let leads_out = |c: char| c.is_control() || "/\\".contains(c);
+    let bad = name.is_empty() || name == "." || name.contains("..") || name.contains(leads_out);
+    ensure!(!bad, "{key} = {name:?} names a folder: it may not be empty or contain '/', '\\', '..' or line breaks");
     Ok(())
 }
 

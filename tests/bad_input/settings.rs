@@ -43,9 +43,14 @@ fn yaml() {
 #[test]
 fn names_do_not_lead_out_of_their_folders() {
     let folder = tempfile::tempdir().unwrap();
-    for (key, name) in
-        [("VERSION", "../v"), ("VERSION", "a/b"), ("CKPT_V", ".."), ("MODEL", "../../m"), ("VERSION", "")]
-    {
+    for (key, name) in [
+        ("VERSION", "../v"),
+        ("VERSION", "a/b"),
+        ("CKPT_V", ".."),
+        ("MODEL", "../../m"),
+        ("VERSION", "a\nb"),
+        ("VERSION", ""),
+    ] {
         let message = failure(&run(folder.path(), &["--RUN=val", &format!("--{key}={name}")]));
         assert!(message.contains(&format!("{name:?} names a folder")), "{key}: {message}");
     }

@@ -166,7 +166,7 @@ fn answer_dictionary() {
             "[{\"a\": \"0\"}, {\"0\": \"a\"}]",
             &["invalid type: string", "line 1 column"],
         ),
-        bytes("wrong shape: one half", "[{\"a\": 0}]", &["line 1 column"]),
+        bytes("wrong shape: one half", "[{\"a\": 0}]", &["a list of two objects", "line 1 column"]),
         bytes("wrong shape: three parts", "[{\"a\": 0}, {\"0\": \"a\"}, {}]", &["line 1 column"]),
         bytes(
             "wrong shape: halves that disagree",
