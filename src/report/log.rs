@@ -88,11 +88,7 @@ impl Log {
     /// # Errors
     /// When it cannot be opened for writing.
     pub fn open(path: &Path) -> Result<Log> {
-        let cannot = || format!("cannot write the log {}", path.display());
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(cannot)?;
-        }
-        let file = OpenOptions::new().create(true).append(true).open(path).with_context(cannot)?;
+        let file = appendable(path).with_context(|| cannot(path))?;
         Ok(Log { file, path: path.into(), state: LogState::read(path) })
     }
 
@@ -151,6 +147,10 @@ impl Log {
 
     /// One entry, whole or not at all.
     fn append(&mut self, text: &str) -> Result<()> {
+        // What is written to a file that was removed under the run is seen by nobody.
+        if !self.path.exists() {
+            self.file = appendable(&self.path).with_context(|| self.cannot())?;
+        }
         let before = self.file.metadata().with_context(|| self.cannot())?.len();
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
         if written.is_err() {
@@ -160,8 +160,19 @@ impl Log {
     }
 
     fn cannot(&self) -> String {
-        format!("cannot write the log {}", self.path.display())
+        cannot(&self.path)
     }
+}
+
+fn cannot(path: &Path) -> String {
+    format!("cannot write the log {}", path.display())
+}
+
+fn appendable(path: &Path) -> std::io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    OpenOptions::new().create(true).append(true).open(path)
 }
 
 /// A float, given in Rust's shortest scientific notation (`8e-5`), as Python prints it (`8e-05`, `0.0004`, `12.0`).
@@ -240,6 +251,17 @@ mod tests {
         };
         let message = format!("{:#}", log.end_epoch(1, 1.0, 1.0).unwrap_err());
         assert!(message.contains("cannot write the log /dev/full") && message.contains("No space"), "{message}");
+    }
+
+    #[test]
+    fn a_log_that_is_removed_under_a_run_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log/log_run_x.txt");
+        let mut log = Log::open(&path).unwrap();
+        log.end_epoch(1, 1.0, 0.5).unwrap();
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        log.end_epoch(2, 1.0, 0.5).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "epoch = 2  loss = 1.0\nlr = 0.5\n\n");
     }
 
     #[test]
