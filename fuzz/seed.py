@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
-"""Fills fuzz/corpus/TARGET/ with small sound inputs: the fixtures of tests/data, and what the fixtures do not have."""
+"""Fills fuzz/corpus/TARGET/ with small sound inputs: the fixtures of tests/data, and what the fixtures do not have.
+
+FUZZ_CORPUS names another folder than fuzz/corpus.
+"""
 
 import io
 import json
+import os
 import struct
 import tarfile
 import zipfile
 from pathlib import Path
 
 FUZZ = Path(__file__).resolve().parent
+CORPUS = Path(os.environ.get("FUZZ_CORPUS") or FUZZ / "corpus")
 DATA = FUZZ.parent / "tests" / "data"
 FEATURE_SIZE = 64  # as in the targets
 
 
 def seed(target, name, content):
-    folder = FUZZ / "corpus" / target
+    folder = CORPUS / target
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
 
@@ -58,6 +63,18 @@ def npz_seeds():
         }
         for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             seed("npz", f"{fortran}-{method}.npz", archive(members, method))
+    archive_seeds(archive(members, zipfile.ZIP_DEFLATED))
+
+
+def archive_seeds(features):
+    for name, format in (("gnu", tarfile.GNU_FORMAT), ("pax", tarfile.PAX_FORMAT)):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w", format=format) as file:
+            for path in ("train2014/COCO_train2014_000000000009.jpg.npz", "long/" * 30 + "COCO_train2014_7.jpg.npz"):
+                member = tarfile.TarInfo(path)
+                member.size = len(features)
+                file.addfile(member, io.BytesIO(features))
+        seed("archive", name, out.getvalue())
 
 
 def bank_seeds():

@@ -24,7 +24,7 @@
 //!   dataset.rs    the questions of a run  features/    the features of a run: npz/ (files), bank/ (and its packing)
 //!   loader/       batches, in order, from worker threads
 //!   glove/        word vectors: spaCy's package and tokenizer, GloVe text
-//!   demo/         the made-up world
+//!   members.rs    tar archives, with limits     demo/   the made-up world
 //! model/          the net: layers, attention, packed (batches on a device), parameters, shapes
 //! optimizer/      adam, schedule (a pure function of step and epoch)
 //! checkpoint/     load and save: pickle/, archive/ (zip, legacy), tensor, state_dict, optimizer_state, run_state

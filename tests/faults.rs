@@ -8,6 +8,7 @@ mod common;
 use common::{World, assert_same_state, demo_world, failure};
 use mcan::checkpoint;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output};
 use std::thread::sleep;
@@ -110,6 +111,68 @@ fn no_space_and_read_only_folders_are_found_before_data_is_read() {
     let message = failure(&script(&world, &mounts, read_only, &["--RUN=test", &any]));
     assert!(message.contains("cannot write in") && message.contains("result_test"), "{message}");
     assert!(names(&world.path("ckpts")).iter().all(|name| name == "ckpt_v"));
+}
+
+/// The command that takes root's right to write anywhere away; `None`, after saying so, where nothing can.
+fn as_anybody() -> Option<Vec<&'static str>> {
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    let drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"];
+    let works = || Command::new(drop[0]).args([drop[1], "true"]).output().is_ok_and(|output| output.status.success());
+    match is_root {
+        false => Some(vec!["env"]),
+        true if works() => Some(drop.into()),
+        true => {
+            eprintln!("skipped: root may write anywhere, and setpriv cannot take that away here");
+            None
+        }
+    }
+}
+
+#[test]
+fn folders_and_files_without_permission_are_told_before_data_is_read() {
+    let (world, Some(anybody)) = (demo_world(), as_anybody()) else { return };
+    let allow = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let questions = world.root.join("datasets/vqa/v2_OpenEnded_mscoco_train2014_questions.json");
+    allow(&questions, 0o000);
+    let message = failure(&script(&world, &anybody, "exec \"$@\"", &TRAIN));
+    assert!(message.contains("train2014_questions.json") && message.contains("Permission denied"), "{message}");
+    for folder in ["ckpts", "results/log", "results/cache"] {
+        let path = world.path(folder);
+        allow(&path, 0o555);
+        fs::remove_dir_all(world.path("ckpts/ckpt_v")).unwrap_or_default();
+        let message = failure(&script(&world, &anybody, "exec \"$@\"", &TRAIN));
+        assert!(message.contains("cannot write in") && message.contains(folder), "{message}");
+        assert!(message.contains("Permission denied"), "{message}");
+        allow(&path, 0o755);
+    }
+}
+
+#[test]
+fn whatever_is_written_a_disk_that_fails_is_told_by_the_file_and_leaves_nothing() {
+    let world = demo_world();
+    world.succeed(&[&TRAIN[..3], &["--VERSION=v", "--MAX_EPOCH=1", "--EVAL_EE=False"]].concat());
+    let trained = ["--CKPT_V=v", "--CKPT_E=1"];
+    for (run, file) in [
+        (&["--RUN=val"][..], "cache/result_run_v.json"),
+        (&["--RUN=test"], "result_test/result_run_v_epoch1.json"),
+        (&["--RUN=test", "--SAVE_PRED=True"], "pred/result_run_v_epoch1.npz"),
+        (&["--RUN=pack"], "train2014.safetensors"),
+    ] {
+        let message = failure(&script(&world, &[], "ulimit -f 0; exec \"$@\"", &[run, &trained[..]].concat()));
+        assert!(message.contains(file) && message.contains("File too large"), "{file}: {message}");
+        for folder in ["results/cache", "results/result_test", "results/pred"] {
+            assert_eq!(names(&world.path(folder)), [""; 0], "{file}");
+        }
+        assert_eq!(names(&world.root.join("datasets/coco_extract")), ["test2015", "train2014", "val2014"]);
+    }
+}
+
+#[test]
+fn the_smallest_shared_memory_is_enough() {
+    let (world, Some(mounts)) = (demo_world(), mounts()) else { return };
+    let tiny = "mount -t tmpfs -o size=4k none /dev/shm; exec \"$@\"";
+    let output = script(&world, &mounts, tiny, &[&TRAIN[..], &["--MAX_EPOCH=1", "--NW=4"]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A training that goes on for ever, past its first checkpoint.

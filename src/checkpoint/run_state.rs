@@ -4,6 +4,9 @@ use super::pickle::Value;
 use anyhow::{Context, Result, bail};
 use serde_json::Value as Json;
 
+/// More steps, epochs or questions than any run has, and few enough to compute with.
+const MOST: u64 = 1 << 40;
+
 /// Where a run stood when its checkpoint was written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunState {
@@ -45,9 +48,14 @@ pub(super) fn write(state: &RunState) -> Value {
 
 pub(super) fn read(value: &Value) -> Result<RunState> {
     let entry = |key: &str| value.get(key).with_context(|| format!("its `mcan` entry has no `{key}`; it is damaged"));
-    let count = |key: &str| {
-        entry(key)?.as_int::<u64>().with_context(|| format!("`{key}` of its `mcan` entry is no count; it is damaged"))
+    let number = |key: &str| {
+        entry(key)?.as_int::<u64>().with_context(|| format!("`{key}` of its `mcan` entry is no number; it is damaged"))
     };
+    let count = |key: &str| match number(key)? {
+        count if count <= MOST => Ok(count),
+        count => bail!("`{key}` of its `mcan` entry is {count}, which no run comes to; it is damaged"),
+    };
+    let loss_sum = entry("loss_sum")?.as_f64().filter(|sum| sum.is_finite());
     let texts = |key: &str| {
         let texts =
             entry(key)?.as_items().and_then(|items| items.iter().map(|i| i.as_str().map(str::to_owned)).collect());
@@ -57,8 +65,8 @@ pub(super) fn read(value: &Value) -> Result<RunState> {
         epoch: count("epoch")?,
         step: count("step")?,
         batch: count("batch")?,
-        loss_sum: entry("loss_sum")?.as_f64().context("`loss_sum` of its `mcan` entry is no number; it is damaged")?,
-        seed: count("seed")?,
+        loss_sum: loss_sum.context("`loss_sum` of its `mcan` entry is no finite number; it is damaged")?,
+        seed: number("seed")?,
         data_size: count("data_size")?,
         config: to_json(entry("config")?)?,
         vocabulary: texts("vocabulary")?,

@@ -2,8 +2,9 @@
 
 use super::{Config, validate_folder_name};
 use crate::cli::Args;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Keys that the reference computes; ours too, so setting them would be ignored.
@@ -31,8 +32,8 @@ impl Config {
         for (flag, key, value) in args.overrides() {
             layers.set(key, value, flag)?;
         }
-        let mut config: Config = serde_json::from_value(Value::Object(layers.values))?;
-        config.validate()?;
+        let mut config: Config = serde_json::from_value(Value::Object(layers.values.clone()))?;
+        config.validate().map_err(|error| layers.with_source(error))?;
         config.fill_in();
         config.run.flags = args.spelled_out();
         Ok(config)
@@ -88,6 +89,8 @@ fn parse_yaml_mapping(source: &str, text: &str) -> Result<Map<String, Value>> {
 struct Layers {
     values: Map<String, Value>,
     defaults: Map<String, Value>,
+    /// Where each value that is no default was set.
+    sources: BTreeMap<String, String>,
 }
 
 impl Layers {
@@ -95,7 +98,7 @@ impl Layers {
         let Value::Object(defaults) = serde_json::to_value(Config::default())? else {
             bail!("the configuration is not a mapping");
         };
-        Ok(Layers { values: defaults.clone(), defaults })
+        Ok(Layers { values: defaults.clone(), defaults, sources: BTreeMap::new() })
     }
 
     fn set(&mut self, key: &str, value: Value, source: &str) -> Result<()> {
@@ -110,7 +113,17 @@ impl Layers {
             bail!("{source}: {key} = {shown} cannot be used: {reason}");
         }
         self.values = candidate;
+        self.sources.insert(key.into(), source.into());
         Ok(())
+    }
+
+    /// An error about a key, with where its value was set.
+    fn with_source(&self, error: Error) -> Error {
+        let text = error.to_string();
+        match self.sources.get(text.split([' ', ':']).next().unwrap_or_default()) {
+            Some(source) => error.context(source.clone()),
+            None => error,
+        }
     }
 
     /// The known key that shares most with an unknown one, if that is likely what was meant.

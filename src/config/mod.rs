@@ -341,15 +341,11 @@ impl Config {
         self.run.ckpt_version.get_or_insert(version);
     }
 
+    /// Every message begins with the key at fault.
     fn validate(&self) -> Result<()> {
         self.model.validate()?;
         let train = &self.train;
-        for (key, value) in [
-            ("BATCH_SIZE", train.batch_size),
-            ("GRAD_ACCU_STEPS", train.grad_accu_steps),
-            ("MAX_TOKEN", self.data.max_token),
-            ("IMG_FEAT_PAD_SIZE", self.data.img_feat_pad_size),
-        ] {
+        for (key, value) in [("BATCH_SIZE", train.batch_size), ("GRAD_ACCU_STEPS", train.grad_accu_steps)] {
             ensure!(value >= 1, "{key} = {value}: it must be at least 1");
         }
         ensure!(
@@ -415,7 +411,15 @@ impl ModelConfig {
 }
 
 impl DataConfig {
-    fn validate(&self) -> Result<()> {
+    /// Checks what the data is read by.
+    ///
+    /// # Errors
+    /// Names the key and the value at fault.
+    pub fn validate(&self) -> Result<()> {
+        const MOST: usize = 1 << 16; // what pads a question or an image is held in memory
+        for (key, value) in [("MAX_TOKEN", self.max_token), ("IMG_FEAT_PAD_SIZE", self.img_feat_pad_size)] {
+            ensure!((1..=MOST).contains(&value), "{key} = {value}: it must be from 1 to {MOST}");
+        }
         const SPLITS: [&str; 5] = ["train", "val", "test", "test-dev", "vg"];
         for (key, paths) in [
             ("QUESTION_PATH", &self.question_path),
@@ -433,8 +437,9 @@ impl DataConfig {
 /// `VERSION` and `CKPT_VERSION` become folder names; one that leaves its folder is refused.
 fn validate_folder_name(key: &str, name: Option<&str>) -> Result<()> {
     let Some(name) = name else { return Ok(()) };
-    let bad = name.is_empty() || name == "." || name.contains("..") || name.contains(['/', '\\', '\0']);
-    ensure!(!bad, "{key} = {name:?} names a folder: it may not be empty or contain '/', '\\' or '..'");
+    let leads_out = |c: char| c.is_control() || "/\\".contains(c);
+    let bad = name.is_empty() || name == "." || name.contains("..") || name.contains(leads_out);
+    ensure!(!bad, "{key} = {name:?} names a folder: it may not be empty or contain '/', '\\', '..' or line breaks");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use indexmap::IndexMap;
 use rayon::prelude::*;
 use rustc_hash::FxBuildHasher;
+use serde::Deserialize;
 use std::path::Path;
 
 /// An answer gets into a list that is built when it is seen more often than this.
@@ -23,6 +24,11 @@ pub struct AnswerList {
     answers: Strings,
 }
 
+/// `answer_dict.json` as it is in the file.
+#[derive(Deserialize)]
+#[serde(expecting = "a list of two objects, from answers to indices and from indices to answers")]
+struct Halves(IndexMap<String, u32>, IndexMap<String, String>);
+
 impl AnswerList {
     /// Reads `answer_dict.json`: `[answer -> index, index -> answer]`.
     ///
@@ -30,7 +36,7 @@ impl AnswerList {
     /// Each with the file: not of this shape, halves that disagree, indices with a gap.
     pub fn load(path: &Path) -> Result<Self> {
         let source = Source::open(path)?;
-        let (index_of, answer_at): (IndexMap<String, u32>, IndexMap<String, String>) = source.parse()?;
+        let Halves(index_of, answer_at) = source.parse()?;
         Self::from_halves(index_of, &answer_at).with_context(|| format!("{} is damaged", source.name()))
     }
 

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod features;
 pub mod glove;
 pub mod loader;
+mod members;
 pub mod npz;
 pub mod vocab;
 pub mod vqa;

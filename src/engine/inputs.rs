@@ -44,12 +44,13 @@ impl Inputs {
     /// Whatever is wrong with a file, and images without features, all named.
     pub fn read(config: &Config, carried: Option<&RunState>) -> Result<Inputs> {
         let files = Files::read(config, carried.is_some())?;
+        let cannot = || format!("cannot use the checkpoint {}", config.ckpt_to_load().display());
         let vocabulary = match carried {
-            Some(state) => Vocabulary::from_words(state.vocabulary.clone()).context("the checkpoint's vocabulary")?,
+            Some(state) => Vocabulary::from_words(state.vocabulary.clone()).with_context(cannot)?,
             None => files.vocabulary(),
         };
         let answers = match carried {
-            Some(state) => AnswerList::from_answers(state.answers.clone()).context("the checkpoint's answers")?,
+            Some(state) => AnswerList::from_answers(state.answers.clone()).with_context(cannot)?,
             None => files.answers(config)?,
         };
         let mut inputs = Inputs { vocabulary, answers, training: None, answering: None, evaluator: None };
@@ -65,29 +66,35 @@ impl Inputs {
             let questions = files.questions_of(source)?;
             let dataset = Dataset::for_answering(questions, &inputs.vocabulary, config.data.max_token);
             let split = if source == Source::Val { Split::Val } else { Split::Test };
-            inputs.answering = Some(Task::new(config, dataset, &[split])?);
             if source == Source::Val {
-                inputs.evaluator = Some(Evaluator::new(files.annotations_of(Source::Val)?)?);
+                let evaluator = Evaluator::new(files.annotations_of(Source::Val)?)?;
+                let cannot = || format!("cannot evaluate the answers to {}", questions.name());
+                evaluator.check_questions(dataset.question_ids()).with_context(cannot)?;
+                inputs.evaluator = Some(evaluator);
             }
+            inputs.answering = Some(Task::new(config, dataset, &[split], &[questions.name()])?);
         }
         Ok(inputs)
     }
 }
 
 impl Task {
-    fn new(config: &Config, dataset: Dataset, splits: &[Split]) -> Result<Task> {
-        ensure!(!dataset.is_empty(), "there is no question to train on or to answer");
+    /// `names` are the files that the questions are of, for messages.
+    fn new(config: &Config, dataset: Dataset, splits: &[Split], names: &[&str]) -> Result<Task> {
+        let names = names.join(", ");
+        ensure!(!dataset.is_empty(), "there is no question to train on or to answer in {names}");
         let folders: Vec<PathBuf> = splits.iter().map(|&split| config.features_of(split)).collect();
         let mut features = Features::open(&folders, config.model.img_feat_size, config.data.img_feat_pad_size)?;
         let missing = features.missing(dataset.image_ids().iter().copied());
         if !missing.is_empty() {
-            let first: Vec<String> = missing.iter().take(5).map(u64::to_string).collect();
-            let places: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
+            let asked_by = |image: &u64| dataset.image_ids().iter().position(|other| other == image);
+            let named = |image| asked_by(image).map(|at| format!("{image} of question {}", dataset.question_ids()[at]));
+            let first: Vec<String> = missing.iter().take(5).filter_map(named).collect();
             bail!(
-                "{} images of this run have no features in {} (first: {}); place the missing .npz files there, or pack \
+                "{} images of {names} have no features in {} (first: {}); place the missing .npz files there, or pack \
                  the authors' archives with --RUN=pack",
                 missing.len(),
-                places.join(", "),
+                features.places(),
                 first.join(", ")
             );
         }
@@ -191,7 +198,8 @@ impl Files {
             [Source::Train] => vec![Split::Train],
             _ => vec![Split::Train, Split::Val],
         };
-        Task::new(config, dataset, &splits)
+        let names: Vec<&str> = files.iter().map(|(_, annotations)| annotations.name()).collect();
+        Task::new(config, dataset, &splits, &names)
     }
 }
 

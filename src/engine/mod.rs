@@ -112,6 +112,7 @@ fn adopt(config: &mut Config, checkpoint: &Checkpoint) -> Result<()> {
         config.model = own.model;
         config.data.max_token = own.data.max_token;
         config.data.img_feat_pad_size = own.data.img_feat_pad_size;
+        config.data.validate()?;
     }
     let found: Vec<_> = checkpoint.state_dict.iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
     config.model = shapes::sizes_of(&found, &config.model)?;

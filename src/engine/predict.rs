@@ -7,12 +7,12 @@ use crate::data::loader::{Loader, Options};
 use crate::evaluation::{Accuracy, Evaluator, Matching};
 use crate::model::{Net, PackedBatch, Pass};
 use crate::report::{Phase, Profile, Progress};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 
 /// The answers to one batch.
 pub struct Prediction {
-    /// (B) index of the most probable answer of each question, the first of several.
+    /// (B) index of the most probable answer of each question, the first of several; -1 where none is a number.
     pub answers: Vec<i64>,
     /// (B, answers) probabilities, when asked for.
     pub probabilities: Vec<f32>,
@@ -22,6 +22,7 @@ pub struct Prediction {
 pub struct Predictor<'a> {
     net: &'a Net,
     loader: Loader,
+    task: &'a Task,
     feature_size: usize,
     device: Device,
     pin_mem: bool,
@@ -30,6 +31,7 @@ pub struct Predictor<'a> {
     progress: Progress,
     profile: Profile,
     done: u64,
+    answered: usize,
 }
 
 impl<'a> Predictor<'a> {
@@ -37,7 +39,13 @@ impl<'a> Predictor<'a> {
     ///
     /// # Errors
     /// When the loader cannot start.
-    pub fn new(net: &'a Net, task: &Task, config: &Config, device: Device, with_probabilities: bool) -> Result<Self> {
+    pub fn new(
+        net: &'a Net,
+        task: &'a Task,
+        config: &Config,
+        device: Device,
+        with_probabilities: bool,
+    ) -> Result<Self> {
         let options = Options {
             batch_size: config.eval_batch_size(),
             drop_last: false,
@@ -56,6 +64,7 @@ impl<'a> Predictor<'a> {
         Ok(Predictor {
             net,
             loader,
+            task,
             feature_size,
             device,
             pin_mem,
@@ -64,6 +73,7 @@ impl<'a> Predictor<'a> {
             progress,
             profile,
             done: 0,
+            answered: 0,
         })
     }
 
@@ -72,7 +82,7 @@ impl<'a> Predictor<'a> {
         let packed = PackedBatch::new(batch, self.feature_size, self.device, self.pin_mem)?;
         self.profile.end(Phase::Input);
         let probabilities = self.net.forward(&packed, &self.pass).sigmoid(); // (B, answers)
-        let answers = Vec::<i64>::try_from(probabilities.argmax(1, false))?;
+        let answers = Vec::<i64>::try_from(most_probable(&probabilities))?;
         let probabilities = match self.with_probabilities {
             true => flat(&probabilities)?,
             false => Vec::new(),
@@ -80,6 +90,19 @@ impl<'a> Predictor<'a> {
         self.profile.end(Phase::Forward);
         self.profile.end_step();
         Ok(Prediction { answers, probabilities })
+    }
+
+    /// The next prediction, if the network had numbers for all of it.
+    fn checked(&mut self, prediction: Prediction) -> Result<Prediction> {
+        if let Some(at) = prediction.answers.iter().position(|&answer| answer < 0) {
+            let image = self.task.dataset.image_ids()[self.answered + at];
+            let overflow = "the features are finite, but not what the network makes of them; take another checkpoint";
+            let cause = self.task.features.not_finite(&[image]);
+            let question = self.task.dataset.question_ids()[self.answered + at];
+            bail!("there is no answer to question {question}: {}", cause.as_deref().unwrap_or(overflow));
+        }
+        self.answered += prediction.answers.len();
+        Ok(prediction)
     }
 }
 
@@ -97,8 +120,14 @@ impl Iterator for Predictor<'_> {
         if self.progress.is_due() {
             self.progress.show(self.done, "");
         }
-        Some(super::stop::check().and(batch).and_then(|batch| self.predict(&batch)))
+        let prediction = super::stop::check().and(batch).and_then(|batch| self.predict(&batch));
+        Some(prediction.and_then(|prediction| self.checked(prediction)))
     }
+}
+
+/// (B) index of the largest of the (B, answers) probabilities, -1 where they are not numbers.
+fn most_probable(probabilities: &Tensor) -> Tensor {
+    probabilities.argmax(1, false).masked_fill(&probabilities.amax([1], false).isnan(), -1)
 }
 
 fn flat(tensor: &Tensor) -> Result<Vec<f32>> {

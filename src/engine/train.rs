@@ -126,6 +126,8 @@ fn check_same_epoch(config: &Config, state: &RunState, data_size: usize) -> Resu
             state.epoch + 1
         );
     }
+    let steps = (data_size / config.train.batch_size) as u64;
+    ensure!(state.batch < steps, "its batch is {}, but an epoch has {steps}; it is damaged", state.batch);
     Ok(())
 }
 
@@ -167,6 +169,7 @@ impl<'a> Trainer<'a> {
         };
         let shapes = self.net.parameters.shapes();
         let values = checkpoint::state_dict::match_shapes(&checkpoint.state_dict, &shapes).with_context(cannot)?;
+        ensure!(lr_base.is_finite() && lr_base > 0.0, "{}: its lr_base is {lr_base}", cannot());
         self.net.parameters.assign(&values).with_context(cannot)?;
         self.adam.load(optimizer).with_context(cannot)?;
         self.lr_base = lr_base;

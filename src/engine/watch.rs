@@ -1,7 +1,6 @@
 //! Watches the losses of an epoch without making a GPU wait for each: they are read together, now and then.
 
 use super::inputs::Task;
-use crate::data::Regions;
 use anyhow::{Result, bail};
 use tch::{Device, Kind, Tensor};
 
@@ -78,20 +77,7 @@ impl<'a> Watch<'a> {
     }
 
     fn cause(&self, image_ids: &[u64]) -> String {
-        let bad = image_ids.iter().find(|&&image| {
-            let mut regions = self.task.features.no_regions(0);
-            self.task.features.append(image, &mut regions).is_ok() && !is_finite(&regions)
-        });
-        match bad {
-            Some(image) => format!("the features of image {image} are not finite, extract them anew"),
-            None => "the features are finite, so training diverged; lower LR_BASE or set GRAD_NORM_CLIP".to_string(),
-        }
-    }
-}
-
-fn is_finite(regions: &Regions) -> bool {
-    match regions {
-        Regions::F32(values) => values.iter().all(|value| value.is_finite()),
-        Regions::F16(values) => values.iter().all(|value| value.is_finite()),
+        let diverged = "the features are finite, so training diverged; lower LR_BASE or set GRAD_NORM_CLIP";
+        self.task.features.not_finite(image_ids).unwrap_or_else(|| diverged.into())
     }
 }

@@ -126,6 +126,14 @@ impl Evaluator {
         Ok(self.summarize(&scores))
     }
 
+    /// Makes sure that these are the annotated questions, each once.
+    ///
+    /// # Errors
+    /// Names the questions that are not, and the annotation file.
+    pub fn check_questions(&self, question_ids: &[i64]) -> Result<()> {
+        self.in_order(question_ids.iter().map(|&id| (id, ""))).map(drop)
+    }
+
     /// The answers by position of their question.
     fn in_order<'a>(&self, answers: impl IntoIterator<Item = (i64, &'a str)>) -> Result<Vec<&'a str>> {
         let mut given = vec![None; self.question_ids.len()];
@@ -139,11 +147,11 @@ impl Evaluator {
         }
         let unanswered = self.question_ids.iter().zip(&given).filter(|(_, answer)| answer.is_none());
         let missing: Vec<_> = unanswered.map(|(question_id, _)| *question_id).collect();
-        let faults = [("not annotated", strangers), ("answered twice", repeated), ("without an answer", missing)];
+        let faults = [("not annotated", strangers), ("there twice", repeated), ("missing", missing)];
         let faults: Vec<_> =
             faults.iter().filter(|(_, ids)| !ids.is_empty()).map(|(what, ids)| list(what, ids)).collect();
         if !faults.is_empty() {
-            bail!("the answers are not to the questions of {}: {}", self.name, faults.join(", "));
+            bail!("its questions are not those of {}: {}", self.name, faults.join(", "));
         }
         Ok(given.into_iter().flatten().collect())
     }

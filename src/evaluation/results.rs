@@ -21,6 +21,7 @@ pub struct Answer {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an answer: an object with question_id and answer")]
 struct RawAnswer<'a> {
     question_id: Option<i64>,
     #[serde(borrow)]

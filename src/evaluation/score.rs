@@ -2,7 +2,7 @@
 
 use super::{Accuracy, Evaluator, Matching, read_answers};
 use crate::data::vqa::{AnnotationFile, QuestionFile};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::path::Path;
 
@@ -37,6 +37,8 @@ pub fn score(result_file: &Path, questions: &Path, annotations: &Path) -> Result
         }
     }
     let evaluator = Evaluator::new(&annotations)?;
+    let ids: Vec<i64> = answers.iter().map(|entry| entry.question_id).collect();
+    evaluator.check_questions(&ids).with_context(|| format!("cannot score {}", result_file.display()))?;
     let pairs = || answers.iter().map(|entry| (entry.question_id, &*entry.answer));
     let (exact, stems) =
         rayon::join(|| evaluator.accuracy(pairs(), Matching::Exact), || evaluator.accuracy(pairs(), Matching::Stems));

@@ -6,6 +6,9 @@ use crate::native::{self, AdamStep};
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Kind, Tensor};
 
+/// Float32, in which PyTorch counts the steps, counts no further.
+const MOST_STEPS: f64 = (1 << 24) as f64;
+
 /// Adam over a fixed list of parameters.
 #[derive(Debug)]
 pub struct Adam {
@@ -45,7 +48,18 @@ impl Adam {
             self.params.len()
         );
         ensure!(state.weight_decay == 0.0, "its optimizer uses a weight decay of {}", state.weight_decay);
+        let (b1, b2) = state.betas;
+        ensure!(
+            state.lr.is_finite()
+                && (0.0..1.0).contains(&b1)
+                && (0.0..1.0).contains(&b2)
+                && (0.0..1.0).contains(&state.eps),
+            "its optimizer has lr {}, betas ({b1}, {b2}) and eps {}, with which nothing can be computed",
+            state.lr,
+            state.eps
+        );
         let steps = state.moments.iter().flatten().map(|m| m.step).fold(0.0, f64::max);
+        ensure!(steps.fract() == 0.0 && steps < MOST_STEPS, "its optimizer has taken {steps} steps, which none has");
         for (i, moments) in state.moments.iter().enumerate() {
             match moments {
                 Some(moments) if moments.step == steps => self.load_moments(i, moments)?,
@@ -69,6 +83,11 @@ impl Adam {
                 "its optimizer has moments of shape {:?} for parameter {i} of shape {:?}",
                 saved.size(),
                 mine.size()
+            );
+            let finite = bool::try_from(saved.f_isfinite()?.f_all()?)?;
+            ensure!(
+                finite,
+                "its optimizer has moments for parameter {i} that are not finite; take an earlier checkpoint"
             );
             mine.f_copy_(saved)?;
         }

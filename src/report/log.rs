@@ -88,11 +88,7 @@ impl Log {
     /// # Errors
     /// When it cannot be opened for writing.
     pub fn open(path: &Path) -> Result<Log> {
-        let cannot = || format!("cannot write the log {}", path.display());
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(cannot)?;
-        }
-        let file = OpenOptions::new().create(true).append(true).open(path).with_context(cannot)?;
+        let file = appendable(path).with_context(|| cannot(path))?;
         Ok(Log { file, path: path.into(), state: LogState::read(path) })
     }
 
@@ -102,12 +98,20 @@ impl Log {
     /// When it cannot be written.
     pub fn resume(path: &Path) -> Result<Log> {
         let log = Log::open(path)?;
-        let length = log.file.metadata()?.len();
-        if (log.state.whole as u64) < length {
+        if log.cut_torn_entry()? {
             eprintln!("{}: its last entry was cut short and is removed", path.display());
-            log.file.set_len(log.state.whole as u64).with_context(|| log.cannot())?;
         }
         Ok(log)
+    }
+
+    /// Whether there was one.
+    fn cut_torn_entry(&self) -> Result<bool> {
+        let whole = self.state.whole as u64;
+        let torn = whole < self.file.metadata()?.len();
+        if torn {
+            self.file.set_len(whole).with_context(|| self.cannot())?;
+        }
+        Ok(torn)
     }
 
     /// An epoch begins. (One that was interrupted has begun already.)
@@ -143,6 +147,10 @@ impl Log {
 
     /// One entry, whole or not at all.
     fn append(&mut self, text: &str) -> Result<()> {
+        // What is written to a file that was removed under the run is seen by nobody.
+        if !self.path.exists() {
+            self.file = appendable(&self.path).with_context(|| self.cannot())?;
+        }
         let before = self.file.metadata().with_context(|| self.cannot())?.len();
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
         if written.is_err() {
@@ -152,8 +160,19 @@ impl Log {
     }
 
     fn cannot(&self) -> String {
-        format!("cannot write the log {}", self.path.display())
+        cannot(&self.path)
     }
+}
+
+fn cannot(path: &Path) -> String {
+    format!("cannot write the log {}", path.display())
+}
+
+fn appendable(path: &Path) -> std::io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    OpenOptions::new().create(true).append(true).open(path)
 }
 
 /// A float, given in Rust's shortest scientific notation (`8e-5`), as Python prints it (`8e-05`, `0.0004`, `12.0`).
@@ -214,7 +233,8 @@ mod tests {
         for cut in 0..=text.len() {
             std::fs::write(&path, &text[..cut]).unwrap();
             let whole = *ends.iter().rfind(|&&end| end <= cut).unwrap();
-            let log = Log::resume(&path).unwrap();
+            let log = Log::open(&path).unwrap();
+            assert_eq!(log.cut_torn_entry().unwrap(), whole < cut);
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text[..whole], "cut at {cut}");
             let count = ends.iter().position(|&end| end == whole).unwrap();
             assert_eq!(log.state.begun, count == 1 || count == 4, "cut at {cut}");
@@ -231,6 +251,17 @@ mod tests {
         };
         let message = format!("{:#}", log.end_epoch(1, 1.0, 1.0).unwrap_err());
         assert!(message.contains("cannot write the log /dev/full") && message.contains("No space"), "{message}");
+    }
+
+    #[test]
+    fn a_log_that_is_removed_under_a_run_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log/log_run_x.txt");
+        let mut log = Log::open(&path).unwrap();
+        log.end_epoch(1, 1.0, 0.5).unwrap();
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        log.end_epoch(2, 1.0, 0.5).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "epoch = 2  loss = 1.0\nlr = 0.5\n\n");
     }
 
     #[test]

@@ -133,6 +133,11 @@ impl Bank {
         self.map.check_unchanged()
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Precision of its regions.
     pub fn dtype(&self) -> Dtype {
         self.dtype

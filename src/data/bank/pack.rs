@@ -6,6 +6,7 @@
 
 use super::{Dtype, Stored, TensorInfo};
 use crate::data::features::{image_id, list};
+use crate::data::members::{Member, Members};
 use crate::data::npz::{self, Boxes};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::MultiGzDecoder;
@@ -160,9 +161,8 @@ fn read_tar_gz(path: &Path, groups: &mut Groups) -> Result<()> {
     let mut archive = tar::Archive::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 20, file)));
     let mut last = String::from("its start");
     let damaged = |last: &str| format!("the archive is cut short or damaged behind {last}");
-    for entry in archive.entries().with_context(|| damaged(&last))? {
-        let entry = entry.with_context(|| damaged(&last))?;
-        if let Some(item) = read_member(entry)? {
+    for member in Members::of(&mut archive).with_context(|| damaged(&last))? {
+        if let Some(item) = read_member(member.with_context(|| damaged(&last))?)? {
             last.clone_from(&item.name);
             if groups.push(item)?.is_err() {
                 return Ok(());
@@ -175,11 +175,10 @@ fn read_tar_gz(path: &Path, groups: &mut Groups) -> Result<()> {
 }
 
 /// The feature file in an archive member, or none for a folder and what is not a feature file.
-fn read_member(mut entry: tar::Entry<impl Read>) -> Result<Option<Item>> {
-    let path = entry.path()?.into_owned();
+fn read_member(Member { path, mut entry }: Member<impl Read>) -> Result<Option<Item>> {
     let shown = path.display();
     let kind = entry.header().entry_type();
-    if kind.is_dir() || kind.is_pax_global_extensions() {
+    if kind.is_dir() {
         return Ok(None);
     }
     ensure!(kind.is_file(), "member {shown} is not a plain file");

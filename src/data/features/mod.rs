@@ -46,7 +46,8 @@ pub struct Features {
     feature_size: usize,
     pad_size: usize,
     dtype: Dtype,
-    folders: Vec<PathBuf>,
+    /// The folders and banks that were opened.
+    places: Vec<PathBuf>,
     banks: Vec<Arc<Bank>>,
     images: FxHashMap<u64, Place>,
     preloaded: FxHashMap<u64, Regions>,
@@ -66,18 +67,20 @@ impl Features {
     /// folder with the same.
     pub fn open(folders: &[PathBuf], feature_size: usize, pad_size: usize) -> Result<Self> {
         ensure!(feature_size > 0 && pad_size > 0, "IMG_FEAT_SIZE and IMG_FEAT_PAD_SIZE have to be at least 1");
-        let (mut images, mut banks) = (FxHashMap::default(), Vec::new());
+        let (mut images, mut banks, mut places) = (FxHashMap::default(), Vec::new(), Vec::new());
         let mut all_f16 = !folders.is_empty();
         for folder in folders {
             let bank = bank_path(folder);
             if bank.is_file() {
                 let bank = Arc::new(Bank::open(&bank, feature_size)?);
+                places.push(bank.path().to_owned());
                 all_f16 &= bank.dtype() == Dtype::F16;
                 let place = |index| Place::Bank { bank: Arc::clone(&bank), index };
                 images.extend(bank.image_ids().iter().enumerate().map(|(index, &id)| (id, place(index))));
                 banks.push(bank);
             } else if folder.is_dir() {
                 all_f16 = false;
+                places.push(folder.clone());
                 let shared: Arc<Path> = folder.as_path().into();
                 let place = |name| Place::File { folder: Arc::clone(&shared), name };
                 images.extend(list(folder)?.into_iter().map(|(id, name)| (id, place(name))));
@@ -92,8 +95,7 @@ impl Features {
             }
         }
         let dtype = if all_f16 { Dtype::F16 } else { Dtype::F32 };
-        let folders = folders.to_vec();
-        Ok(Features { feature_size, pad_size, dtype, folders, banks, images, preloaded: FxHashMap::default() })
+        Ok(Features { feature_size, pad_size, dtype, places, banks, images, preloaded: FxHashMap::default() })
     }
 
     /// `IMG_FEAT_SIZE`, values per region.
@@ -104,6 +106,11 @@ impl Features {
     /// `IMG_FEAT_PAD_SIZE`, the most regions per image.
     pub fn pad_size(&self) -> usize {
         self.pad_size
+    }
+
+    /// The folders and banks that images are read from, for messages.
+    pub fn places(&self) -> String {
+        self.places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(" or ")
     }
 
     /// What [`Features::append`] appends to: f16 when every source is an f16 bank, else f32. `capacity` in values.
@@ -151,8 +158,7 @@ impl Features {
                 (Some(Place::File { .. }), Regions::F16(_)) => bail!(".npz features do not go into an f16 batch"),
                 (Some(Place::Bank { bank, index }), out) => bank.append(*index, self.pad_size, out)?,
                 (None, _) => {
-                    let folders: Vec<_> = self.folders.iter().map(|f| f.display().to_string()).collect();
-                    bail!("image {image_id} has no features in {}; supply its .npz file there", folders.join(" or "))
+                    bail!("image {image_id} has no features in {}; supply its .npz file there", self.places())
                 }
             }
             match out {
@@ -161,6 +167,20 @@ impl Features {
             }
         }
         Ok((out.len() - start) / self.feature_size)
+    }
+
+    /// The first of these images whose features are not finite, and where they are, as a sentence; none when all are.
+    pub fn not_finite(&self, image_ids: &[u64]) -> Option<String> {
+        let is_bad = |&&image: &&u64| {
+            let mut regions = self.no_regions(0);
+            self.append(image, &mut regions).is_ok() && !regions.is_finite()
+        };
+        let image = image_ids.iter().find(is_bad)?;
+        let path = match self.images.get(image)? {
+            Place::File { folder, name } => folder.join(name),
+            Place::Bank { bank, .. } => bank.path().to_owned(),
+        };
+        Some(format!("the features of image {image} in {} are not finite, extract them anew", path.display()))
     }
 
     /// Reads the given images into memory, in parallel; from then on they are not read again.
@@ -206,6 +226,13 @@ impl Regions {
         match self {
             Regions::F32(values) => values.resize(values.len() + count, 0.0),
             Regions::F16(values) => values.resize(values.len() + count, f16::ZERO),
+        }
+    }
+
+    fn is_finite(&self) -> bool {
+        match self {
+            Regions::F32(values) => values.iter().all(|value| value.is_finite()),
+            Regions::F16(values) => values.iter().all(|value| value.is_finite()),
         }
     }
 

@@ -80,9 +80,10 @@ pub fn load(path: &Path, words: &[&str]) -> Result<WordVectors> {
 
 fn load_file(path: &Path, words: &[&str]) -> Result<WordVectors> {
     if starts_with(&mut open(path)?, b"PK\x03\x04")? {
-        let mut archive = zip::ZipArchive::new(open(path)?)?;
+        let mut archive = zip::ZipArchive::new(open(path)?).context("it is a damaged .zip archive")?;
         let name = text_member(&archive)?;
-        return text::read(BufReader::with_capacity(BUFFER_BYTES, archive.by_name(&name)?), words);
+        let member = archive.by_name(&name).with_context(|| format!("its member {name} cannot be unpacked"))?;
+        return text::read(BufReader::with_capacity(BUFFER_BYTES, member), words);
     }
     let mut start = Vec::new();
     inflate(path)?.take(TAR_MAGIC.end as u64).read_to_end(&mut start)?;
@@ -116,12 +117,4 @@ fn text_member<R: Read + std::io::Seek>(archive: &zip::ZipArchive<R>) -> Result<
             bail!("the archive must hold one GloVe .txt or one ending in 300d.txt; unpack it and name the file to use")
         }
     }
-}
-
-/// All of a file that should not have more than `limit` bytes; `name` is for the message.
-fn read_limited(reader: impl Read, limit: u64, name: &str) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    reader.take(limit + 1).read_to_end(&mut bytes).with_context(|| format!("{name} cannot be read to its end"))?;
-    ensure!(bytes.len() as u64 <= limit, "{name} has more than {limit} bytes");
-    Ok(bytes)
 }

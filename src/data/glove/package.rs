@@ -6,10 +6,11 @@
 //! the reader seeks over the other rows. An archive is read once, in the order of its members, and once more if the
 //! vectors come before the other two (`tar` and setuptools sort them after).
 
+use super::WordVectors;
 use super::hash;
 use super::npy;
 use super::tokenizer::Tokenizer;
-use super::{WordVectors, read_limited};
+use crate::data::members::{Member, Members, read_limited};
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
@@ -17,10 +18,10 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// Largest `tokenizer` file accepted; that of `en_vectors_web_lg` has some 80 KB.
-const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
+/// Largest `tokenizer` file accepted; that of `en_vectors_web_lg` has some 80 KB. Each byte may become a value of 32.
+const MAX_TOKENIZER_BYTES: u64 = 2 << 20;
 /// Largest `key2row` file accepted; that of `en_vectors_web_lg` has some 15 MB.
-const MAX_KEY2ROW_BYTES: u64 = 1 << 30;
+const MAX_KEY2ROW_BYTES: u64 = 48 << 20;
 /// Levels between the folder given and the one with the data, at most: that in which the archive was unpacked to
 /// `en_vectors_web_lg-2.1.0/en_vectors_web_lg/en_vectors_web_lg-2.1.0/`.
 const MAX_FOLDERS_DOWN: usize = 3;
@@ -68,9 +69,8 @@ pub fn from_archive(open: impl Fn() -> Result<Box<dyn Read>>, words: &[&str]) ->
     let (mut tokenizer, mut key2row, mut plan) = (None, None, None);
     for _pass in 0..2 {
         let mut archive = tar::Archive::new(open()?);
-        for entry in archive.entries()? {
-            let mut entry = entry.context("the archive is damaged or cut short; fetch it again")?;
-            let path = entry.path().context("a member of the archive has a bad name")?.into_owned();
+        for member in Members::of(&mut archive)? {
+            let Member { path, mut entry } = member.context("the archive is damaged or cut short; fetch it again")?;
             if path.ends_with(TOKENIZER) {
                 tokenizer = Some(read_limited(&mut entry, MAX_TOKENIZER_BYTES, TOKENIZER)?);
             } else if path.ends_with(KEY2ROW) {

@@ -25,8 +25,8 @@ use zip::Member;
 
 /// The largest feature file accepted, in bytes: some 80 times a full one of 100 float32 regions.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
-/// The largest array decoded from one, in bytes.
-const MAX_ARRAY_BYTES: usize = 256 << 20;
+/// The largest array decoded from one, in bytes: 8192 regions, where 100 are usual.
+const MAX_ARRAY_BYTES: usize = 64 << 20;
 
 /// Boxes of an image's regions, in pixels of an image of `width` by `height`.
 #[derive(Clone, Debug, PartialEq)]

@@ -39,6 +39,7 @@ pub struct AnnotationFile {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an annotation: an object with question_id, image_id and answers")]
 struct RawAnnotation<'a> {
     question_id: Option<i64>,
     image_id: Option<u64>,

@@ -27,6 +27,7 @@ pub struct QuestionFile {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "a question: an object with question_id, image_id and question")]
 struct RawQuestion<'a> {
     question_id: Option<i64>,
     image_id: Option<u64>,

@@ -83,7 +83,7 @@ impl Source {
         let archive_bytes = archive.len() as u64;
         let mut archive = zip::ZipArchive::new(Cursor::new(archive)).context("it is a damaged .zip archive")?;
         let member = choose_member(archive.file_names(), member)?;
-        let mut reader = archive.by_name(&member)?;
+        let mut reader = archive.by_name(&member).with_context(|| format!("its member {member} cannot be unpacked"))?;
         let limit =
             reader.compressed_size().saturating_mul(MAX_INFLATION).clamp(ALWAYS_INFLATED_BYTES, MAX_INFLATED_BYTES);
         let too_long = format!("its member {member} inflates to more than {limit} bytes; it is damaged or hostile");

@@ -77,7 +77,7 @@ fn answers_must_be_to_exactly_the_annotated_questions() {
     let evaluator =
         Evaluator::new(&annotation_file(&json!({"annotations": (1..9).map(annotation).collect::<Vec<_>>()}))).unwrap();
     let wrong = evaluator.accuracy([(1, "c"), (77, "c"), (8, "d"), (1, "e")], Matching::Exact).unwrap_err().to_string();
-    let faults = "file.json: 1 not annotated (77), 1 answered twice (1), 6 without an answer (2, 3, 4, 5, 6, ...)";
+    let faults = "file.json: 1 not annotated (77), 1 there twice (1), 6 missing (2, 3, 4, 5, 6, ...)";
     assert!(wrong.ends_with(faults), "{wrong}");
 }
 

@@ -1,0 +1,310 @@
+//! Image features: `.npz`, the arrays in it, the archive of them, the bank.
+
+use super::forge::*;
+use super::{Row, absent, bytes, check, cut, row, world};
+use crate::common;
+use common::World;
+use std::fs;
+use tar::EntryType;
+
+const NPZ: &str = "datasets/coco_extract/test2015/COCO_test2015_000000000233.jpg.npz";
+const SECOND: &str = "datasets/coco_extract/test2015/COCO_again_000000000233.jpg.npz";
+const NAMELESS: &str = "datasets/coco_extract/test2015/COCO_test2015_cat.jpg.npz";
+const ANSWER: [&str; 2] = ["--RUN=test", "--CKPT_PATH=WORLD/sound.pkl"];
+
+fn with_x(x: &[u8]) -> Vec<u8> {
+    zip(&[("x.npy", x)])
+}
+
+fn x(value: f32) -> Vec<u8> {
+    npy("<f4", "(2048, 12)", &floats(value, 2048 * 12))
+}
+
+#[test]
+fn npz() {
+    let world = world();
+    let bomb = with_x(&npy("<f4", "(2048, 40000)", &vec![0; 2048 * 40000 * 4]));
+    let one = |value: f32| {
+        let mut x = x(1.0);
+        let last = x.len() - 4;
+        x[last..].copy_from_slice(&value.to_le_bytes());
+        with_x(&x)
+    };
+    let rows = vec![
+        bytes("empty", "", &["the file is empty"]),
+        cut(&["cut short"]),
+        bytes("wrong type: text", "regions", &["it is not a zip file"]),
+        bytes("wrong type: no x in it", zip(&[("y.npy", &x(1.0))]), &["it has no array x"]),
+        bytes(
+            "wrong type: integers",
+            with_x(&npy("<i8", "(2048, 1)", &[0; 2048 * 8])),
+            &["array x", "float32 is expected"],
+        ),
+        bytes(
+            "wrong type: compressed otherwise",
+            with_directory_field(&with_x(&x(1.0)), 10, &[12]),
+            &["compression method 12"],
+        ),
+        bytes("wrong type: encrypted", with_directory_field(&with_x(&x(1.0)), 8, &[1]), &["it is encrypted"]),
+        bytes("wrong shape: a vector", with_x(&npy("<f4", "(2048,)", &floats(1.0, 2048))), &["its shape is [2048]"]),
+        bytes(
+            "wrong shape: narrow",
+            with_x(&npy("<f4", "(100, 3)", &floats(1.0, 300))),
+            &["[100, 3]", "IMG_FEAT_SIZE is 2048"],
+        ),
+        bytes(
+            "wrong shape: more than there is",
+            with_x(&npy("<f4", "(2048, 3)", &floats(1.0, 2048))),
+            &["does not go with the 8192 bytes"],
+        ),
+        bytes("NaN", one(f32::NAN), &["image 233", "not finite"]),
+        bytes("infinity", one(f32::NEG_INFINITY), &["image 233", "not finite"]),
+        bytes("damaged", with_directory_field(&with_x(&x(1.0)), 16, &[0; 4]), &["checksum is wrong"]),
+        row("duplicate id", |_| with_x(&x(1.0)), &["two files for image 233"]).of(SECOND),
+        row("missing id in its name", |_| with_x(&x(1.0)), &["no image id in its name"]).of(NAMELESS),
+        absent("missing", &["1 images of", "test2015_questions", "no features", "233 of question 233000"]),
+        bytes(
+            "absurd size: 10^15 elements",
+            with_x(&npy("<f4", "(2048, 488281250000)", &[])),
+            &["488281250000", "does not go with"],
+        ),
+        bytes(
+            "absurd size: a directory that claims 4 GB",
+            with_size(&with_x(&x(1.0)), u32::MAX - 1),
+            &["claims 4294967294 bytes"],
+        ),
+        bytes("absurd size: 10^15 members", zip_of_members(ABSURD, 100), &["zip directory is damaged"]),
+        bytes("zip bomb", bomb, &["array x", "at most"]),
+    ];
+    check(&world, ".npz", NPZ, &ANSWER, rows);
+}
+
+#[test]
+fn npy_header() {
+    let world = world();
+    let header = |text: &str| with_x(&npy_of(text, &floats(1.0, 2048)));
+    let with_start =
+        |start: &[u8]| with_x(&[start, &npy("<f4", "(2048, 1)", &floats(1.0, 2048))[start.len()..]].concat());
+    let rows = vec![
+        bytes("empty", with_x(b""), &["array x", "it is not a .npy array"]),
+        bytes("truncated", with_x(&x(1.0)[..60]), &["array x", "header is cut short"]),
+        bytes("wrong type: another magic", with_start(b"\x93NUMPX"), &["it is not a .npy array"]),
+        bytes("wrong type: another version", with_start(b"\x93NUMPY\x09"), &["version 9 is unknown"]),
+        bytes("wrong type: not text", header("{'descr': '\u{e9}'"), &["array x"]),
+        bytes("wrong type: not a dictionary", header("[1, 2]"), &["'{' is missing"]),
+        bytes(
+            "wrong type: pickled objects",
+            header("{'descr': '|O', 'fortran_order': False, 'shape': (2048, 1), }"),
+            &["|O"],
+        ),
+        bytes(
+            "wrong type: big-endian",
+            header("{'descr': '>f4', 'fortran_order': False, 'shape': (2048, 1), }"),
+            &[">f4"],
+        ),
+        bytes(
+            "wrong shape: negative",
+            header("{'descr': '<f4', 'fortran_order': False, 'shape': (2048, -1), }"),
+            &["is not a dimension"],
+        ),
+        bytes("wrong shape: nested", header(&format!("{{'shape': {}", "(".repeat(9000))), &["is not a dimension"]),
+        bytes(
+            "wrong shape: nine dimensions",
+            header("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1, 1, 1, 1, 1, 1), }"),
+            &["more than 8 dimensions"],
+        ),
+        bytes("missing key", header("{'descr': '<f4', 'shape': (2048, 1), }"), &["fortran_order", "is missing"]),
+        bytes("unknown key", header("{'descr': '<f4', 'colour': 'red', }"), &["unknown key \"colour\""]),
+        bytes(
+            "absurd size: 10^15 elements",
+            header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000, 1), }"),
+            &["1000000000000000"],
+        ),
+        bytes(
+            "absurd size: beyond 64 bits",
+            header("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999, 1), }"),
+            &["is not a dimension"],
+        ),
+        bytes(
+            "absurd size: a header of 4 GB",
+            with_start(b"\x93NUMPY\x02\x00\xff\xff\xff\xff"),
+            &["header claims 4294967295 bytes"],
+        ),
+    ];
+    check(&world, ".npy header", NPZ, &ANSWER, rows);
+}
+
+const ARCHIVE: &str = "archives/test2015.tar.gz";
+
+/// A world with an archive of features in place of their folders.
+fn archived() -> World {
+    let world = world();
+    fs::create_dir(world.root.join("archives")).unwrap();
+    let image = |id: u32| file(&format!("test2015/COCO_test2015_{id:012}.jpg.npz"), &with_x(&x(1.0)));
+    fs::write(world.root.join(ARCHIVE), gz(&tar(&[image(1), image(2), image(3)]))).unwrap();
+    world
+}
+
+/// An archive of two sound images with this member between them.
+fn around(middle: Vec<u8>) -> Vec<u8> {
+    let image = |id: u32| file(&format!("test2015/COCO_test2015_{id:012}.jpg.npz"), &with_x(&x(1.0)));
+    gz(&tar(&[image(1), middle, image(9)]))
+}
+
+fn image(name: &str, content: &[u8]) -> Vec<u8> {
+    around(file(name, content))
+}
+
+#[test]
+fn tar_and_gz_of_features() {
+    let world = archived();
+    const FIVE: &str = "test2015/COCO_test2015_000000000005.jpg.npz";
+    let sound = with_x(&x(1.0));
+    let long_name = |kind| gz_bomb(&member("././@LongLink", kind, 4 << 30, b""), 1 << 30);
+    let rows: Vec<Row> = vec![
+        bytes("empty", "", &["cut short or damaged"]),
+        cut(&["member test2015/COCO_test2015_000000000001.jpg.npz of the archive is cut short"]),
+        bytes("empty archive", gz(&tar(&[])), &["holds no usable .npz file"]),
+        bytes("wrong type: text", "features", &["damaged"]),
+        bytes("wrong type: gzip of text", gz(&b"features ".repeat(100)), &["damaged"]),
+        bytes(
+            "wrong type: a symbolic link",
+            around(member(FIVE, EntryType::Symlink, 0, b"")),
+            &["000000000005.jpg.npz is not a plain file"],
+        ),
+        bytes(
+            "wrong type: a device",
+            around(member(FIVE, EntryType::Block, 0, b"")),
+            &["000000000005.jpg.npz is not a plain file"],
+        ),
+        bytes(
+            "wrong checksum of gzip",
+            {
+                let mut bytes = around(vec![]);
+                let at = bytes.len() - 8;
+                bytes[at] ^= 1;
+                bytes
+            },
+            &["damaged behind COCO_test2015_000000000009"],
+        ),
+        bytes(
+            "a member that is no .npz",
+            image(FIVE, b"x"),
+            &["COCO_test2015_000000000005", "is unusable", "not a zip file"],
+        ),
+        bytes(
+            "a member of wrong shape",
+            image(FIVE, &with_x(&npy("<f4", "(5, 1)", &floats(1.0, 5)))),
+            &["000000000005", "IMG_FEAT_SIZE is 2048"],
+        ),
+        bytes("a member with NaN", image(FIVE, &with_x(&x(f32::NAN))), &["000000000005", "contains NaN"]),
+        bytes("a member beyond f16", image(FIVE, &with_x(&x(1e6))), &["000000000005", "BANK_DTYPE=f32"]),
+        bytes("duplicate id", image("test2015/COCO_test2015_000000000001.jpg.npz", &sound), &["are both image 1"]),
+        bytes("missing id", image("test2015/COCO_test2015_cat.jpg.npz", &sound), &["cat.jpg.npz has no image id"]),
+        bytes(
+            "a path out of the folder",
+            image("test2015/../../COCO_test2015_000000000005.jpg.npz", &sound),
+            &["points outside"],
+        ),
+        bytes("an absolute path", image("/etc/COCO_test2015_000000000005.jpg.npz", &sound), &["points outside"]),
+        bytes(
+            "absurd size: a member of 10^15 bytes",
+            around(member(FIVE, EntryType::Regular, ABSURD, b"")),
+            &["claims 1000000000000000 bytes"],
+        ),
+        bytes("bomb: a name of a gigabyte", long_name(EntryType::GNULongName), &["the name of a member has more than"]),
+        bytes("bomb: a link of a gigabyte", long_name(EntryType::GNULongLink), &["damaged"]),
+        bytes(
+            "bomb: an extended header of a gigabyte",
+            long_name(EntryType::XHeader),
+            &["the name of a member has more than"],
+        ),
+        bytes(
+            "bomb: an image of a gigabyte",
+            gz_bomb(&member(FIVE, EntryType::Regular, 1 << 30, b""), 1 << 30),
+            &["claims 1073741824 bytes"],
+        ),
+    ];
+    let elsewhere = "--SET=IMG_FEAT_PATH={train: WORLD/none, val: WORLD/none, test: WORLD/archives/test2015}";
+    check(&world, ".tar.gz", ARCHIVE, &["--RUN=pack", elsewhere], rows);
+}
+
+const BANK: &str = "datasets/coco_extract/test2015.safetensors";
+
+/// A safetensors file of these arrays: name, type, shape, content.
+fn safetensors(arrays: &[(&str, &str, &str, Vec<u8>)]) -> Vec<u8> {
+    let (mut header, mut data) = (Vec::new(), Vec::new());
+    for (name, dtype, shape, content) in arrays {
+        let (start, end) = (data.len(), data.len() + content.len());
+        header.push(format!("\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{start},{end}]}}"));
+        data.extend(content);
+    }
+    with_header(&format!("{{{}}}", header.join(",")), &data)
+}
+
+fn with_header(header: &str, data: &[u8]) -> Vec<u8> {
+    let header = [header, &" ".repeat(header.len().next_multiple_of(8) - header.len())].concat();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
+}
+
+fn integers(values: &[i64]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+#[test]
+fn bank() {
+    let world = world();
+    world.succeed(&["--RUN=pack"]);
+    let wide = |dtype, value: &[u8], offset: &[i64], ids: &[i64]| {
+        safetensors(&[
+            ("x", dtype, "[2,2048]", value.repeat(2 * 2048)),
+            ("offset", "I64", &format!("[{}]", offset.len()), integers(offset)),
+            ("image_id", "I64", &format!("[{}]", ids.len()), integers(ids)),
+        ])
+    };
+    let of_ids = |offset: &[i64], ids: &[i64]| wide("F32", &1f32.to_le_bytes(), offset, ids);
+    let narrow = safetensors(&[("x", "F32", "[2,5]", floats(1.0, 10)), ("offset", "I64", "[2]", integers(&[0, 2]))]);
+    let claims = |shape: &str, end: u64| {
+        with_header(&format!("{{\"x\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[0,{end}]}}}}"), b"")
+    };
+    let deep = format!("{{\"x\":{}", "[".repeat(100_000));
+    let rows = vec![
+        bytes("empty", "", &["cannot use the feature bank"]),
+        cut(&["cannot use the feature bank"]),
+        bytes("wrong type: text", "features, and more of them", &["cannot use the feature bank"]),
+        bytes("wrong type: header is no JSON", with_header("x: 3", b""), &["cannot use the feature bank"]),
+        bytes("wrong type: integers", wide("I32", &[0; 4], &[0, 2], &[1]), &["its x is I32"]),
+        bytes("wrong shape", narrow, &["5 values, but IMG_FEAT_SIZE is 2048"]),
+        bytes("wrong shape: offsets", of_ids(&[0, 1], &[233]), &["does not divide the 2 rows"]),
+        bytes("wrong shape: falling offsets", of_ids(&[0, 3, 2], &[233, 5]), &["does not divide the 2 rows"]),
+        bytes(
+            "missing array",
+            safetensors(&[("x", "F32", "[1,2048]", floats(1.0, 2048))]),
+            &["it has no array image_id"],
+        ),
+        bytes("missing id", of_ids(&[0, 2], &[5]), &["4 images of", "have no features", "233 of question 233000"]),
+        bytes("negative id", of_ids(&[0, 2], &[-5]), &["in image_id is a negative number"]),
+        bytes("duplicate id", of_ids(&[0, 1, 2], &[233, 233]), &["it has image 233 twice"]),
+        row(
+            "NaN",
+            |sound| {
+                let mut bank = sound.to_vec();
+                bank[1024..1026].fill(0xff);
+                bank
+            },
+            &["image", "not finite"],
+        ),
+        bytes(
+            "absurd size: 10^15 elements",
+            claims("[488281250000,2048]", 4 * ABSURD),
+            &["cannot use the feature bank"],
+        ),
+        bytes(
+            "absurd size: a header of 10^15 bytes",
+            [&ABSURD.to_le_bytes()[..], b"{}"].concat(),
+            &["cannot use the feature bank"],
+        ),
+        bytes("deeply nested", with_header(&deep, b""), &["cannot use the feature bank"]),
+    ];
+    check(&world, "bank", BANK, &ANSWER, rows);
+}

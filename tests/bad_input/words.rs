@@ -1,0 +1,289 @@
+//! JSON: questions, annotations, the answer dictionary, answer files; and the zip archives that it comes in.
+
+use super::forge::*;
+use super::{Row, absent, bytes, check, cut, row, world};
+use serde_json::{Value, json};
+
+const TEST: [&str; 2] = ["--RUN=test", "--CKPT_PATH=WORLD/sound.pkl"];
+const VAL: [&str; 2] = ["--RUN=val", "--CKPT_PATH=WORLD/sound.pkl"];
+const QUESTIONS: &str = "datasets/vqa/v2_OpenEnded_mscoco_test2015_questions.json";
+const ANNOTATIONS: &str = "datasets/vqa/v2_mscoco_val2014_annotations.json";
+const DICTIONARY: &str = "datasets/vqa/answer_dict.json";
+
+/// The sound file with something changed in it.
+fn edit(what: &'static str, change: impl Fn(&mut Value) + 'static, says: &'static [&'static str]) -> Row {
+    let make = move |sound: &[u8]| {
+        let mut value = serde_json::from_slice(sound).unwrap();
+        change(&mut value);
+        serde_json::to_vec(&value).unwrap()
+    };
+    row(what, make, says)
+}
+
+/// The first question's or annotation's `key` is `value`.
+fn first(
+    what: &'static str,
+    list: &'static str,
+    key: &'static str,
+    value: Value,
+    says: &'static [&'static str],
+) -> Row {
+    edit(what, move |json| json[list][0][key] = value.clone(), says)
+}
+
+/// The first question or annotation has no `key`.
+fn lacking(what: &'static str, list: &'static str, key: &'static str, says: &'static [&'static str]) -> Row {
+    edit(what, move |json| drop(json[list][0].as_object_mut().unwrap().remove(key)), says)
+}
+
+/// What can be wrong with any list of questions or annotations.
+fn list_of(list: &'static str) -> Vec<Row> {
+    let text = move |inside: &str| format!("{{\"{list}\": [{inside}]}}").into_bytes();
+    vec![
+        bytes("empty", "", &["not valid JSON", "line 1 column 0"]),
+        cut(&["not valid JSON", "line 1 column"]),
+        bytes("wrong type: text", "questions", &["not valid JSON", "line 1 column 1"]),
+        bytes("wrong type: not UTF-8", *b"{\"\xff\": 1}", &["not UTF-8 at byte 2"]),
+        bytes("wrong type: a list", "[1, 2]", &["expected an object with a list"]),
+        bytes("wrong type: no list in it", "{}", &["there is no list"]),
+        bytes(
+            "wrong shape: a number for the list",
+            format!("{{\"{list}\": 5}}"),
+            &["expected a list", "line 1 column"],
+        ),
+        bytes("wrong shape: numbers in the list", text("5"), &["an object with question_id", "line 1 column"]),
+        bytes("something behind it", [&text("")[..], b"x"].concat(), &["trailing characters"]),
+        bytes("the list twice", format!("{{\"{list}\": [], \"{list}\": []}}"), &["a second list"]),
+        edit(
+            "duplicate id",
+            move |json| json[list][1]["question_id"] = json[list][0]["question_id"].clone(),
+            &["twice", "line 1 column"],
+        ),
+        first("wrong type: id is text", list, "question_id", json!("5"), &["expected i64", "line 1 column"]),
+        first("wrong type: id is a fraction", list, "question_id", json!(1.5), &["expected i64"]),
+        first("wrong type: image is negative", list, "image_id", json!(-1), &["expected u64"]),
+        bytes("NaN", text("{\"question_id\": NaN}"), &["line 1 column"]),
+        bytes("infinity", text("{\"question_id\": 1e999}"), &["line 1 column"]),
+        bytes(
+            "absurd size: an id of a thousand digits",
+            text(&format!("{{\"question_id\": {}}}", "9".repeat(1000))),
+            &["line 1 column"],
+        ),
+        lacking("missing question id", list, "question_id", &["has no \"question_id\"", "line 1 column"]),
+        lacking("missing image id", list, "image_id", &["has no \"image_id\"", "line 1 column"]),
+        bytes("deeply nested", nested("[", "", "]", 1_000_000), &["line 1 column"]),
+        bytes("deeply nested in the list", text(&"[".repeat(1_000_000)), &["line 1 column"]),
+        bytes(
+            "deeply nested in what is not read",
+            [b"{\"info\": ", &nested("{\"a\":", "1", "}", 1_000_000)[..], b"}"].concat(),
+            &["line 1 column"],
+        ),
+    ]
+}
+
+#[test]
+fn questions() {
+    let mut rows = list_of("questions");
+    rows.extend([
+        absent("missing file", &["this run needs files that are not there"]),
+        lacking("missing text", "questions", "question", &["has no \"question\"", "line 1 column"]),
+        first(
+            "wrong type: text is a number",
+            "questions",
+            "question",
+            json!(5),
+            &["expected a string", "line 1 column"],
+        ),
+        first("a question without image", "questions", "image_id", json!(77), &["1 images of", "no features", "77"]),
+        first("absurd size: image 10^15", "questions", "image_id", json!(ABSURD), &["no features", "1000000000000000"]),
+        edit("no question", |json| json["questions"] = json!([]), &["there is no question"]),
+    ]);
+    check(&world(), "questions", QUESTIONS, &TEST, rows);
+}
+
+#[test]
+fn annotations() {
+    let mut rows = list_of("annotations");
+    let answers = |count| json!(vec![json!({"answer": "x"}); count]);
+    rows.extend([
+        lacking("missing answers", "annotations", "answers", &["has no \"answers\"", "line 1 column"]),
+        first("wrong type: answers are text", "annotations", "answers", json!("yes"), &["line 1 column"]),
+        first("wrong shape: no answer", "annotations", "answers", answers(0), &["has 0 answers, not 1 to 255"]),
+        first(
+            "absurd size: 100,000 answers",
+            "annotations",
+            "answers",
+            answers(100_000),
+            &["has 100000 answers, not 1 to 255"],
+        ),
+        first("an answer without text", "annotations", "answers", json!([{}]), &["has no \"answer\""]),
+        lacking("missing answer type", "annotations", "answer_type", &["has no \"answer_type\""]),
+        lacking("missing question type", "annotations", "question_type", &["has no \"question_type\""]),
+        first("an annotation without question", "annotations", "question_id", json!(5), &["5", "val2014_questions"]),
+        edit(
+            "a question without annotation",
+            |json| drop(json["annotations"].as_array_mut().unwrap().pop()),
+            &["not annotated", "val2014_questions"],
+        ),
+        edit("no annotation", |json| json["annotations"] = json!([]), &["has no annotation"]),
+    ]);
+    check(&world(), "annotations", ANNOTATIONS, &VAL, rows);
+}
+
+#[test]
+fn annotations_to_train_on() {
+    let train = "datasets/vqa/v2_mscoco_train2014_annotations.json";
+    let rows = vec![
+        first(
+            "an annotation without question",
+            "annotations",
+            "question_id",
+            json!(5),
+            &["annotates question 5", "train2014_questions"],
+        ),
+        first("an annotation of another image", "annotations", "image_id", json!(77), &["1 images of", "77"]),
+        edit("no annotation", |json| json["annotations"] = json!([]), &["there is no question to train on"]),
+    ];
+    check(&world(), "annotations", train, &["--RUN=train", "--SPLIT=train", "--VERSION=v"], rows);
+    let val = vec![first(
+        "an annotation without question",
+        "annotations",
+        "question_id",
+        json!(5),
+        &["5", "val2014_questions"],
+    )];
+    check(&world(), "annotations", ANNOTATIONS, &["--RUN=train", "--SPLIT=train", "--VERSION=v"], val);
+}
+
+#[test]
+fn answer_dictionary() {
+    let rows = vec![
+        bytes("empty", "", &["not valid JSON", "line 1 column 0"]),
+        cut(&["not valid JSON", "line 1 column"]),
+        bytes("wrong type: a mapping", "{\"yes\": 0}", &["invalid type: map", "line 1 column"]),
+        bytes(
+            "wrong type: an index is text",
+            "[{\"a\": \"0\"}, {\"0\": \"a\"}]",
+            &["invalid type: string", "line 1 column"],
+        ),
+        bytes("wrong shape: one half", "[{\"a\": 0}]", &["a list of two objects", "line 1 column"]),
+        bytes("wrong shape: three parts", "[{\"a\": 0}, {\"0\": \"a\"}, {}]", &["line 1 column"]),
+        bytes(
+            "wrong shape: halves that disagree",
+            "[{\"a\": 0, \"b\": 1}, {\"0\": \"b\", \"1\": \"a\"}]",
+            &["index 0 is of \"a\""],
+        ),
+        bytes("NaN", "[{\"a\": NaN}, {}]", &["line 1 column"]),
+        bytes("infinity", "[{\"a\": 1e999}, {}]", &["line 1 column"]),
+        bytes("duplicate answer", "[{\"a\": 0, \"a\": 1}, {\"0\": \"a\", \"1\": \"a\"}]", &["an index for 1 answers"]),
+        bytes(
+            "duplicate index",
+            "[{\"a\": 0, \"b\": 0}, {\"0\": \"a\", \"1\": \"b\"}]",
+            &["\"b\" has index 0 where 1 is due"],
+        ),
+        bytes(
+            "missing index",
+            "[{\"a\": 0, \"b\": 2}, {\"0\": \"a\", \"2\": \"b\"}]",
+            &["\"b\" has index 2 where 1 is due"],
+        ),
+        bytes("no answer", "[{}, {}]", &["it has no answer"]),
+        bytes("negative index", "[{\"a\": -1}, {\"-1\": \"a\"}]", &["line 1 column"]),
+        bytes(
+            "absurd size: index 10^15",
+            "[{\"a\": 1000000000000000}, {\"1000000000000000\": \"a\"}]",
+            &["line 1 column"],
+        ),
+        bytes("deeply nested", nested("[", "", "]", 1_000_000), &["line 1 column"]),
+    ];
+    let flags = ["--RUN=train", "--SPLIT=train", "--VERSION=v"];
+    check(&world(), "answer dictionary", DICTIONARY, &flags, rows);
+}
+
+#[test]
+fn result_file() {
+    let world = world();
+    world.succeed(&["--RUN=val", "--CKPT_V=sound", &format!("--CKPT_PATH={}/sound.pkl", world.root.display())]);
+    let results = world.path("results/cache");
+    let file = std::fs::read_dir(results).unwrap().next().unwrap().unwrap().path();
+    std::fs::rename(file, world.root.join("answers.json")).unwrap();
+    let pair = |pair: &str| format!("[{pair}]").into_bytes();
+    let rows = vec![
+        bytes("empty", "", &["not valid JSON", "line 1 column 0"]),
+        cut(&["not valid JSON", "line 1 column"]),
+        bytes("wrong type: a mapping", "{\"yes\": 0}", &["expected a list", "line 1 column"]),
+        bytes(
+            "wrong type: an answer is a number",
+            pair(r#"{"question_id": 1, "answer": 2}"#),
+            &["expected a string", "line 1 column"],
+        ),
+        bytes(
+            "wrong type: an id is a fraction",
+            pair(r#"{"question_id": 1.5, "answer": "a"}"#),
+            &["expected i64", "line 1 column"],
+        ),
+        bytes("wrong shape: numbers", pair("1, 2"), &["an object with question_id", "line 1 column"]),
+        bytes("NaN", pair(r#"{"question_id": NaN, "answer": "a"}"#), &["line 1 column"]),
+        bytes("infinity", pair(r#"{"question_id": -1e999, "answer": "a"}"#), &["line 1 column"]),
+        edit(
+            "duplicate id",
+            |json| json[1]["question_id"] = json[0]["question_id"].clone(),
+            &["is answered twice", "line 1 column"],
+        ),
+        bytes("missing id", pair(r#"{"answer": "a"}"#), &["has no \"question_id\"", "line 1 column"]),
+        bytes("missing answer", pair(r#"{"question_id": 1}"#), &["question 1 has no \"answer\"", "line 1 column"]),
+        edit(
+            "a question left out",
+            |json| drop(json.as_array_mut().unwrap().pop()),
+            &["1 missing (226005)", "val2014_annotations"],
+        ),
+        edit(
+            "an answer without question",
+            |json| json[0]["question_id"] = json!(5),
+            &["1 not annotated (5)", "val2014_annotations"],
+        ),
+        bytes(
+            "absurd size: id 10^30",
+            pair(r#"{"question_id": 1000000000000000000000000000000, "answer": "a"}"#),
+            &["line 1 column"],
+        ),
+        bytes("deeply nested", nested("[", "", "]", 1_000_000), &["line 1 column"]),
+    ];
+    check(&world, "result file", "answers.json", &["--RUN=score", "--RESULT_FILE=WORLD/answers.json"], rows);
+}
+
+#[test]
+fn zip_of_json() {
+    const NAME: &str = "v2_OpenEnded_mscoco_test2015_questions.json";
+    let world = world();
+    let plain = world.root.join(QUESTIONS);
+    let sound = std::fs::read(&plain).unwrap();
+    std::fs::remove_file(plain).unwrap();
+    let archive = "datasets/vqa/v2_Questions_Test_mscoco.zip";
+    std::fs::write(world.root.join(archive), zip(&[(NAME, &sound)])).unwrap();
+    let bomb = zip(&[(NAME, &vec![b' '; 200 << 20])]);
+    let rows = vec![
+        bytes("empty", "", &["not valid JSON"]),
+        cut(&["zip"]),
+        bytes("wrong type: text", "PK\x03\x04 is how it begins", &["zip"]),
+        bytes(
+            "wrong member",
+            zip(&[("other.json", &sound)]),
+            &["has no member v2_OpenEnded_mscoco_test2015_questions.json"],
+        ),
+        bytes(
+            "the member twice",
+            zip(&[(NAME, &sound), (&format!("copy/{NAME}"), &sound)]),
+            &["several .json members"],
+        ),
+        bytes("an empty member", zip(&[(NAME, b"")]), &["not valid JSON", NAME]),
+        bytes("a damaged member", with_directory_field(&zip(&[(NAME, &sound)]), 16, &[0; 4]), &[NAME]),
+        bytes("an encrypted member", with_directory_field(&zip(&[(NAME, &sound)]), 8, &[1]), &[NAME]),
+        bytes("a member compressed otherwise", with_directory_field(&zip(&[(NAME, &sound)]), 10, &[93]), &[NAME]),
+        bytes("absurd size: a directory that claims 4 GB", with_size(&zip(&[(NAME, &sound)]), u32::MAX - 1), &[NAME]),
+        bytes("absurd size: 10^15 members", zip_of_members(ABSURD, 100), &["zip"]),
+        bytes("absurd size: as many members as bytes", zip_of_members(4 << 20, 4 << 20), &["zip"]),
+        bytes("zip bomb", bomb.clone(), &["inflates to more than", NAME]),
+        bytes("zip bomb that claims little", with_size(&bomb, 1000), &[NAME]),
+    ];
+    check(&world, ".zip", archive, &TEST, rows);
+}
