@@ -23,7 +23,10 @@ fn main() {
         .warnings(false)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .files(["native", "gemm", "linear", "norm", "attention"].map(|name| format!("src/native/{name}.cpp")))
+        .files(
+            ["native", "gemm", "linear", "norm", "attention", "varlen", "testing", "device", "weights"]
+                .map(|name| format!("src/native/{name}.cpp")),
+        )
         // The kernels live from their loops being vectorised, in debug builds too: tests train whole models.
         .opt_level(3)
         .compile("mcan_native");

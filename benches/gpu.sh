@@ -1,23 +1,32 @@
 #!/usr/bin/env bash
-# Compares a GPU with the CPU, then times the GPU. On a machine with an NVIDIA GPU:
+# Compares a GPU with the CPU, every fast path with its plain one, and times the GPU. On a machine with an NVIDIA GPU:
 #
 #   benches/gpu.sh [BINARY]     BINARY: default target/release/mcan, built when it is not there
 #
-# On the demo world it trains tiny, small and large on both devices, without dropout and in file order, in float32 and in
-# bfloat16; compares the logged losses; answers val and test with the GPU's float32 checkpoint on both; and times an
-# epoch on the GPU. Exit status: 0 all agree, 1 some differ or fail. Needs Python 3, and 10 GB in $TMPDIR for large.
+# In this order: the unit tests that use a GPU (if there is cargo); then on the demo world, for tiny, small and large, and in
+# float32, in TF32 and in bfloat16
+#   - training without dropout and in file order on both devices: the logged losses;
+#   - val and test with the GPU's float32 checkpoint on both: the answers;
+#   - training with dropout on the GPU again, resumed, without page-locked memory, and with features held on the device: the
+#     same log, to the last digit;
+#   - score and demo;
+# then the time of a training step and the memory of the GPU, next to the original's with CHECKOUT.
+# Exit status: 0 all agree, 1 some differ or fail. Needs Python 3, with numpy for the times and torch for the original, and 20 GB in
+# $TMPDIR for large.
 #
 # Environment:
-#   DEVICE   the device under test, as --GPU takes it (default 0); cpu compares the CPU with itself
-#   MODELS   which models (default "tiny small large")
-#   REPEATS  how often the timed epoch has each question (default 20)
+#   DEVICE    the device under test, as --GPU takes it (default 0); cpu compares the CPU with itself
+#   MODELS    which models (default "tiny small large")
+#   CHECKOUT  a checkout of MILVLG/mcan-vqa at 6b165e9 to time beside (default: none)
+#   STEPS     steps that are timed (default 300; 0: none)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 device=${DEVICE:-0}
 models=${MODELS:-tiny small large}
-repeats=${REPEATS:-20}
+steps=${STEPS:-300}
 seed=7
+benches=$PWD/benches
 
 binary=${1:-target/release/mcan}
 if ! [ -x "$binary" ]; then
@@ -40,11 +49,22 @@ mcan() {
     fi
 }
 
-# train MODEL DEVICE AMP EPOCHS VERSION
+# precision NAME: its flags.
+precision() {
+    case $1 in
+    float32) echo "--AMP=off --SET TF32=false" ;;
+    tf32) echo "--AMP=off --SET TF32=true" ;;
+    bf16) echo "--AMP=bf16" ;;
+    esac
+}
+
+# train MODEL DEVICE PRECISION EPOCHS VERSION FLAGS...
 train() {
-    mcan "$5" --RUN=train --SPLIT=train --EVAL_EE=False --MODEL="$1" --GPU="$2" --AMP="$3" --MAX_EPOCH="$4" --VERSION="$5" \
-        --SEED=$seed --BS=32 --ACCU=1 --PRELOAD=True --VERB=False \
-        --SET USE_GLOVE=false --SET DROPOUT_R=0.0 --SET SHUFFLE_MODE=none
+    local model=$1 where=$2 flags=() epochs=$4 version=$5
+    read -ra flags <<<"$(precision "$3")"
+    shift 5
+    mcan "$version" --RUN=train --SPLIT=train --EVAL_EE=False --MODEL="$model" --GPU="$where" "${flags[@]}" \
+        --MAX_EPOCH="$epochs" --VERSION="$version" --SEED=$seed --BS=32 --ACCU=1 --VERB=False --SET USE_GLOVE=false "$@"
 }
 
 # losses VERSION: those of its log, one a line.
@@ -58,8 +78,8 @@ difference() {
         END { if (!NR) exit 1; printf "%.1e", most }'
 }
 
-# accuracy WHAT: what val printed, a dash for test.
-accuracy() { sed -n 's/^Overall Accuracy is: //p' "$1.out" | grep . || echo -; }
+# accuracy WHAT: what val printed last, a dash for test.
+accuracy() { sed -n 's/^Overall Accuracy is: //p' "$1.out" | tail -n 1 | grep . || echo -; }
 
 # differing FILE FILE: how many answers differ.
 differing() {
@@ -68,72 +88,102 @@ a, b = ([(e["question_id"], e["answer"]) for e in json.load(open(f))] for f in s
 print(sum(x != y for x, y in zip(a, b, strict=True)), len(a))' "$1" "$2"
 }
 
-# Makes the training questions $repeats times as many, so that an epoch is long enough to be timed.
-repeat_training_questions() {
-    python3 -c 'import json, sys
-for file, key in ("v2_OpenEnded_mscoco_train2014_questions", "questions"), ("v2_mscoco_train2014_annotations", "annotations"):
-    path = f"datasets/demo/vqa/{file}.json"
-    whole = json.load(open(path))
-    step = 1 + max(entry["question_id"] for entry in whole[key])
-    whole[key] = [e | {"question_id": e["question_id"] + i * step} for i in range(int(sys.argv[1])) for e in whole[key]]
-    json.dump(whole, open(path, "w"))' "$repeats"
-}
-
 mismatches=0
 # row OK COLUMNS...: prints the columns and the verdict, and counts a mismatch.
 row() {
     local verdict=agree
     [ "$1" = 1 ] || { verdict=DIFFER && mismatches=$((mismatches + 1)); }
     shift
-    printf '%-6s %-5s %-5s %-16s %-16s %-9s %s\n' "$@" "$verdict"
+    printf '%-6s %-8s %-14s %-16s %-16s %-9s %s\n' "$@" "$verdict"
+}
+
+# same_log VERSION VERSION: whether their losses and learning rates are the same to the last digit.
+same_log() { cmp -s <(grep -v nowTime "results/log/log_run_$1.txt") <(grep -v nowTime "results/log/log_run_$2.txt"); }
+
+# within A B MOST: 1 if the relative difference A of two things is at most MOST.
+within() { awk -v apart="$1" -v most="$2" 'BEGIN { print apart <= most }'; }
+
+# compare_losses MODEL PRECISION EPOCHS MOST WHAT FLAGS...: trains on both devices.
+compare_losses() {
+    local model=$1 kind=$2 epochs=$3 most=$4 what=$5 apart
+    shift 5
+    train "$model" cpu "$kind" "$epochs" "$model-$kind-cpu" --SET SHUFFLE_MODE=none --OVERWRITE=True "$@"
+    train "$model" "$device" "$kind" "$epochs" "$model-$kind-device" --SET SHUFFLE_MODE=none --OVERWRITE=True "$@"
+    apart=$(difference "$model-$kind-cpu" "$model-$kind-device")
+    row "$(within "$apart" "$most")" "$model" "$kind" "$what" "$(losses "$model-$kind-cpu" | tail -n 1)" \
+        "$(losses "$model-$kind-device" | tail -n 1)" "$apart"
+}
+
+# compare_answers MODEL PRECISION EPOCHS PERCENT: val and test with the checkpoint that the device made in float32.
+compare_answers() {
+    local model=$1 kind=$2 flags=() what name apart all
+    local answering=(--CKPT_V="$1-float32-device" --CKPT_E="$3" --VERB=False)
+    read -ra flags <<<"$(precision "$2")"
+    for what in val test; do
+        mcan $what-cpu --RUN=$what "${answering[@]}" --GPU=cpu --SET CACHE_PATH=answers/cpu/ --SET RESULT_PATH=answers/cpu/
+        mcan $what-device --RUN=$what "${answering[@]}" --GPU="$device" "${flags[@]}" \
+            --SET CACHE_PATH=answers/device/ --SET RESULT_PATH=answers/device/
+        name=result_run_$model-float32-device.json
+        [ $what = val ] || name=result_run_$model-float32-device_epoch$3.json
+        read -r apart all < <(differing answers/cpu/"$name" answers/device/"$name")
+        # Near ties may fall either way, and with them the accuracy.
+        row $((apart * 100 <= all * $4)) "$model" "$kind" $what "$(accuracy $what-cpu)" "$(accuracy $what-device)" "$apart/$all"
+    done
+}
+
+# compare_paths MODEL PRECISION: on the device alone, with dropout and shuffled, the plain path first.
+compare_paths() {
+    local model=$1 kind=$2 path flags version common=(--OVERWRITE=True --SET DROPOUT_R=0.1)
+    train "$model" "$device" "$kind" 2 plain --PINM=False --NW=0 "${common[@]}"
+    for path in again pinned table resumed; do
+        version=path-$path
+        case $path in
+        again) flags=(--PINM=False --NW=0) ;;
+        pinned) flags=(--PINM=True --NW=4) ;;
+        table) flags=(--PRELOAD=gpu) ;;
+        resumed)
+            train "$model" "$device" "$kind" 1 "$version" "${common[@]}"
+            flags=(--RESUME=True --CKPT_V="$version" --CKPT_E=1)
+            ;;
+        esac
+        train "$model" "$device" "$kind" 2 "$version" "${common[@]}" "${flags[@]}"
+        row "$(same_log plain "$version" && echo 1 || echo 0)" "$model" "$kind" "$path" "-" \
+            "$(losses "$version" | tail -n 1)" "$(difference plain "$version")"
+        rm -r "ckpts/ckpt_$version"
+    done
 }
 
 echo "device under test: $device $(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | paste -sd, || true)"
-mcan world --RUN=demo --GPU=cpu --SEED=$seed --MAX_EPOCH=1 --VERB=False
+if [ "$device" != cpu ] && command -v cargo >/dev/null; then
+    (cd "$benches/.." && cargo test --quiet --lib -- gpu varlen)
+fi
+mcan world --RUN=demo --GPU="$device" --SEED=$seed --MAX_EPOCH=1 --VERB=False
+mcan pack --RUN=pack
+mcan score --RUN=score --RESULT_FILE=results/cache/result_run_demo.json
+row "$([ "$(accuracy world)" = "$(accuracy score)" ] && echo 1 || echo 0)" tiny - score "$(accuracy score)" "$(accuracy world)" -
 
 echo
-printf '%-6s %-5s %-5s %-16s %-16s %-9s %s\n' model amp what CPU "device $device" apart verdict
+printf '%-6s %-8s %-14s %-16s %-16s %-9s %s\n' model products what CPU "device $device" apart verdict
 for model in $models; do
     epochs=1
     [ "$model" = tiny ] && epochs=2
-    for amp in off bf16; do
-        tolerance=1e-3
-        [ $amp = off ] || tolerance=2e-2
-        train "$model" cpu $amp $epochs "$model-$amp-cpu"
-        train "$model" "$device" $amp $epochs "$model-$amp-device"
-        apart=$(difference "$model-$amp-cpu" "$model-$amp-device")
-        ok=$(awk -v apart="$apart" -v most=$tolerance 'BEGIN { print apart <= most }')
-        row "$ok" "$model" $amp loss "$(losses "$model-$amp-cpu" | tail -n 1)" \
-            "$(losses "$model-$amp-device" | tail -n 1)" "$apart"
+    compare_losses "$model" float32 $epochs 1e-4 loss --SET DROPOUT_R=0.0
+    compare_answers "$model" float32 $epochs 1
+    compare_answers "$model" tf32 $epochs 2
+    compare_answers "$model" bf16 $epochs 5
+    compare_losses "$model" tf32 $epochs 5e-3 loss --SET DROPOUT_R=0.0
+    compare_losses "$model" bf16 $epochs 2e-2 loss --SET DROPOUT_R=0.0
+    for kind in float32 bf16; do
+        # Other random numbers, so only about the same.
+        [ "$model" != tiny ] || compare_losses "$model" "$kind" 2 5e-2 "with dropout" --SET DROPOUT_R=0.1
+        compare_paths "$model" "$kind"
     done
-    answering=(--CKPT_V="$model-off-device" --CKPT_E="$epochs" --VERB=False)
-    for side in cpu device; do
-        where=cpu
-        [ $side = cpu ] || where=$device
-        mcan val-$side --RUN=val "${answering[@]}" --GPU="$where" --SET CACHE_PATH=answers/$side/
-        mcan test-$side --RUN=test "${answering[@]}" --GPU="$where" --SET RESULT_PATH=answers/$side/
-    done
-    for what in val test; do
-        name=result_run_$model-off-device.json
-        [ $what = val ] || name=result_run_$model-off-device_epoch$epochs.json
-        read -r apart all < <(differing answers/cpu/"$name" answers/device/"$name")
-        # Near ties may fall either way: up to 1 answer in 100 may differ, and with it the accuracy.
-        row $((apart * 100 <= all)) "$model" off $what "$(accuracy $what-cpu)" "$(accuracy $what-device)" "$apart/$all"
-    done
-    rm -r ckpts/ckpt_"$model"-*
+    rm -r ckpts/*
 done
 
-repeat_training_questions
-echo
-echo "Second of two epochs on device $device, batch 64, its checkpoint included:"
-for model in $models; do
-    for amp in off bf16; do
-        version=time-$model-$amp
-        mcan "$version" --RUN=train --SPLIT=train --EVAL_EE=False --MODEL="$model" --GPU="$device" --AMP=$amp --MAX_EPOCH=2 \
-            --VERSION="$version" --SEED=$seed --BS=64 --ACCU=1 --PRELOAD=True --VERB=False --SET USE_GLOVE=false
-        printf '%-6s %-5s %s for %d questions\n' "$model" $amp "$(sed -n 's/^epoch 2: .*, //p' "$version.out")" \
-            $((3600 * repeats))
-        rm -r "ckpts/ckpt_$version"
-    done
-done
+if [ "$steps" -gt 0 ]; then
+    echo
+    python3 "$benches/gpu_compare.py" --binary "$binary" --device "$device" --steps "$steps" \
+        ${CHECKOUT:+--checkout "$CHECKOUT"} $models
+fi
 [ $mismatches = 0 ] || { echo "gpu.sh: $mismatches comparisons differ" >&2 && exit 1; }

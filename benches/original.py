@@ -1,9 +1,9 @@
-"""Times a part of the original program (a checkout of MILVLG/mcan-vqa at 6b165e9) on a CPU, without GloVe.
+"""Times a part of the original program (a checkout of MILVLG/mcan-vqa at 6b165e9), without GloVe.
 
     python original.py CHECKOUT WHAT CONFIG.json
 
-in a directory made by world.py. CONFIG.json holds the program's keys. WHAT is train, evaluate, input, score or start. The
-last line of the output is a JSON object of what was found.
+in a directory made by world.py. CONFIG.json holds the program's keys; with ON_GPU it runs on a GPU, else on the CPU. WHAT is
+train, evaluate, input, score or start. The last line of the output is a JSON object of what was found.
 """
 import json
 import sys
@@ -16,17 +16,20 @@ start = time.perf_counter()
 checkout, what, config = sys.argv[1:]
 sys.path.insert(0, checkout)
 sys.modules["en_vectors_web_lg"] = types.ModuleType("en_vectors_web_lg")
-# It moves everything to a GPU; here that is where everything is already.
-torch.Tensor.cuda = lambda self, *_: self
-torch.nn.Module.cuda = lambda self, *_: self
+with open(config, encoding="utf-8") as file:
+    keys = json.load(file)
+on_gpu = keys.pop("ON_GPU", False)
+if not on_gpu:
+    # It moves everything to a GPU; here that is where everything is already.
+    torch.Tensor.cuda = lambda self, *_: self
+    torch.nn.Module.cuda = lambda self, *_: self
 
 from cfgs.base_cfgs import Cfgs  # noqa: E402
 from core import exec as program  # noqa: E402
 from core.model import net, optim  # noqa: E402
 
 settings = Cfgs()
-with open(config, encoding="utf-8") as file:
-    settings.add_args(json.load(file))
+settings.add_args(keys)
 settings.proc()
 
 
@@ -98,4 +101,6 @@ def begin():
 
 
 found = {"train": train, "evaluate": evaluate, "input": read, "score": score, "start": begin}[what]()
+if on_gpu:
+    found["gpu_gb"] = torch.cuda.max_memory_reserved() / 1e9
 print("\n" + json.dumps(found))

@@ -91,9 +91,9 @@ pub struct Args {
     /// Last epoch [default: 13]
     #[arg(long)]
     max_epoch: Option<u64>,
-    /// Hold the features that the run needs in memory [default: False]
-    #[arg(long, value_parser = boolean, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    preload: Option<bool>,
+    /// Hold the features that the run needs in memory, or (gpu) on the device in half precision [default: False]
+    #[arg(long, value_parser = boolean_or_gpu, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL|gpu")]
+    preload: Option<Value>,
     /// GPU indices, as in '0' or '0, 1', or cpu [default: GPU 0 if there is one, else the CPU]
     #[arg(long)]
     gpu: Option<String>,
@@ -171,6 +171,17 @@ fn boolean(text: &str) -> Result<bool> {
     }
 }
 
+/// The same, or the word `gpu`.
+fn boolean_or_gpu(text: &str) -> Result<Value> {
+    match text {
+        "gpu" => Ok(json!(text)),
+        _ => match boolean(text) {
+            Ok(value) => Ok(json!(value)),
+            Err(_) => bail!("write True, False or gpu (or true, false, 1, 0)"),
+        },
+    }
+}
+
 impl Args {
     /// Parses the command line; on wrong usage prints the reason and ends the process with status 2.
     pub fn from_command_line() -> Args {
@@ -222,7 +233,7 @@ impl Args {
             ("--SAVE_PRED", "TEST_SAVE_PRED", self.save_pred.map(|v| json!(v))),
             ("--BS", "BATCH_SIZE", self.bs.map(|v| json!(v))),
             ("--MAX_EPOCH", "MAX_EPOCH", self.max_epoch.map(|v| json!(v))),
-            ("--PRELOAD", "PRELOAD", self.preload.map(|v| json!(v))),
+            ("--PRELOAD", "PRELOAD", self.preload.clone()),
             ("--GPU", "GPU", self.gpu.as_ref().map(|v| json!(v))),
             ("--SEED", "SEED", self.seed.map(|v| json!(v))),
             ("--VERSION", "VERSION", self.version.as_ref().map(|v| json!(v))),

@@ -25,17 +25,18 @@
 //!   loader/       batches, in order, from worker threads
 //!   glove/        word vectors: spaCy's package and tokenizer, GloVe text
 //!   members.rs    tar archives, with limits     demo/   the made-up world
-//! model/          the net: layers, attention, packed (batches on a device), parameters, shapes
+//! model/          the net: layers, attention, packed (batches on a device), parcel, table, parameters, shapes
 //! optimizer/      adam, schedule (a pure function of step and epoch)
 //! checkpoint/     load and save: pickle/, archive/ (zip, legacy), tensor, state_dict, optimizer_state, run_state
 //! evaluation/     metric, results (answer files, probabilities), score
-//! engine/         one entry per --RUN: train, val and test (predict), pack, score, demo; inputs, glove, watch,
+//! engine/         one entry per --RUN: train, val and test (predict), pack, score, demo; inputs, feed, glove, watch,
 //!                 stop
 //! report/         log, progress
 //! distributed.rs  the device of a run
 //! atomic.rs       files that are whole or absent      mapped.rs  files in memory
 //! outputs.rs      what a run writes: that it can, and that it loses nothing      lock.rs   one run per version
-//! native/         the C++ that tch does not bind, and its Rust face
+//! native/         the C++ that tch does not bind, and its Rust face: kernels for the CPU; varlen (attention of a GPU), device
+//!                 (streams, copies, seeds), weights; testing
 //! ```
 //!
 //! # Where things of the reference are

@@ -47,7 +47,7 @@ fn recorded(path: &Path) -> Vec<Part> {
 /// Trains as `config` says, from its checkpoint, and records the same.
 fn replay(config: &Config) -> Vec<Part> {
     tch::set_num_threads(1);
-    let inputs = Inputs::read(config, None).unwrap();
+    let inputs = Inputs::read(config, None, &[Device::Cpu]).unwrap();
     let mut trainer = Trainer::new(config, &inputs, Device::Cpu).unwrap();
     trainer.restore(&checkpoint::load(&config.ckpt_to_load()).unwrap()).unwrap();
     let mut parts = Vec::new();

@@ -45,7 +45,7 @@ fn blinded(task: &Task, blind: impl Fn(&mut Sample)) -> Task {
         blind(&mut sample);
         sample
     });
-    Task { dataset: Arc::new(Dataset::from_samples(samples)), features: task.features.clone() }
+    Task { dataset: Arc::new(Dataset::from_samples(samples)), features: task.features.clone(), table: None }
 }
 
 /// Changes a sample, given an image that all may share.
@@ -54,7 +54,7 @@ type Blind<'a> = &'a dyn Fn(&mut Sample, u64);
 /// Trains `tiny` and returns its accuracy on val.
 fn accuracy_of(root: &Path, version: &str, blind: Option<Blind>) -> f64 {
     let config = config(root, version);
-    let mut inputs = Inputs::read(&config, None).unwrap();
+    let mut inputs = Inputs::read(&config, None, &[Device::Cpu]).unwrap();
     for task in [&mut inputs.training, &mut inputs.answering] {
         if let (Some(task), Some(blind)) = (task.as_mut(), blind) {
             let any_image = task.dataset.image_id(0);

@@ -52,6 +52,23 @@ fn the_number_of_loader_threads_and_preloading_change_nothing() {
 }
 
 #[test]
+fn features_on_the_device_are_those_of_a_half_precision_bank() {
+    let world = demo_world();
+    let run = |version: &str, preload: &str| {
+        let version_flag = format!("--VERSION={version}");
+        train(&world, &["--MAX_EPOCH=2", preload, &version_flag]);
+        world.succeed(&["--RUN=test", &format!("--CKPT_V={version}"), "--CKPT_E=2", "--SAVE_PRED", preload]);
+        fs::read(world.path(&format!("results/pred/result_run_{version}_epoch2.npz"))).unwrap()
+    };
+    let table = run("table", "--PRELOAD=gpu");
+    world.succeed(&["--RUN=pack"]);
+    let bank = run("bank", "--PRELOAD=False");
+    assert_same_state(&world.path("ckpts/ckpt_table/epoch2.pkl"), &world.path("ckpts/ckpt_bank/epoch2.pkl"));
+    assert_eq!(world.log("table"), world.log("bank"), "losses and val accuracies");
+    assert!(table == bank, "probabilities");
+}
+
+#[test]
 fn accumulated_gradients_are_those_of_the_whole_batch_and_the_logged_loss_is_the_same() {
     let world = demo_world();
     for accu in ["1", "4"] {

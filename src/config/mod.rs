@@ -99,8 +99,8 @@ pub struct DataConfig {
     pub train_split: TrainSplit,
     /// Ours: test questions to answer.
     pub test_split: TestSplit,
-    /// Hold the features in memory.
-    pub preload: bool,
+    /// Hold the features in memory; ours: or on the device.
+    pub preload: Preload,
     /// Threads that read features.
     pub num_workers: usize,
     /// Page-lock batches bound for a GPU.
@@ -127,7 +127,7 @@ impl Default for DataConfig {
             img_feat_pad_size: 100,
             train_split: TrainSplit::TrainValVg,
             test_split: TestSplit::Test,
-            preload: false,
+            preload: Preload::InMemory(false),
             num_workers: 8,
             pin_mem: true,
             shuffle_mode: ShuffleMode::External,
@@ -135,6 +135,24 @@ impl Default for DataConfig {
             pack_skip_bad: false,
         }
     }
+}
+
+/// Where the features of a run are held, written `false`, `true` or `gpu`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "True, False or gpu")]
+pub enum Preload {
+    /// In the memory of the machine, or else nowhere: they are read for each batch.
+    InMemory(bool),
+    /// Ours: on the device.
+    OnDevice(OnDevice),
+}
+
+/// The word for "on the device", whichever that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDevice {
+    /// In half precision.
+    Gpu,
 }
 
 /// Order of the training questions.
@@ -187,11 +205,19 @@ pub struct TrainConfig {
     pub resume: bool,
     /// Ours: arithmetic of the matrix products.
     pub amp: Amp,
+    /// Ours: let a GPU round the factors of float32 matrix products to TF32's 10 bits.
+    #[serde(default = "yes")]
+    pub tf32: bool,
     /// Ours: let a new run replace an old one of the same version.
     pub overwrite: bool,
     /// Ours: optimizer steps after which `last.pkl` is written anew; 0: only when the run is stopped.
     #[serde(default)]
     pub save_steps: u64,
+}
+
+/// For keys that the configurations in older checkpoints lack.
+fn yes() -> bool {
+    true
 }
 
 impl Default for TrainConfig {
@@ -209,6 +235,7 @@ impl Default for TrainConfig {
             eval_every_epoch: true,
             resume: false,
             amp: Amp::Off,
+            tf32: true,
             overwrite: false,
             save_steps: 0,
         }

@@ -41,6 +41,25 @@ fn lists_and_texts_can_be_set_from_the_command_line() {
 }
 
 #[test]
+fn features_are_held_where_preload_says() {
+    let preload =
+        |value: &str| resolve(&format!("mcan|--RUN=train|--PRELOAD{value}")).map(|config| config.data.preload);
+    for (value, expected) in [
+        ("", Preload::InMemory(true)),
+        ("=True", Preload::InMemory(true)),
+        ("=0", Preload::InMemory(false)),
+        ("=gpu", Preload::OnDevice(OnDevice::Gpu)),
+    ] {
+        assert_eq!(preload(value).unwrap(), expected, "{value}");
+    }
+    let set = |value: &str| resolve(&format!("mcan|--RUN=train|--SET|PRELOAD={value}"));
+    assert_eq!(set("gpu").unwrap().data.preload, Preload::OnDevice(OnDevice::Gpu));
+    assert_eq!(set("1").unwrap().data.preload, Preload::InMemory(true));
+    let m = format!("{:#}", set("disk").unwrap_err());
+    assert!(m.contains("PRELOAD") && m.contains("disk") && m.contains("gpu"), "{m}");
+}
+
+#[test]
 fn an_absent_seed_is_drawn_and_names_the_version() {
     let config = resolve("mcan|--RUN=train").unwrap();
     assert_eq!(config.version(), config.seed().to_string());

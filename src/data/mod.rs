@@ -39,13 +39,16 @@ impl Split {
     }
 }
 
-/// Image features of a batch, row after row, `IMG_FEAT_SIZE` values each, in the precision that they are stored in.
+/// Image features of a batch, row after row: `IMG_FEAT_SIZE` values each, in the precision that they are stored in, or where
+/// those are.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Regions {
     /// From `.npz` files or an f32 bank.
     F32(Vec<f32>),
     /// From an f16 bank; widened on the device.
     F16(Vec<half::f16>),
+    /// Row numbers of a table that the device holds (`--PRELOAD=gpu`).
+    Rows(Vec<i64>),
 }
 
 /// Some questions with what the model needs to answer them, packed: row counts instead of padding.
@@ -61,7 +64,7 @@ pub struct Batch {
     pub image_ids: Vec<u64>,
     /// (B) which of the I images each question is about.
     pub image_of: Vec<usize>,
-    /// (sum of n_i, `IMG_FEAT_SIZE`)
+    /// The sum of n_i rows.
     pub regions: Regions,
     /// (I) rows of each image, at least 1.
     pub region_counts: Vec<usize>,

@@ -2,18 +2,20 @@
 
 use crate::checkpoint::RunState;
 use crate::cli::RunMode;
-use crate::config::Config;
+use crate::config::{Config, Preload};
 use crate::data::answers::AnswerList;
 use crate::data::features::Features;
 use crate::data::vocab::Vocabulary;
 use crate::data::vqa::{self, AnnotationFile, QuestionFile, locate};
 use crate::data::{Dataset, Split};
 use crate::evaluation::Evaluator;
+use crate::model::{Net, Packer, Table};
 use crate::paths::Source;
 use crate::report::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use tch::Device;
 
 /// Questions and their features.
 pub struct Task {
@@ -21,6 +23,8 @@ pub struct Task {
     pub dataset: Arc<Dataset>,
     /// The features of all their images.
     pub features: Arc<Features>,
+    /// Where those are on the device, with `--PRELOAD=gpu`.
+    pub table: Option<Table>,
 }
 
 /// What a run works on.
@@ -38,11 +42,12 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Reads what `config` asks for; `carried` is the entry of a checkpoint that brings its own words and answers.
+    /// Reads what `config` asks for; `carried` is the entry of a checkpoint that brings its own words and answers. `devices`
+    /// are where features are held, if the run holds them on its devices.
     ///
     /// # Errors
     /// Whatever is wrong with a file, and images without features, all named.
-    pub fn read(config: &Config, carried: Option<&RunState>) -> Result<Inputs> {
+    pub fn read(config: &Config, carried: Option<&RunState>, devices: &[Device]) -> Result<Inputs> {
         let files = Files::read(config, carried.is_some())?;
         let cannot = || format!("cannot use the checkpoint {}", config.ckpt_to_load().display());
         let vocabulary = match carried {
@@ -55,7 +60,7 @@ impl Inputs {
         };
         let mut inputs = Inputs { vocabulary, answers, training: None, answering: None, evaluator: None };
         if config.run.run_mode == RunMode::Train {
-            inputs.training = Some(files.training(config, &inputs)?);
+            inputs.training = Some(files.training(config, &inputs, devices)?);
         }
         let answered = match config.run.run_mode {
             RunMode::Train => config.evaluates_epochs().then_some(Source::Val),
@@ -72,7 +77,7 @@ impl Inputs {
                 evaluator.check_questions(dataset.question_ids()).with_context(cannot)?;
                 inputs.evaluator = Some(evaluator);
             }
-            inputs.answering = Some(Task::new(config, dataset, &[split], &[questions.name()])?);
+            inputs.answering = Some(Task::new(config, dataset, &[split], &[questions.name()], devices)?);
         }
         Ok(inputs)
     }
@@ -80,7 +85,7 @@ impl Inputs {
 
 impl Task {
     /// `names` are the files that the questions are of, for messages.
-    fn new(config: &Config, dataset: Dataset, splits: &[Split], names: &[&str]) -> Result<Task> {
+    fn new(config: &Config, dataset: Dataset, splits: &[Split], names: &[&str], devices: &[Device]) -> Result<Task> {
         let names = names.join(", ");
         ensure!(!dataset.is_empty(), "there is no question to train on or to answer in {names}");
         let folders: Vec<PathBuf> = splits.iter().map(|&split| config.features_of(split)).collect();
@@ -98,21 +103,42 @@ impl Task {
                 first.join(", ")
             );
         }
-        if config.data.preload {
-            let mut wanted = dataset.image_ids().to_vec();
-            wanted.sort_unstable();
-            wanted.dedup();
-            let progress = std::sync::Mutex::new(Progress::new("Preloading features", wanted.len() as u64, false));
-            features.preload(wanted.iter().copied(), &|done| {
-                if let Ok(mut progress) = progress.lock()
-                    && (progress.is_due() || done == wanted.len())
-                {
-                    progress.show(done as u64, "");
-                }
-            })?;
-        }
-        Ok(Task { dataset: Arc::new(dataset), features: Arc::new(features) })
+        let table = match config.data.preload {
+            Preload::InMemory(false) => None,
+            Preload::InMemory(true) => preload(&mut features, &dataset, false).map(|()| None)?,
+            Preload::OnDevice(_) => {
+                preload(&mut features, &dataset, true)?;
+                Some(Table::of(&mut features, devices)?)
+            }
+        };
+        Ok(Task { dataset: Arc::new(dataset), features: Arc::new(features), table })
     }
+
+    /// What packs batches of these questions for `net`.
+    pub fn packer(&self, config: &Config, net: &Net, device: Device) -> Packer {
+        Packer {
+            device,
+            pin_mem: config.data.pin_mem,
+            feature_size: config.model.img_feat_size,
+            answers: net.answers(),
+            table: self.table.as_ref().and_then(|table| table.on(device)),
+        }
+    }
+}
+
+/// Reads the features of all images of `dataset` into memory.
+fn preload(features: &mut Features, dataset: &Dataset, in_half: bool) -> Result<()> {
+    let mut wanted = dataset.image_ids().to_vec();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let progress = Mutex::new(Progress::new("Preloading features", wanted.len() as u64, false));
+    features.preload(wanted.iter().copied(), in_half, &|done| {
+        if let Ok(mut progress) = progress.lock()
+            && (progress.is_due() || done == wanted.len())
+        {
+            progress.show(done as u64, "");
+        }
+    })
 }
 
 /// The parsed question and annotation files, by source.
@@ -187,7 +213,7 @@ impl Files {
         Ok(answers)
     }
 
-    fn training(&self, config: &Config, inputs: &Inputs) -> Result<Task> {
+    fn training(&self, config: &Config, inputs: &Inputs, devices: &[Device]) -> Result<Task> {
         let sources = Source::of_training(config.data.train_split);
         let files = sources
             .iter()
@@ -199,7 +225,7 @@ impl Files {
             _ => vec![Split::Train, Split::Val],
         };
         let names: Vec<&str> = files.iter().map(|(_, annotations)| annotations.name()).collect();
-        Task::new(config, dataset, &splits, &names)
+        Task::new(config, dataset, &splits, &names, devices)
     }
 }
 

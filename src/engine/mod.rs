@@ -2,6 +2,7 @@
 
 mod demo;
 mod explain;
+mod feed;
 mod glove;
 pub mod inputs;
 mod pack;
@@ -84,14 +85,14 @@ struct Loaded {
 
 impl Loaded {
     fn new(mut config: Config) -> Result<Loaded> {
-        let device = crate::distributed::device(config.run.gpu.as_deref())?;
+        let device = crate::distributed::device(config.run.gpu.as_deref(), config.train.tf32)?;
         config.check_files()?;
         config.check_writable(config.written_to())?;
         let path = config.ckpt_to_load();
         let checkpoint = checkpoint::load_weights(&path)?;
         adopt(&mut config, &checkpoint).with_context(|| format!("cannot use {}", path.display()))?;
         print!("{config}");
-        let inputs = Inputs::read(&config, checkpoint.mcan.as_ref())?;
+        let inputs = Inputs::read(&config, checkpoint.mcan.as_ref(), &[device])?;
         let net = Net::new(&config.model, inputs.vocabulary.len(), inputs.answers.len(), device);
         let values = checkpoint::state_dict::match_shapes(&checkpoint.state_dict, &net.parameters.shapes());
         net.parameters.assign(&values.with_context(|| format!("cannot use {}", path.display()))?)?;

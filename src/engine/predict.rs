@@ -1,14 +1,16 @@
 //! Answers questions with a trained network.
 
+use super::feed::Feed;
 use super::inputs::Task;
 use crate::config::Config;
 use crate::data::answers::AnswerList;
 use crate::data::loader::{Loader, Options};
 use crate::evaluation::{Accuracy, Evaluator, Matching};
-use crate::model::{Net, PackedBatch, Pass};
+use crate::model::{Net, Pass};
+use crate::native::device::{Mark, fetch};
 use crate::report::{Phase, Profile, Progress};
 use anyhow::{Context, Result, bail, ensure};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// The answers to one batch.
 pub struct Prediction {
@@ -18,20 +20,37 @@ pub struct Prediction {
     pub probabilities: Vec<f32>,
 }
 
-/// Answers every question of a task, in order, batch by batch.
+/// Answers every question of a task, in order, batch by batch. What a device finds of one batch is read when it has the next
+/// one to compute on.
 pub struct Predictor<'a> {
     net: &'a Net,
-    loader: Loader,
     task: &'a Task,
-    feature_size: usize,
+    feed: Feed,
     device: Device,
-    pin_mem: bool,
     pass: Pass,
     with_probabilities: bool,
     progress: Progress,
     profile: Profile,
     done: u64,
     answered: usize,
+    waiting: Option<Found>,
+}
+
+/// What was found of a batch, on its way from the device.
+struct Found {
+    answers: Tensor,
+    probabilities: Option<Tensor>,
+    there: Mark,
+}
+
+impl Found {
+    fn read(self) -> Result<Prediction> {
+        self.there.wait()?;
+        let answers = Vec::<i64>::try_from(&self.answers)?;
+        let probabilities =
+            self.probabilities.map_or(Ok(Vec::new()), |values| Vec::<f32>::try_from(values.f_view([-1])?))?;
+        Ok(Prediction { answers, probabilities })
+    }
 }
 
 impl<'a> Predictor<'a> {
@@ -57,39 +76,49 @@ impl<'a> Predictor<'a> {
         };
         let order = (0..task.dataset.len()).collect();
         let loader = Loader::new(task.dataset.clone(), task.features.clone(), order, options)?;
-        let progress = Progress::new("Evaluation", loader.batches() as u64, !config.run.verbose);
-        let (pass, feature_size) = (Pass::evaluation(super::product_kind(config, device)), config.model.img_feat_size);
-        let pin_mem = config.data.pin_mem;
+        let feed = Feed::new(loader, task.packer(config, net, device))?;
+        let progress = Progress::new("Evaluation", feed.batches() as u64, !config.run.verbose);
+        let pass = Pass::evaluation(super::product_kind(config, device), device);
         let profile = Profile::new(config.run.profile, device);
+        let waiting = None;
         Ok(Predictor {
             net,
-            loader,
             task,
-            feature_size,
+            feed,
             device,
-            pin_mem,
             pass,
             with_probabilities,
             progress,
             profile,
             done: 0,
             answered: 0,
+            waiting,
         })
     }
 
-    fn predict(&mut self, batch: &crate::data::Batch) -> Result<Prediction> {
-        let _no_grad = tch::no_grad_guard();
-        let packed = PackedBatch::new(batch, self.feature_size, self.device, self.pin_mem)?;
+    /// Has the next batch computed; none when there is none.
+    fn begin(&mut self) -> Result<Option<Found>> {
+        super::stop::check()?;
+        let Some(fed) = self.feed.next().transpose()? else { return Ok(None) };
         self.profile.end(Phase::Input);
-        let probabilities = self.net.forward(&packed, &self.pass).sigmoid(); // (B, answers)
-        let answers = Vec::<i64>::try_from(most_probable(&probabilities))?;
-        let probabilities = match self.with_probabilities {
-            true => flat(&probabilities)?,
-            false => Vec::new(),
-        };
+        let _no_grad = tch::no_grad_guard();
+        let probabilities = self.net.forward(&fed.packed, &self.pass).sigmoid(); // (B, answers)
+        let answers = fetch(&most_probable(&probabilities))?; // (B)
+        let probabilities = self.with_probabilities.then(|| fetch(&probabilities)).transpose()?;
+        let there = Mark::now(self.device)?;
         self.profile.end(Phase::Forward);
         self.profile.end_step();
-        Ok(Prediction { answers, probabilities })
+        Ok(Some(Found { answers, probabilities, there }))
+    }
+
+    /// The next prediction; none after the last.
+    fn predict(&mut self) -> Result<Option<Prediction>> {
+        if self.waiting.is_none() {
+            self.waiting = self.begin()?;
+        }
+        let Some(found) = self.waiting.take() else { return Ok(None) };
+        self.waiting = self.begin()?;
+        found.read().and_then(|prediction| self.checked(prediction)).map(Some)
     }
 
     /// The next prediction, if the network had numbers for all of it.
@@ -110,28 +139,22 @@ impl Iterator for Predictor<'_> {
     type Item = Result<Prediction>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Some(batch) = self.loader.next() else {
-            if self.profile.is_on() {
-                print!("Profile of evaluation: {}", self.profile);
-            }
-            return None;
-        };
-        self.done += 1;
+        let prediction = self.predict().transpose();
+        match &prediction {
+            Some(_) => self.done += 1,
+            None if self.profile.is_on() => print!("Profile of evaluation: {}", self.profile),
+            None => {}
+        }
         if self.progress.is_due() {
             self.progress.show(self.done, "");
         }
-        let prediction = super::stop::check().and(batch).and_then(|batch| self.predict(&batch));
-        Some(prediction.and_then(|prediction| self.checked(prediction)))
+        prediction
     }
 }
 
 /// (B) index of the largest of the (B, answers) probabilities, -1 where they are not numbers.
 fn most_probable(probabilities: &Tensor) -> Tensor {
     probabilities.argmax(1, false).masked_fill(&probabilities.amax([1], false).isnan(), -1)
-}
-
-fn flat(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(Vec::<f32>::try_from(tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]))?)
 }
 
 /// The answer to every question of `task`, as text.

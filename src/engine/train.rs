@@ -1,16 +1,17 @@
 //! Training: epochs of steps, a checkpoint and a log entry after each, and val accuracy where the run asks for it.
 
+use super::feed::{Fed, Feed};
 use super::inputs::{Inputs, Task};
 use super::predict;
 use super::stop::{self, Stopped};
 use super::watch::Watch;
 use crate::checkpoint::{self, Checkpoint, RunState};
 use crate::config::{Config, ShuffleMode};
-use crate::data::Batch;
 use crate::data::loader::{Loader, Options, shuffled};
 use crate::evaluation::write_answers;
 use crate::lock::Lock;
 use crate::model::{Net, PackedBatch, Pass};
+use crate::native::device::peak_memory;
 use crate::optimizer::{Adam, Schedule};
 use crate::outputs::Start;
 use crate::paths::epoch_of_file;
@@ -58,7 +59,7 @@ pub struct Trainer<'a> {
 /// Missing or bad input, an older run in the way or still running, a loss that is not finite, a full disk; [`Stopped`]
 /// by a signal.
 pub fn run(mut config: Config) -> Result<()> {
-    let device = crate::distributed::device(config.run.gpu.as_deref())?;
+    let device = crate::distributed::device(config.run.gpu.as_deref(), config.train.tf32)?;
     config.check_files()?;
     let resumed = match config.train.resume {
         true => Some(checkpoint::load(&config.ckpt_to_load())?),
@@ -73,7 +74,7 @@ pub fn run(mut config: Config) -> Result<()> {
     let start = resumed.as_ref().map_or(Ok(Start::default()), |checkpoint| start_of(&config, checkpoint))?;
     config.refuse_to_lose(start)?;
     check_outputs(&config, resumed.as_ref())?;
-    let inputs = Inputs::read(&config, carried)?;
+    let inputs = Inputs::read(&config, carried, &[device])?;
     let mut trainer = Trainer::new(&config, &inputs, device)?;
     config.check_space(config.model.parameter_count(inputs.vocabulary.len(), inputs.answers.len()))?;
     if let Some(checkpoint) = &resumed {
@@ -204,10 +205,13 @@ impl<'a> Trainer<'a> {
             log.begin_epoch()?;
             let started = Instant::now();
             self.one_epoch(observe)?;
+            let seconds = started.elapsed().as_secs_f64();
             (self.epoch, self.batch) = (self.epoch + 1, 0);
             self.save(&self.config.ckpt_to_write(self.epoch))?;
             self.config.remove_last_ckpt()?;
-            println!("epoch {}: loss {:.4}, {:.0} s", self.epoch, self.mean_loss(), started.elapsed().as_secs_f64());
+            let memory =
+                peak_memory(self.device).map_or(String::new(), |b| format!(", {:.2} GB on the GPU", b as f64 / 1e9));
+            println!("epoch {}: loss {:.4}, {seconds:.2} s{memory}", self.epoch, self.mean_loss());
             self.conclude_epoch(&mut log)?;
         }
         println!("The last checkpoint is {}", self.config.ckpt_to_write(self.epoch).display());
@@ -221,8 +225,8 @@ impl<'a> Trainer<'a> {
             self.loss_sum = 0.0;
         }
         let accu_steps = self.config.train.grad_accu_steps;
-        let mut loader = self.load_epoch()?;
-        let steps = (loader.batches() / accu_steps) as u64;
+        let mut feed = self.feed_epoch()?;
+        let steps = (feed.batches() / accu_steps) as u64;
         let label = format!("[{}] epoch {:2}", self.config.version(), self.epoch + 1);
         let mut progress = Progress::new(label, steps, !self.config.run.verbose);
         let mut watch = Watch::new(self.task, self.epoch + 1, self.device, self.loss_sum);
@@ -233,10 +237,12 @@ impl<'a> Trainer<'a> {
             let lr = self.schedule.rate(self.step, self.lr_base);
             self.adam.zero_grad()?;
             for part in 0..accu_steps {
-                let batch = loader.next().context("the loader stopped before the end of the epoch")??;
-                let loss = self.accumulate_gradients(&batch, part, &mut profile)?;
-                observe(&Observed { step: self.step, lr, loss: &loss, questions: batch.samples.len() });
-                watch.add(self.step, loss, batch.image_ids);
+                let Fed { packed, image_ids } =
+                    feed.next().context("the loader stopped before the end of the epoch")??;
+                profile.end(Phase::Input);
+                let loss = self.accumulate_gradients(&packed, part, &mut profile)?;
+                observe(&Observed { step: self.step, lr, loss: &loss, questions: packed.len() as usize });
+                watch.add(self.step, loss, image_ids);
             }
             self.adam.step(lr, self.config.train.grad_norm_clip)?;
             self.batch = done;
@@ -302,15 +308,12 @@ impl<'a> Trainer<'a> {
     }
 
     /// Forward and backward pass of one part of a batch; returns its summed loss.
-    fn accumulate_gradients(&self, batch: &Batch, part: usize, profile: &mut Profile) -> Result<Tensor> {
+    fn accumulate_gradients(&self, batch: &PackedBatch, part: usize, profile: &mut Profile) -> Result<Tensor> {
         let number = self.step * self.config.train.grad_accu_steps as u64 + part as u64;
-        let pass =
-            Pass::training(super::product_kind(self.config, self.device), self.config.seed(), number, self.device);
-        let (feature_size, pin_mem) = (self.config.model.img_feat_size, self.config.data.pin_mem);
-        let packed = PackedBatch::new(batch, feature_size, self.device, pin_mem)?;
-        profile.end(Phase::Input);
-        let logits = self.net.forward(&packed, &pass); // (B, answers)
-        let targets = packed.targets(self.inputs.answers.len() as i64);
+        let product = super::product_kind(self.config, self.device);
+        let pass = Pass::training(product, self.config.seed(), number, self.device)?;
+        let logits = self.net.forward(batch, &pass); // (B, answers)
+        let targets = batch.targets();
         let loss =
             logits.f_binary_cross_entropy_with_logits(&targets, None::<&Tensor>, None::<&Tensor>, Reduction::Sum)?;
         profile.end(Phase::Forward);
@@ -320,7 +323,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// The batches of the epoch under way, in parts of `SUB_BATCH_SIZE`, the last partial batch left out.
-    fn load_epoch(&self) -> Result<Loader> {
+    fn feed_epoch(&self) -> Result<Feed> {
         self.task.features.check_unchanged()?;
         let len = self.task.dataset.len();
         let mut order = match self.config.data.shuffle_mode {
@@ -337,7 +340,8 @@ impl<'a> Trainer<'a> {
             max_token: self.config.data.max_token,
             skip: self.batch as usize * self.config.train.grad_accu_steps,
         };
-        Loader::new(self.task.dataset.clone(), self.task.features.clone(), order, options)
+        let loader = Loader::new(self.task.dataset.clone(), self.task.features.clone(), order, options)?;
+        Feed::new(loader, self.task.packer(self.config, &self.net, self.device))
     }
 
     fn save(&self, path: &Path) -> Result<()> {

@@ -1,12 +1,12 @@
 //! The blocks of the paper that look at whole sequences: multi-head attention, the SA and SGA units, and the
 //! attention-weighted pooling. Names in comments are those of Yu et al., section 3; names of fields are the reference's.
 
-use super::layers::{LayerNorm, Linear, Mlp, Pass, or_oom};
+use super::layers::{Kernels, LayerNorm, Linear, Mlp, Pass, or_oom};
 use super::packed::{Ragged, split_heads};
 use super::parameters::Path;
 use crate::config::ModelConfig;
-use crate::native;
-use tch::{Device, Kind, Tensor};
+use crate::native::{self, varlen};
+use tch::{Kind, Tensor};
 
 /// Packed rows and how they lie in sequences.
 #[derive(Clone, Copy)]
@@ -25,6 +25,7 @@ pub struct MhAtt {
     linear_q: Linear,
     linear_merge: Linear,
     heads: i64,
+    head_size: i64,
     dropout_r: f64,
 }
 
@@ -39,6 +40,7 @@ impl MhAtt {
             linear_q: linear("linear_q"),
             linear_merge: linear("linear_merge"),
             heads: config.multi_head as i64,
+            head_size: config.hidden_size_head() as i64,
             dropout_r: config.dropout_r,
         }
     }
@@ -48,8 +50,10 @@ impl MhAtt {
     /// # Shapes
     /// x (R, D) -> (R, D)
     pub fn among(&self, x: Sequences, pass: &Pass) -> Tensor {
-        let vkq = Linear::joined(&[&self.linear_v, &self.linear_k, &self.linear_q], x.rows, pass); // (R, 3 D)
-        self.linear_merge.forward(&self.attend(&vkq, None, x.layout, x.layout, pass), pass)
+        let [linear_vkq, linear_merge] =
+            Linear::ready([&[&self.linear_v, &self.linear_k, &self.linear_q], &[&self.linear_merge]], pass);
+        let vkq = linear_vkq.product(x.rows, pass); // (R, 3 D)
+        linear_merge.product(&self.attend(&vkq, None, x.layout, x.layout, pass), pass)
     }
 
     /// Each position of `x` attends to the positions of the sequence of `y` with the same number.
@@ -57,17 +61,27 @@ impl MhAtt {
     /// # Shapes
     /// x (R, D), y (S, D) -> (R, D)
     pub fn guided(&self, x: Sequences, y: Sequences, pass: &Pass) -> Tensor {
-        let vk = Linear::joined(&[&self.linear_v, &self.linear_k], y.rows, pass); // (S, 2 D)
-        let q = self.linear_q.forward(x.rows, pass); // (R, D)
-        self.linear_merge.forward(&self.attend(&vk, Some(&q), x.layout, y.layout, pass), pass)
+        let [linear_vk, linear_q, linear_merge] =
+            Linear::ready([&[&self.linear_v, &self.linear_k], &[&self.linear_q], &[&self.linear_merge]], pass);
+        let vk = linear_vk.product(y.rows, pass); // (S, 2 D)
+        let q = linear_q.product(x.rows, pass); // (R, D)
+        linear_merge.product(&self.attend(&vk, Some(&q), x.layout, y.layout, pass), pass)
     }
 
     /// # Shapes
     /// vk (S, 2 D), q (R, D) -> (R, D); without `q`, (S, 3 D) holds q too
     fn attend(&self, vk: &Tensor, q: Option<&Tensor>, queries: &Ragged, keys: &Ragged, pass: &Pass) -> Tensor {
-        if vk.device() == Device::Cpu {
-            let mask = pass.mask(self.dropout_r);
-            return or_oom(native::attention(vk, q, queries.rows(), keys.rows(), self.heads, mask));
+        let (query_rows, key_rows) = (queries.rows(), keys.rows());
+        match pass.kernels {
+            Kernels::Own => {
+                let mask = pass.mask(self.dropout_r);
+                return or_oom(native::attention(vk, q, query_rows, key_rows, self.heads, mask));
+            }
+            Kernels::Libtorch if varlen::is_available(self.head_size) => {
+                let p = pass.dropout_rate(self.dropout_r);
+                return or_oom(varlen::attention(vk, q, query_rows, key_rows, self.heads, p));
+            }
+            Kernels::Libtorch => {}
         }
         let (vk, q) = match q {
             Some(q) => (split_heads(&keys.place(vk), 2, self.heads), split_heads(&queries.place(q), 1, self.heads)),

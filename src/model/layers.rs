@@ -1,33 +1,55 @@
 //! The layers that act on one position at a time, on packed rows (R, features), and how a pass through them is run.
 
 use super::parameters::Path;
-use crate::native::{self, Factors, Mask};
+use crate::native::weights::join_and_cast;
+use crate::native::{self, Factors, Mask, device};
+use anyhow::Result;
 use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
 
-/// How a forward pass is run: for training (with dropout) or not, and in which arithmetic.
+/// How a forward pass is run: for training (with dropout) or not, in which arithmetic and by which kernels.
 #[derive(Debug)]
 pub struct Pass {
     /// Kind of the matrix products: float32, or bfloat16 with everything else in float32.
     pub product: Kind,
+    pub(super) kernels: Kernels,
     dropout: Option<Cell<Mask>>,
+}
+
+/// Whose kernels compute what is not a matrix product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kernels {
+    /// Our own, which run on a CPU.
+    Own,
+    /// libtorch's, which run anywhere; those for sequences of variable length, on a GPU.
+    Libtorch,
+}
+
+impl Kernels {
+    fn of(device: Device) -> Kernels {
+        if device == Device::Cpu { Kernels::Own } else { Kernels::Libtorch }
+    }
 }
 
 impl Pass {
     /// Without dropout.
-    pub fn evaluation(product: Kind) -> Pass {
-        Pass { product, dropout: None }
+    pub fn evaluation(product: Kind, device: Device) -> Pass {
+        Pass { product, kernels: Kernels::of(device), dropout: None }
     }
 
     /// With dropout, whose masks depend on the seed of the run and on `pass`, a number that no other pass has.
     ///
     /// A GPU draws them from its own generator, which is seeded anew here; hence a resumed run draws the same.
-    pub fn training(product: Kind, seed: u64, pass: u64, device: Device) -> Pass {
+    ///
+    /// # Errors
+    /// When libtorch refuses.
+    pub fn training(product: Kind, seed: u64, pass: u64, device: Device) -> Result<Pass> {
         if device.is_cuda() {
-            tch::Cuda::manual_seed_all(seed ^ pass.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            device::seed(device, seed ^ pass.wrapping_mul(0x9E37_79B9_7F4A_7C15))?;
         }
         // A pass draws far fewer than 2^16 masks.
-        Pass { product, dropout: Some(Cell::new(Mask { p: 0.0, seed, stream: pass << 16 })) }
+        let dropout = Some(Cell::new(Mask { p: 0.0, seed, stream: pass << 16 }));
+        Ok(Pass { product, kernels: Kernels::of(device), dropout })
     }
 
     /// How the CPU's own products are made.
@@ -49,15 +71,20 @@ impl Pass {
         })
     }
 
-    /// libtorch's dropout, for other devices than the CPU.
+    /// Dropout by libtorch.
     pub fn dropout(&self, x: Tensor, p: f64) -> Tensor {
         if self.is_training() && p > 0.0 { x.dropout(p, true) } else { x }
+    }
+
+    /// The probability that dropout zeroes a value where `p` is the one in training.
+    pub fn dropout_rate(&self, p: f64) -> f64 {
+        if self.is_training() { p } else { 0.0 }
     }
 }
 
 /// The native operations fail as tch's own do inside a forward pass: only when memory runs out. tch panics then; the
 /// program catches that once, around the whole run.
-pub(super) fn or_oom(result: anyhow::Result<Tensor>) -> Tensor {
+pub(super) fn or_oom<T>(result: Result<T>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -84,25 +111,34 @@ impl Linear {
     /// # Shapes
     /// x (R, in) -> (R, out)
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
-        Linear::joined(&[self], x, pass)
+        let [ready] = Linear::ready([&[self]], pass);
+        ready.product(x, pass)
     }
 
-    /// Several layers of one input as one matrix product, their outputs side by side.
-    ///
-    /// # Shapes
-    /// x (R, in) -> (R, sum of out)
-    pub fn joined(layers: &[&Linear], x: &Tensor, pass: &Pass) -> Tensor {
-        let (weight, bias) = match layers {
-            [one] => (one.weight.shallow_clone(), one.bias.shallow_clone()),
-            _ => (
-                Tensor::cat(&layers.iter().map(|l| &l.weight).collect::<Vec<_>>(), 0),
-                Tensor::cat(&layers.iter().map(|l| &l.bias).collect::<Vec<_>>(), 0),
-            ),
-        };
-        match x.device() {
-            Device::Cpu => or_oom(native::linear(x, &weight, &bias, pass.factors())),
-            _ => x.to_kind(pass.product).linear(&weight.to_kind(pass.product), Some(bias.to_kind(pass.product))),
+    /// Layers in the kind of the products. The layers of a group become one, their outputs side by side. What is made ready
+    /// together takes one kernel of a GPU.
+    pub fn ready<const N: usize>(groups: [&[&Linear]; N], pass: &Pass) -> [Linear; N] {
+        let nothing_to_do = pass.kernels == Kernels::Own || pass.product == Kind::Float;
+        if nothing_to_do && groups.iter().all(|group| group.len() == 1) {
+            return groups.map(|group| group[0].share());
         }
+        let kind = if pass.kernels == Kernels::Own { Kind::Float } else { pass.product };
+        let weights = groups.iter().map(|group| group.iter().map(|layer| &layer.weight).collect());
+        let biases = groups.iter().map(|group| group.iter().map(|layer| &layer.bias).collect());
+        let joined = or_oom(join_and_cast(&weights.chain(biases).collect::<Vec<_>>(), kind));
+        std::array::from_fn(|i| Linear { weight: joined[i].shallow_clone(), bias: joined[N + i].shallow_clone() })
+    }
+
+    /// What [`Linear::forward`] computes, by a layer that is ready.
+    pub fn product(&self, x: &Tensor, pass: &Pass) -> Tensor {
+        match pass.kernels {
+            Kernels::Own => or_oom(native::linear(&x.to_kind(Kind::Float), &self.weight, &self.bias, pass.factors())),
+            Kernels::Libtorch => x.to_kind(pass.product).linear(&self.weight, Some(&self.bias)),
+        }
+    }
+
+    fn share(&self) -> Linear {
+        Linear { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone() }
     }
 }
 
@@ -125,15 +161,15 @@ impl Mlp {
     /// # Shapes
     /// x (R, in) -> (R, out)
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
-        let hidden = match x.device() {
-            Device::Cpu => {
-                let Linear { weight, bias } = &self.fc;
+        let [fc, linear] = Linear::ready([&[&self.fc], &[&self.linear]], pass);
+        let hidden = match pass.kernels {
+            Kernels::Own => {
                 let mask = pass.mask(self.dropout_r);
-                or_oom(native::linear_relu_dropout(x, weight, bias, mask, pass.factors())) // (R, middle)
+                or_oom(native::linear_relu_dropout(x, &fc.weight, &fc.bias, mask, pass.factors())) // (R, middle)
             }
-            _ => pass.dropout(self.fc.forward(x, pass).relu(), self.dropout_r), // (R, middle)
+            Kernels::Libtorch => pass.dropout(fc.product(x, pass).relu(), self.dropout_r), // (R, middle)
         };
-        self.linear.forward(&hidden, pass)
+        linear.product(&hidden, pass)
     }
 }
 
@@ -158,10 +194,10 @@ impl LayerNorm {
 
     /// # Shapes
     /// x (R, size) -> (R, size), float32
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        match x.device() {
-            Device::Cpu => or_oom(native::residual_norm(x, None, &self.a_2, &self.b_2, Mask::NONE)),
-            _ => self.by_libtorch(x),
+    pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
+        match pass.kernels {
+            Kernels::Own => or_oom(native::residual_norm(x, None, &self.a_2, &self.b_2, Mask::NONE)),
+            Kernels::Libtorch => self.by_libtorch(x),
         }
     }
 
@@ -170,11 +206,11 @@ impl LayerNorm {
     /// # Shapes
     /// x, sub_layer (R, size) -> (R, size), float32
     pub fn close(&self, x: &Tensor, sub_layer: Tensor, dropout_r: f64, pass: &Pass) -> Tensor {
-        match x.device() {
-            Device::Cpu => {
+        match pass.kernels {
+            Kernels::Own => {
                 or_oom(native::residual_norm(x, Some(&sub_layer), &self.a_2, &self.b_2, pass.mask(dropout_r)))
             }
-            _ => self.by_libtorch(&(x + pass.dropout(sub_layer, dropout_r))),
+            Kernels::Libtorch => self.by_libtorch(&(x + pass.dropout(sub_layer, dropout_r))),
         }
     }
 

@@ -8,7 +8,9 @@ pub mod attention;
 pub mod layers;
 pub mod packed;
 pub mod parameters;
+mod parcel;
 pub mod shapes;
+pub mod table;
 #[cfg(test)]
 mod tests;
 
@@ -16,10 +18,11 @@ use crate::config::ModelConfig;
 use attention::{AttFlat, Sa, Sequences, Sga};
 pub use layers::Pass;
 use layers::{LayerNorm, Linear};
-pub use packed::PackedBatch;
+pub use packed::{PackedBatch, Packer};
 pub use parameters::Parameters;
 use parameters::Path;
-use tch::{Device, Kind, Tensor};
+pub use table::Table;
+use tch::{Cuda, Device, Kind, Tensor};
 
 /// The whole network.
 #[derive(Debug)]
@@ -45,7 +48,7 @@ impl Net {
         let mut parameters = Parameters::default();
         let mut root = Path::root(&mut parameters, device);
         let embedding = root.sub("embedding").normal("weight", &[words as i64, config.word_embed_size as i64]);
-        let lstm = Lstm::new(root.sub("lstm"), config.word_embed_size, config.hidden_size);
+        let lstm = Lstm::new(root.sub("lstm"), config.word_embed_size, config.hidden_size, device);
         let img_feat_linear = Linear::new(root.sub("img_feat_linear"), config.img_feat_size, config.hidden_size);
         let mut backbone = root.sub("backbone");
         let enc_list = (0..config.layer).map(|i| Sa::new(backbone.sub("enc_list").sub(i), config)).collect();
@@ -66,6 +69,11 @@ impl Net {
             proj_norm,
             proj,
         }
+    }
+
+    /// How many answers it chooses from.
+    pub fn answers(&self) -> usize {
+        self.proj.bias.numel()
     }
 
     /// Answer logits; the reference's prediction is their sigmoid.
@@ -95,7 +103,7 @@ impl Net {
 
         let lang = self.attflat_lang.forward(x, pass); // (B, FLAT_OUT_SIZE)
         let img = self.attflat_img.forward(Sequences { rows: &y, layout: regions }, pass); // (B, FLAT_OUT_SIZE)
-        let fused = self.proj_norm.forward(&(lang.to_kind(Kind::Float) + img));
+        let fused = self.proj_norm.forward(&(lang.to_kind(Kind::Float) + img), pass);
         self.proj.forward(&fused, pass).to_kind(Kind::Float)
     }
 }
@@ -108,17 +116,33 @@ struct Lstm {
 }
 
 impl Lstm {
-    fn new(mut path: Path, inputs: usize, hidden: usize) -> Lstm {
+    fn new(mut path: Path, inputs: usize, hidden: usize, device: Device) -> Lstm {
         let bound = 1.0 / (hidden as f64).sqrt();
         let (inputs, hidden) = (inputs as i64, hidden as i64);
-        Lstm {
-            weights: [
-                path.uniform("weight_ih_l0", &[4 * hidden, inputs], bound),
-                path.uniform("weight_hh_l0", &[4 * hidden, hidden], bound),
-                path.uniform("bias_ih_l0", &[4 * hidden], bound),
-                path.uniform("bias_hh_l0", &[4 * hidden], bound),
-            ],
+        let weights = [
+            path.uniform("weight_ih_l0", &[4 * hidden, inputs], bound),
+            path.uniform("weight_hh_l0", &[4 * hidden, hidden], bound),
+            path.uniform("bias_ih_l0", &[4 * hidden], bound),
+            path.uniform("bias_hh_l0", &[4 * hidden], bound),
+        ];
+        if device.is_cuda() && Cuda::cudnn_is_available() {
+            // cuDNN wants them in one piece of memory, and would put them there anew, with a warning, at each step.
+            let (gates, lstm, no_projection, layers) = (4, 2, 0, 1);
+            let _ = tch::no_grad(|| {
+                Tensor::internal_cudnn_rnn_flatten_weight(
+                    &weights,
+                    gates,
+                    inputs,
+                    lstm,
+                    hidden,
+                    no_projection,
+                    layers,
+                    true,
+                    false,
+                )
+            });
         }
+        Lstm { weights }
     }
 
     /// # Shapes

@@ -4,9 +4,11 @@
 //! lengths. Only where a sequence must be seen as a whole are its rows placed in a grid (B, L, ·), L the longest length.
 
 use super::layers::or_oom;
+use super::parcel::{Delivery, Parcel, Piece};
 use crate::data::{Batch, Regions};
+use crate::native::device::{self, Mark};
 use crate::native::{self, RaggedRows};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, IndexOp, Kind, Tensor};
 
 /// What the reference adds to the scores of masked keys.
@@ -29,37 +31,62 @@ pub struct Ragged {
     present: Option<Tensor>,
 }
 
-impl Ragged {
+/// A [`Ragged`] whose arrays are in a parcel.
+#[derive(Debug)]
+struct RaggedPieces {
+    batch: i64,
+    longest: i64,
+    starts: Piece,
+    slots: Piece,
+    key_bias: Piece,
+    present: Option<Piece>,
+}
+
+impl RaggedPieces {
     /// `lengths` of the B sequences (at least 1 each), and which of them are nothing but padding.
-    pub fn new(lengths: &[usize], all_padding: &[bool], device: Device) -> Ragged {
+    fn new(lengths: &[usize], all_padding: &[bool], parcel: &mut Parcel) -> RaggedPieces {
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let mut starts = vec![0i32];
-        starts.extend(lengths.iter().scan(0, |end, &n| {
-            *end += n as i32;
-            Some(*end)
-        }));
+        let starts: Vec<i32> = starts_of(lengths).map(|start| start as i32).collect();
         let places = lengths.iter().enumerate().map(|(b, &n)| (b * longest, n));
         let slots: Vec<i64> = places.flat_map(|(start, n)| (start..start + n).map(|slot| slot as i64)).collect();
         let bias = lengths.iter().flat_map(|&n| (0..longest).map(move |i| if i < n { 0.0 } else { MASKED }));
-        let key_bias = Tensor::from_slice(&bias.collect::<Vec<f32>>());
-        let present = all_padding.contains(&true).then(|| {
-            let factors: Vec<f32> = all_padding.iter().map(|&padding| if padding { 0.0 } else { 1.0 }).collect();
-            Tensor::from_slice(&factors).to_device(device)
-        });
-        let (batch, longest) = (lengths.len() as i64, longest as i64);
-        Ragged {
-            batch,
-            longest,
-            starts: Tensor::from_slice(&starts).to_device(device),
-            slots: Tensor::from_slice(&slots).to_device(device),
-            key_bias: key_bias.view([batch, longest]).to_device(device),
-            present,
+        let factors = || all_padding.iter().map(|&padding| if padding { 0.0 } else { 1.0 }).collect::<Vec<f32>>();
+        RaggedPieces {
+            batch: lengths.len() as i64,
+            longest: longest as i64,
+            starts: parcel.add(&starts),
+            slots: parcel.add(&slots),
+            key_bias: parcel.add(&bias.collect::<Vec<f32>>()),
+            present: all_padding.contains(&true).then(|| parcel.add(&factors())),
         }
     }
 
-    /// For the attention of the CPU.
+    fn unpack(&self, delivery: &Delivery) -> Result<Ragged> {
+        let (batch, longest) = (self.batch, self.longest);
+        Ok(Ragged {
+            batch,
+            longest,
+            starts: delivery.array(self.starts)?,
+            slots: delivery.array(self.slots)?,
+            key_bias: delivery.array(self.key_bias)?.f_view([batch, longest])?,
+            present: self.present.map(|piece| delivery.array(piece)).transpose()?,
+        })
+    }
+}
+
+/// 0, and the sum of the lengths up to each.
+fn starts_of(lengths: &[usize]) -> impl Iterator<Item = usize> {
+    let mut end = 0;
+    std::iter::once(0).chain(lengths.iter().map(move |&n| {
+        end += n;
+        end
+    }))
+}
+
+impl Ragged {
+    /// For attention that needs no grid.
     pub fn rows(&self) -> RaggedRows<'_> {
-        RaggedRows { starts: &self.starts, present: self.present.as_ref() }
+        RaggedRows { starts: &self.starts, longest: self.longest, present: self.present.as_ref() }
     }
 
     /// Rows to grid, zero where vacant.
@@ -104,6 +131,21 @@ impl Ragged {
     }
 }
 
+/// How batches get to a device.
+#[derive(Debug)]
+pub struct Packer {
+    /// Where they go.
+    pub device: Device,
+    /// Send them from page-locked memory, if to a GPU: the copy then runs while the GPU computes.
+    pub pin_mem: bool,
+    /// F
+    pub feature_size: usize,
+    /// Answers of the model.
+    pub answers: usize,
+    /// (rows, F) where the features are, if batches are row numbers.
+    pub table: Option<Tensor>,
+}
+
 /// A batch on a device.
 #[derive(Debug)]
 pub struct PackedBatch {
@@ -111,13 +153,16 @@ pub struct PackedBatch {
     pub word_ids: Tensor,
     /// The words of B questions.
     pub words: Ragged,
-    /// (R_s, F) features of the I distinct images, float32.
+    /// (R_s, F) features of the I distinct images, in the precision that they came in.
     pub features: Tensor,
     /// The regions of the I distinct images.
     pub shared: Ragged,
     /// The regions of each question's image, where questions share images; else as `shared`.
     pub expanded: Option<Expansion>,
-    targets: Vec<(u32, u32, f32)>,
+    /// Positions (T) in the flattened targets (B answers), and the scores (T) there, float32.
+    targets: [Tensor; 2],
+    answers: i64,
+    delivery: Delivery,
 }
 
 /// From the rows of I distinct images to those of each of B questions.
@@ -129,35 +174,64 @@ pub struct Expansion {
     regions: Ragged,
 }
 
-impl PackedBatch {
-    /// Copies `batch` to `device`. With `pin_mem` the features go to a GPU from page-locked memory, so that the copy
-    /// runs while the GPU computes and nobody waits for it.
+impl Packer {
+    /// Copies `batch` to the device.
     ///
     /// # Errors
     /// When the batch contradicts itself, or the device is out of memory.
-    pub fn new(batch: &Batch, feature_size: usize, device: Device, pin_mem: bool) -> Result<PackedBatch> {
-        let features = match &batch.regions {
-            Regions::F32(values) => Tensor::f_from_slice(values)?,
-            Regions::F16(values) => Tensor::f_from_slice(values)?,
+    pub fn pack(&self, batch: &Batch) -> Result<PackedBatch> {
+        self.check(batch)?;
+        let mut parcel = Parcel::default();
+        let word_ids = parcel.add(&batch.words);
+        let words = RaggedPieces::new(&batch.word_counts, &batch.no_words, &mut parcel);
+        let shared = RaggedPieces::new(&batch.region_counts, &batch.no_regions, &mut parcel);
+        let shares = batch.image_ids.len() < batch.samples.len();
+        let expanded = shares.then(|| ExpansionPieces::new(batch, &mut parcel));
+        let place = |&(row, answer, _): &(u32, u32, f32)| row as i64 * self.answers as i64 + answer as i64;
+        let places = parcel.add(&batch.targets.iter().map(place).collect::<Vec<i64>>());
+        let scores = parcel.add(&batch.targets.iter().map(|&(_, _, score)| score).collect::<Vec<f32>>());
+        let table_rows = match &batch.regions {
+            Regions::Rows(rows) => Some(parcel.add(rows)),
+            _ => None,
         };
-        let rows: usize = batch.region_counts.iter().sum();
-        ensure!(
-            features.numel() == rows * feature_size && batch.words.len() == batch.word_counts.iter().sum::<usize>(),
-            "a batch with {} feature values for {rows} regions of {feature_size}",
-            features.numel()
-        );
+        let delivery = parcel.send(self.device, self.pin_mem)?;
+        let features = match (&batch.regions, table_rows) {
+            (Regions::F32(values), _) => device::send(values, self.device, self.pin_mem)?,
+            (Regions::F16(values), _) => device::send(values, self.device, self.pin_mem)?,
+            (Regions::Rows(_), None) => bail!("row numbers were not sent"),
+            (Regions::Rows(_), Some(piece)) => {
+                let table = self.table.as_ref().context("row numbers without a table")?;
+                table.f_index_select(0, &delivery.array(piece)?)?
+            }
+        };
         Ok(PackedBatch {
-            word_ids: Tensor::f_from_slice(&batch.words)?.f_to_device(device)?,
-            words: Ragged::new(&batch.word_counts, &batch.no_words, device),
-            features: send(features, device, pin_mem)?
-                .f_to_kind(Kind::Float)?
-                .f_view([rows as i64, feature_size as i64])?,
-            shared: Ragged::new(&batch.region_counts, &batch.no_regions, device),
-            expanded: (batch.image_ids.len() < batch.samples.len()).then(|| Expansion::new(batch, device)),
-            targets: batch.targets.clone(),
+            word_ids: delivery.array(word_ids)?,
+            words: words.unpack(&delivery)?,
+            features: features.f_view([-1, self.feature_size as i64])?,
+            shared: shared.unpack(&delivery)?,
+            expanded: expanded.map(|pieces| pieces.unpack(&delivery)).transpose()?,
+            targets: [delivery.array(places)?, delivery.array(scores)?],
+            answers: self.answers as i64,
+            delivery,
         })
     }
 
+    fn check(&self, batch: &Batch) -> Result<()> {
+        let rows: usize = batch.region_counts.iter().sum();
+        let (found, expected) = match &batch.regions {
+            Regions::Rows(numbers) => (numbers.len(), rows),
+            values => (values.len(), rows * self.feature_size),
+        };
+        ensure!(
+            found == expected && batch.words.len() == batch.word_counts.iter().sum::<usize>(),
+            "a batch with {found} feature values or rows for {rows} regions of {}",
+            self.feature_size
+        );
+        Ok(())
+    }
+}
+
+impl PackedBatch {
     /// Questions in the batch.
     pub fn len(&self) -> i64 {
         self.words.batch
@@ -185,50 +259,43 @@ impl PackedBatch {
     ///
     /// # Shapes
     /// (B, answers), float32
-    pub fn targets(&self, answers: i64) -> Tensor {
-        let device = self.word_ids.device();
-        let places: Vec<i64> =
-            self.targets.iter().map(|&(row, answer, _)| row as i64 * answers + answer as i64).collect();
-        let scores: Vec<f32> = self.targets.iter().map(|&(_, _, score)| score).collect();
-        let mut dense = Tensor::zeros([self.len() * answers], (Kind::Float, device));
-        let _ = dense.index_copy_(
-            0,
-            &Tensor::from_slice(&places).to_device(device),
-            &Tensor::from_slice(&scores).to_device(device),
-        );
-        dense.view([self.len(), answers])
+    pub fn targets(&self) -> Tensor {
+        let [places, scores] = &self.targets;
+        let mut dense = Tensor::zeros([self.len() * self.answers], (Kind::Float, self.word_ids.device()));
+        let _ = dense.index_copy_(0, places, scores);
+        dense.view([self.len(), self.answers])
+    }
+
+    /// Takes over a batch that another thread has packed on its own stream, where it is whole at `packed`.
+    ///
+    /// # Errors
+    /// When libtorch refuses.
+    pub fn take_over(&self, packed: &Mark) -> Result<()> {
+        packed.follow()?;
+        device::share_with_this_stream(&self.features)?;
+        device::share_with_this_stream(&self.delivery.buffer)
     }
 }
 
-fn send(tensor: Tensor, device: Device, pin_mem: bool) -> Result<Tensor> {
-    if !(device.is_cuda() && pin_mem) {
-        return Ok(tensor.f_to_device(device)?);
-    }
-    // libtorch keeps the page-locked buffer until the copy is done, also when the tensor is dropped before.
-    Ok(tensor.f_pin_memory(device)?.f_to_device_(device, tensor.kind(), true, false)?)
+/// An [`Expansion`] whose arrays are in a parcel.
+#[derive(Debug)]
+struct ExpansionPieces {
+    rows: Piece,
+    regions: RaggedPieces,
 }
 
-impl Expansion {
-    fn new(batch: &Batch, device: Device) -> Expansion {
-        let starts: Vec<usize> = batch
-            .region_counts
-            .iter()
-            .scan(0, |next, &n| {
-                *next += n;
-                Some(*next - n)
-            })
-            .collect();
+impl ExpansionPieces {
+    fn new(batch: &Batch, parcel: &mut Parcel) -> ExpansionPieces {
+        let starts: Vec<usize> = starts_of(&batch.region_counts).collect();
         let images = &batch.image_of;
-        let rows: Vec<i64> = images
-            .iter()
-            .flat_map(|&i| (starts[i]..starts[i] + batch.region_counts[i]).map(|row| row as i64))
-            .collect();
+        let rows: Vec<i64> = images.iter().flat_map(|&i| (starts[i]..starts[i + 1]).map(|row| row as i64)).collect();
         let lengths: Vec<usize> = images.iter().map(|&i| batch.region_counts[i]).collect();
         let all_padding: Vec<bool> = images.iter().map(|&i| batch.no_regions[i]).collect();
-        Expansion {
-            rows: Tensor::from_slice(&rows).to_device(device),
-            regions: Ragged::new(&lengths, &all_padding, device),
-        }
+        ExpansionPieces { rows: parcel.add(&rows), regions: RaggedPieces::new(&lengths, &all_padding, parcel) }
+    }
+
+    fn unpack(&self, delivery: &Delivery) -> Result<Expansion> {
+        Ok(Expansion { rows: delivery.array(self.rows)?, regions: self.regions.unpack(delivery)? })
     }
 }
 
@@ -246,9 +313,15 @@ pub fn split_heads(grid: &Tensor, parts: i64, heads: i64) -> Vec<Tensor> {
 mod tests {
     use super::*;
 
+    fn ragged(lengths: &[usize], all_padding: &[bool]) -> Ragged {
+        let mut parcel = Parcel::default();
+        let pieces = RaggedPieces::new(lengths, all_padding, &mut parcel);
+        pieces.unpack(&parcel.send(Device::Cpu, false).unwrap()).unwrap()
+    }
+
     #[test]
     fn rows_go_to_their_sequences_and_back() {
-        let ragged = Ragged::new(&[2, 3, 1], &[false; 3], Device::Cpu);
+        let ragged = ragged(&[2, 3, 1], &[false; 3]);
         let rows = Tensor::from_slice(&[1f32, 2., 3., 4., 5., 6.]).view([6, 1]);
         let grid = ragged.place(&rows);
         let expected = Tensor::from_slice(&[1f32, 2., 0., 3., 4., 5., 6., 0., 0.]).view([3, 3, 1]);
@@ -263,7 +336,7 @@ mod tests {
 
     #[test]
     fn only_sequences_of_nothing_but_padding_are_zeroed() {
-        let ragged = Ragged::new(&[2, 2], &[false, true], Device::Cpu);
+        let ragged = ragged(&[2, 2], &[false, true]);
         let grid = ragged.zero_if_all_padding(Tensor::ones([2, 2, 1], (Kind::Float, Device::Cpu)));
         assert_eq!(Vec::<f32>::try_from(grid.view([4])).unwrap(), [1., 1., 0., 0.]);
     }

@@ -1,5 +1,11 @@
+use super::layers::Kernels;
 use super::*;
+use crate::config::TrainConfig;
 use crate::data::{Batch, Regions};
+use crate::native::testing::{gpu_to_test, operations, register_reference_kernels};
+use crate::optimizer::Adam;
+use std::collections::BTreeMap;
+use tch::Reduction;
 
 const SIZES: ModelConfig = ModelConfig {
     layer: 2,
@@ -41,12 +47,24 @@ fn batch(shared: bool) -> Batch {
     }
 }
 
+fn packed_on(device: Device, batch: &Batch) -> anyhow::Result<PackedBatch> {
+    Packer { device, pin_mem: true, feature_size: SIZES.img_feat_size, answers: 7, table: None }.pack(batch)
+}
+
+fn packed(batch: &Batch) -> anyhow::Result<PackedBatch> {
+    packed_on(Device::Cpu, batch)
+}
+
 fn logits(net: &Net, batch: &Batch, pass: &Pass) -> Tensor {
-    net.forward(&PackedBatch::new(batch, SIZES.img_feat_size, Device::Cpu, false).unwrap(), pass)
+    net.forward(&packed(batch).unwrap(), pass)
+}
+
+fn training(pass: u64) -> Pass {
+    Pass::training(Kind::Float, 7, pass, Device::Cpu).unwrap()
 }
 
 fn evaluate(net: &Net, batch: &Batch) -> Tensor {
-    tch::no_grad(|| logits(net, batch, &Pass::evaluation(Kind::Float)))
+    tch::no_grad(|| logits(net, batch, &Pass::evaluation(Kind::Float, Device::Cpu)))
 }
 
 #[test]
@@ -92,7 +110,7 @@ fn a_question_answered_alone_is_answered_as_in_a_batch() {
         image_of: vec![0],
         regions: match &whole.regions {
             Regions::F32(values) => Regions::F32(values[..18].to_vec()),
-            Regions::F16(_) => unreachable!(),
+            _ => unreachable!(),
         },
         region_counts: vec![3],
         no_regions: vec![false],
@@ -124,7 +142,7 @@ fn what_is_nothing_but_padding_is_attended_to_uniformly() {
 #[test]
 fn padding_gives_queries_and_keys_no_gradient() {
     let net = net();
-    logits(&net, &batch(false), &Pass::training(Kind::Float, 1, 1, Device::Cpu)).get(2).sum(Kind::Float).backward();
+    logits(&net, &batch(false), &training(1)).get(2).sum(Kind::Float).backward();
     for (name, values) in net.parameters.names.iter().zip(&net.parameters.tensors) {
         let gradient = values.grad().abs().max().double_value(&[]);
         if name.contains("linear_q") || name.contains("linear_k") {
@@ -138,15 +156,14 @@ fn padding_gives_queries_and_keys_no_gradient() {
 #[test]
 fn dropout_depends_on_the_pass_and_on_nothing_else() {
     let net = net();
-    let pass = |number| logits(&net, &batch(false), &Pass::training(Kind::Float, 7, number, Device::Cpu));
+    let pass = |number| logits(&net, &batch(false), &training(number));
     assert!(pass(3).equal(&pass(3)));
     assert!(!pass(3).allclose(&pass(4), 1e-4, 1e-4, false));
 }
 
 #[test]
 fn targets_become_dense_rows() {
-    let packed = PackedBatch::new(&batch(false), SIZES.img_feat_size, Device::Cpu, false).unwrap();
-    let dense = packed.targets(7);
+    let dense = packed(&batch(false)).unwrap().targets();
     assert_eq!(dense.size(), [3, 7]);
     assert_eq!((dense.double_value(&[0, 2]), dense.double_value(&[2, 0])), (1.0, 0.3f32 as f64));
     assert_eq!(dense.count_nonzero(None::<i64>).int64_value(&[]), 2);
@@ -156,5 +173,101 @@ fn targets_become_dense_rows() {
 fn a_batch_that_contradicts_itself_is_an_error() {
     let mut wrong = batch(false);
     wrong.region_counts[0] = 4;
-    assert!(PackedBatch::new(&wrong, SIZES.img_feat_size, Device::Cpu, false).is_err());
+    assert!(packed(&wrong).is_err());
+}
+
+/// Logits of a training pass by these kernels, and the gradients of all parameters.
+fn results(net: &Net, product: Kind, kernels: Kernels) -> (Tensor, Vec<Tensor>) {
+    let device = net.parameters.tensors[0].device();
+    let mut pass = Pass::training(product, 7, 1, device).unwrap();
+    pass.kernels = kernels;
+    crate::native::clear_grads(&net.parameters.tensors).unwrap();
+    let logits = net.forward(&packed_on(device, &batch(false)).unwrap(), &pass);
+    let weights = Tensor::arange(logits.numel() as i64, (Kind::Float, device)).cos().view_as(&logits);
+    (&logits * weights).sum(Kind::Float).backward();
+    let gradients = net.parameters.tensors.iter().map(|parameter| parameter.grad().to_device(Device::Cpu));
+    (logits.detach().to_device(Device::Cpu), gradients.collect())
+}
+
+/// How far each of `a` is from `b`: logits first, then each gradient, as a share of the latter's size.
+fn apart(a: &(Tensor, Vec<Tensor>), b: &(Tensor, Vec<Tensor>)) -> Vec<f64> {
+    let one = |a: &Tensor, b: &Tensor| (a - b).norm().double_value(&[]) / b.norm().double_value(&[]).max(1.0);
+    std::iter::once(one(&a.0, &b.0)).chain(a.1.iter().zip(&b.1).map(|(a, b)| one(a, b))).collect()
+}
+
+/// What a GPU runs, on the CPU: with heads of 8 attention is that of the variable-length kernels, with heads of 4 that on a
+/// grid.
+#[test]
+fn the_kernels_of_a_gpu_compute_what_those_of_the_cpu_do() {
+    register_reference_kernels();
+    for multi_head in [4, 2] {
+        tch::manual_seed(1);
+        let net = Net::new(&ModelConfig { multi_head, dropout_r: 0.0, ..SIZES }, 20, 7, Device::Cpu);
+        let exact = results(&net, Kind::Float, Kernels::Own);
+        let single = apart(&results(&net, Kind::Float, Kernels::Libtorch), &exact);
+        let half = apart(&results(&net, Kind::BFloat16, Kernels::Libtorch), &exact);
+        let half_of_cpu = apart(&results(&net, Kind::BFloat16, Kernels::Own), &exact);
+        let names = std::iter::once("logits").chain(net.parameters.names.iter().map(String::as_str));
+        for (i, name) in names.enumerate() {
+            assert!(single[i] < 1e-5, "{multi_head} heads, {name}: {} apart", single[i]);
+            let (ours, theirs) = (half_of_cpu[i], half[i]);
+            assert!(theirs < 2.0 * ours + 0.02, "{multi_head} heads, {name} in bfloat16: {theirs}, on a CPU {ours}");
+        }
+    }
+}
+
+#[test]
+fn a_gpu_computes_what_the_cpu_does() {
+    let Some(gpu) = gpu_to_test() else { return };
+    for multi_head in [4, 2] {
+        let net_on = |device| {
+            tch::manual_seed(1);
+            Net::new(&ModelConfig { multi_head, dropout_r: 0.0, ..SIZES }, 20, 7, device)
+        };
+        let (here, there) = (net_on(Device::Cpu), net_on(gpu));
+        for (product, tolerance) in [(Kind::Float, 1e-4), (Kind::BFloat16, 0.2)] {
+            let apart = apart(&results(&there, product, Kernels::Libtorch), &results(&here, product, Kernels::Own));
+            assert!(apart.iter().all(|&share| share < tolerance), "{multi_head} heads, {product:?}: {apart:?}");
+        }
+    }
+}
+
+/// What libtorch's kernels are asked to do in a training step of a network of the published depth, by operation.
+fn operations_of_a_step(product: Kind) -> BTreeMap<String, u64> {
+    register_reference_kernels();
+    let net = Net::new(&ModelConfig { layer: 6, multi_head: 2, ..SIZES }, 20, 7, Device::Cpu);
+    let mut adam = Adam::new(&net.parameters.tensors, &TrainConfig::default());
+    let batch = packed(&Batch { no_words: vec![false; 3], no_regions: vec![false; 3], ..batch(false) }).unwrap();
+    let mut pass = Pass::training(product, 7, 1, Device::Cpu).unwrap();
+    pass.kernels = Kernels::Libtorch;
+    operations(|| {
+        adam.zero_grad().unwrap();
+        let (logits, targets) = (net.forward(&batch, &pass), batch.targets());
+        let loss = logits.binary_cross_entropy_with_logits::<Tensor>(&targets, None, None, Reduction::Sum);
+        loss.backward();
+    })
+}
+
+/// Operations that read a value from the device, or whose output depends on one, make the host wait for the device.
+#[test]
+fn a_step_never_waits_for_the_device() {
+    for product in [Kind::Float, Kind::BFloat16] {
+        let operations = operations_of_a_step(product);
+        for waiting in ["item", "_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2"] {
+            assert_eq!(operations.get(&format!("aten::{waiting}")), None, "{product:?}: {operations:?}");
+        }
+        assert!(operations["aten::addmm"] > 70, "operations are counted");
+    }
+}
+
+/// A GPU is idle while the host asks for small things one by one.
+#[test]
+fn parameters_are_cast_and_joined_together() {
+    let (single, half) = (operations_of_a_step(Kind::Float), operations_of_a_step(Kind::BFloat16));
+    let count = |operations: &BTreeMap<String, u64>, name: &str| operations[&format!("aten::{name}")];
+    // 18 attentions and 14 perceptrons cast all their parameters at once, 4 more layers theirs, and each its gradients.
+    assert_eq!((count(&single, "_foreach_copy_"), count(&half, "_foreach_copy_")), (18, 2 * 36));
+    // What is left are activations: one by one, the parameters would be 296 more.
+    let casts = count(&half, "_to_copy") - count(&single, "_to_copy");
+    assert!(casts <= 160, "{casts}");
 }

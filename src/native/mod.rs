@@ -1,4 +1,4 @@
-//! The Rust face of `native.cpp`: what libtorch has but tch does not bind, and the operations of our own.
+//! The Rust face of the C++ beside it: what libtorch has but tch does not bind, and the operations of our own.
 //!
 //! All foreign calls of the crate are here. Every function hands tensors over by pointer for the length of the call, and
 //! turns a C++ exception into an error.
@@ -9,10 +9,15 @@ use std::ffi::{CStr, c_char};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+pub mod device;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod varlen;
+pub mod weights;
+
 unsafe extern "C" {
     fn mcan_free(message: *mut c_char);
     fn mcan_cpu_has_bf16() -> bool;
-    fn mcan_use_deterministic_cudnn() -> *mut c_char;
     fn mcan_linear(
         out: *mut *mut C_tensor,
         x: *const C_tensor,
@@ -66,15 +71,6 @@ unsafe extern "C" {
         beta2: f64,
         eps: f64,
     ) -> *mut c_char;
-}
-
-/// Has cuDNN use only kernels that give the same bits every time.
-///
-/// # Errors
-/// When libtorch refuses.
-pub fn use_deterministic_cudnn() -> Result<()> {
-    // SAFETY: sets a flag of libtorch's own.
-    check(unsafe { mcan_use_deterministic_cudnn() })
 }
 
 /// Which values dropout zeroes, on the CPU. The same three numbers always give the same mask, whatever the number of
@@ -151,11 +147,13 @@ pub fn residual_norm(x: &Tensor, s: Option<&Tensor>, a: &Tensor, b: &Tensor, mas
     returned(|out| unsafe { mcan_residual_norm(out, x.as_ptr(), pointer(s), a.as_ptr(), b.as_ptr(), p, seed, stream) })
 }
 
-/// B ragged sequences as the CPU's [`attention`] sees them.
+/// B ragged sequences as attention without a grid sees them.
 #[derive(Clone, Copy, Debug)]
 pub struct RaggedRows<'a> {
     /// (B + 1) first row of each sequence, and their number; int32.
     pub starts: &'a Tensor,
+    /// Length of the longest.
+    pub longest: i64,
     /// (B) 0 for a sequence that is nothing but padding, else 1, float32; absent when there is none of those.
     pub present: Option<&'a Tensor>,
 }
@@ -276,12 +274,19 @@ fn check(message: *mut c_char) -> Result<()> {
         return Ok(());
     }
     // SAFETY: a non-null message is a NUL-terminated string of our own, freed once.
-    let text = unsafe {
-        let text = CStr::from_ptr(message).to_string_lossy().into_owned();
-        mcan_free(message);
-        text
-    };
+    let text = unsafe { owned_text(message) };
     bail!("libtorch: {}", text.lines().next().unwrap_or_default())
+}
+
+/// # Safety
+/// `text` is a NUL-terminated string that the C++ side has made for the caller.
+unsafe fn owned_text(text: *mut c_char) -> String {
+    // SAFETY: as promised; it is freed once.
+    unsafe {
+        let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
+        mcan_free(text);
+        owned
+    }
 }
 
 #[cfg(test)]

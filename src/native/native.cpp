@@ -64,11 +64,6 @@ void mcan_free(char *message) { std::free(message); }
 
 bool mcan_cpu_has_bf16() { return mcan::has_bf16(); }
 
-// The cuDNN kernels that give the same bits every time, as the reference asks for too; the LSTM has others.
-char *mcan_use_deterministic_cudnn() {
-  return guarded([] { at::globalContext().setDeterministicCuDNN(true); });
-}
-
 char *mcan_place_rows(at::Tensor **out, at::Tensor *rows, at::Tensor *slots, int64_t total) {
   return guarded([&] { *out = new at::Tensor(PlaceRows::apply(*rows, *slots, total)); });
 }

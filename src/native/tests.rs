@@ -158,8 +158,8 @@ fn attention_is_softmax_over_the_keys_of_the_same_sequence() {
     let starts = |n: &[i64]| Tensor::from_slice(n).cumsum(0, Kind::Int).constant_pad_nd([1, 0]).to_kind(Kind::Int);
     let (query_starts, key_starts) = (starts(&queries), starts(&keys));
     let present = Tensor::from_slice(&[1f32, 1., 0., 1.]);
-    let rows = RaggedRows { starts: &query_starts, present: None };
-    let columns = RaggedRows { starts: &key_starts, present: Some(&present) };
+    let rows = RaggedRows { starts: &query_starts, longest: 17, present: None };
+    let columns = RaggedRows { starts: &key_starts, longest: 14, present: Some(&present) };
     let (kv, q) = (Tensor::randn([27, 2 * d], CPU), Tensor::randn([31, d], CPU));
     let by_formula = |t: &[Tensor]| {
         let (mut row, mut key) = (0, 0);
@@ -188,7 +188,7 @@ fn attention_is_softmax_over_the_keys_of_the_same_sequence() {
 #[test]
 fn attention_drops_weights_and_its_gradient_is_that_of_what_it_computed() {
     let starts = Tensor::from_slice(&[0i32, 20, 50]);
-    let rows = RaggedRows { starts: &starts, present: None };
+    let rows = RaggedRows { starts: &starts, longest: 30, present: None };
     let vkq = Tensor::randn([50, 3 * 16], CPU) * 0.5;
     let drop = Mask { p: 0.3, ..MASK };
     let f = |t: &Tensor| attention(t, None, rows, rows, 2, drop).unwrap();

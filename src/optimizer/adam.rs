@@ -128,7 +128,8 @@ impl Adam {
         self.steps += 1;
         self.lr = lr;
         let device = self.params.first().context("no parameters")?.device();
-        let step = Tensor::from(self.steps as f32).to_device(device);
+        // Filled on the device: a copy from here would wait until it has done all that it was asked.
+        let step = Tensor::f_full([], self.steps as f64, (Kind::Float, device))?;
         let with = AdamStep { lr, betas: self.betas, eps: self.eps };
         native::fused_adam(&self.params, &grads, (&self.exp_avg, &self.exp_avg_sq), &step, with)
     }

@@ -165,7 +165,7 @@ impl Bank {
             (Dtype::F16, Regions::F32(out)) => {
                 out.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()));
             }
-            (Dtype::F32, Regions::F16(_)) => bail!("{} is f32 and does not go into an f16 batch", self.path.display()),
+            _ => bail!("{} is {:?} and does not go into such a batch", self.path.display(), self.dtype),
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::OsString;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,6 +52,8 @@ pub struct Features {
     banks: Vec<Arc<Bank>>,
     images: FxHashMap<u64, Place>,
     preloaded: FxHashMap<u64, Regions>,
+    /// Where images are in a table that the device holds; empty unless there is one.
+    in_table: FxHashMap<u64, Range<i64>>,
 }
 
 enum Place {
@@ -95,7 +98,8 @@ impl Features {
             }
         }
         let dtype = if all_f16 { Dtype::F16 } else { Dtype::F32 };
-        Ok(Features { feature_size, pad_size, dtype, places, banks, images, preloaded: FxHashMap::default() })
+        let (preloaded, in_table) = (FxHashMap::default(), FxHashMap::default());
+        Ok(Features { feature_size, pad_size, dtype, places, banks, images, preloaded, in_table })
     }
 
     /// `IMG_FEAT_SIZE`, values per region.
@@ -113,9 +117,11 @@ impl Features {
         self.places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(" or ")
     }
 
-    /// What [`Features::append`] appends to: f16 when every source is an f16 bank, else f32. `capacity` in values.
+    /// What [`Features::append`] appends to: row numbers when a table holds them, f16 when every source is an f16 bank, else
+    /// f32. `capacity` as [`Regions::len`] counts.
     pub fn no_regions(&self, capacity: usize) -> Regions {
         match self.dtype {
+            _ if !self.in_table.is_empty() => Regions::Rows(Vec::with_capacity(capacity)),
             Dtype::F16 => Regions::F16(Vec::with_capacity(capacity)),
             Dtype::F32 => Regions::F32(Vec::with_capacity(capacity)),
         }
@@ -134,7 +140,7 @@ impl Features {
     /// # Errors
     /// When one has, by name.
     pub fn check_unchanged(&self) -> Result<()> {
-        let in_use = self.preloaded.is_empty().then_some(&self.banks);
+        let in_use = (self.preloaded.is_empty() && self.in_table.is_empty()).then_some(&self.banks);
         in_use.into_iter().flatten().try_for_each(|bank| bank.check_unchanged())
     }
 
@@ -147,6 +153,10 @@ impl Features {
     /// An image without features, and a damaged file, by name.
     pub fn append(&self, image_id: u64, out: &mut Regions) -> Result<usize> {
         let start = out.len();
+        if let (Some(rows), Regions::Rows(numbers)) = (self.in_table.get(&image_id), &mut *out) {
+            numbers.extend(rows.clone());
+            return Ok(numbers.len() - start);
+        }
         if let Some(rows) = self.preloaded.get(&image_id) {
             out.extend(rows)?;
         } else {
@@ -155,8 +165,8 @@ impl Features {
                     let path = folder.join(name);
                     npz::with_reader(|reader| reader.read_file(&path, self.feature_size, self.pad_size, values))?;
                 }
-                (Some(Place::File { .. }), Regions::F16(_)) => bail!(".npz features do not go into an f16 batch"),
                 (Some(Place::Bank { bank, index }), out) => bank.append(*index, self.pad_size, out)?,
+                (Some(Place::File { .. }), _) => bail!(".npz features go into an f32 batch only"),
                 (None, _) => {
                     bail!("image {image_id} has no features in {}; supply its .npz file there", self.places())
                 }
@@ -164,6 +174,7 @@ impl Features {
             match out {
                 Regions::F32(values) => drop_zero_rows(values, start, self.feature_size, 0.0),
                 Regions::F16(values) => drop_zero_rows(values, start, self.feature_size, f16::ZERO),
+                Regions::Rows(_) => {}
             }
         }
         Ok((out.len() - start) / self.feature_size)
@@ -183,7 +194,8 @@ impl Features {
         Some(format!("the features of image {image} in {} are not finite, extract them anew", path.display()))
     }
 
-    /// Reads the given images into memory, in parallel; from then on they are not read again.
+    /// Reads the given images into memory, in parallel; from then on they are not read again. With `in_half` they are rounded
+    /// to f16, for [`Features::move_to_table`].
     ///
     /// `progress` is told, from any thread, how many images are done.
     ///
@@ -192,6 +204,7 @@ impl Features {
     pub fn preload(
         &mut self,
         image_ids: impl IntoIterator<Item = u64>,
+        in_half: bool,
         progress: &(dyn Fn(usize) + Sync),
     ) -> Result<()> {
         let mut image_ids: Vec<u64> = image_ids.into_iter().collect();
@@ -201,6 +214,9 @@ impl Features {
         let load = |&id: &u64| -> Result<(u64, Regions)> {
             let mut regions = self.no_regions(0);
             self.append(id, &mut regions)?;
+            if in_half {
+                regions = regions.rounded(self.feature_size).with_context(|| format!("image {id}"))?;
+            }
             regions.shrink_to_fit();
             progress(done.fetch_add(1, Ordering::Relaxed) + 1);
             Ok((id, regions))
@@ -209,23 +225,57 @@ impl Features {
         self.preloaded.extend(loaded);
         Ok(())
     }
+
+    /// How many rows a table of the preloaded images has: one of zeros, and theirs.
+    pub fn rows_for_a_table(&self) -> usize {
+        1 + self.preloaded.values().map(|regions| regions.len() / self.feature_size).sum::<usize>()
+    }
+
+    /// Moves the preloaded images, which are in f16, to a table, in stretches of whole rows that `take` is given in order;
+    /// from then on [`Features::append`] gives row numbers of that table.
+    ///
+    /// # Errors
+    /// Those of `take`, and images that are not in f16.
+    pub fn move_to_table(&mut self, take: &mut dyn FnMut(&[f16]) -> Result<()>) -> Result<()> {
+        const STRETCH: usize = 1 << 24; // values
+        let mut images: Vec<(u64, Regions)> = self.preloaded.drain().collect();
+        images.sort_unstable_by_key(|&(id, _)| id);
+        let (mut stretch, mut row) = (vec![f16::ZERO; self.feature_size], ZERO_ROW + 1);
+        for (id, regions) in images {
+            let Regions::F16(values) = regions else { bail!("the features of image {id} are not in f16") };
+            let end = row + (values.len() / self.feature_size) as i64;
+            self.in_table.insert(id, row..end);
+            row = end;
+            stretch.extend(values);
+            if stretch.len() >= STRETCH {
+                take(&stretch)?;
+                stretch.clear();
+            }
+        }
+        if stretch.is_empty() { Ok(()) } else { take(&stretch) }
+    }
 }
 
+/// The row of a table that is all zeros.
+const ZERO_ROW: i64 = 0;
+
 impl Regions {
-    /// Number of values, not of rows.
+    /// Number of values, or of row numbers.
     #[expect(clippy::len_without_is_empty, reason = "rows are counted elsewhere; nobody asks")]
     pub fn len(&self) -> usize {
         match self {
             Regions::F32(values) => values.len(),
             Regions::F16(values) => values.len(),
+            Regions::Rows(numbers) => numbers.len(),
         }
     }
 
-    /// Appends `count` zeros.
-    pub fn push_zeros(&mut self, count: usize) {
+    /// Appends `rows` rows of `columns` zeros.
+    pub fn push_zeros(&mut self, rows: usize, columns: usize) {
         match self {
-            Regions::F32(values) => values.resize(values.len() + count, 0.0),
-            Regions::F16(values) => values.resize(values.len() + count, f16::ZERO),
+            Regions::F32(values) => values.resize(values.len() + rows * columns, 0.0),
+            Regions::F16(values) => values.resize(values.len() + rows * columns, f16::ZERO),
+            Regions::Rows(numbers) => numbers.resize(numbers.len() + rows, ZERO_ROW),
         }
     }
 
@@ -233,14 +283,31 @@ impl Regions {
         match self {
             Regions::F32(values) => values.iter().all(|value| value.is_finite()),
             Regions::F16(values) => values.iter().all(|value| value.is_finite()),
+            // Checked when they were put into the table.
+            Regions::Rows(_) => true,
         }
+    }
+
+    /// Rounded to f16; rows that come out as zeros are dropped, as from an f16 bank.
+    fn rounded(self, columns: usize) -> Result<Regions> {
+        let mut values = match self {
+            Regions::F32(values) => values.into_iter().map(f16::from_f32).collect(),
+            Regions::F16(values) => values,
+            Regions::Rows(_) => bail!("row numbers are no features"),
+        };
+        ensure!(
+            values.iter().all(|value: &f16| value.is_finite()),
+            "its features are not finite, or larger than half precision holds; extract them anew"
+        );
+        drop_zero_rows(&mut values, 0, columns, f16::ZERO);
+        Ok(Regions::F16(values))
     }
 
     fn extend(&mut self, other: &Regions) -> Result<()> {
         match (self, other) {
             (Regions::F32(values), Regions::F32(others)) => values.extend_from_slice(others),
             (Regions::F16(values), Regions::F16(others)) => values.extend_from_slice(others),
-            _ => bail!("f16 and f32 regions do not go into one batch"),
+            _ => bail!("regions of two precisions do not go into one batch"),
         }
         Ok(())
     }
@@ -249,6 +316,7 @@ impl Regions {
         match self {
             Regions::F32(values) => values.shrink_to_fit(),
             Regions::F16(values) => values.shrink_to_fit(),
+            Regions::Rows(numbers) => numbers.shrink_to_fit(),
         }
     }
 }

@@ -101,7 +101,7 @@ fn the_published_features_of_two_images_are_read() {
             let total: f64 = values.iter().map(|&v| f64::from(v)).sum();
             assert!((total - sum).abs() < 1e-6, "{total}");
         }
-        features.preload([262146, 458752, 262146], &|_| ()).unwrap();
+        features.preload([262146, 458752, 262146], false, &|_| ()).unwrap();
     }
 }
 
@@ -145,7 +145,7 @@ fn preloaded_images_are_not_read_again() {
         let before = read(&features);
         let most = AtomicUsize::new(0);
         features
-            .preload((0..20).chain(0..20), &|done| {
+            .preload((0..20).chain(0..20), false, &|done| {
                 let _ = most.fetch_max(done, Ordering::Relaxed);
             })
             .unwrap();
@@ -157,13 +157,68 @@ fn preloaded_images_are_not_read_again() {
     }
 }
 
+/// The rows of image `id` in a table.
+fn in_table(features: &Features, table: &[f16], id: u64) -> Vec<f16> {
+    let mut out = features.no_regions(0);
+    let rows = features.append(id, &mut out).unwrap();
+    let Regions::Rows(numbers) = out else { panic!("no row numbers") };
+    assert_eq!(numbers.len(), rows);
+    numbers.iter().flat_map(|&row| table[4 * row as usize..][..4].iter().copied()).collect()
+}
+
+#[test]
+fn a_table_holds_what_an_f16_bank_holds() {
+    let root = tempfile::tempdir().unwrap();
+    let (folder, packed) = (root.path().join("npz"), root.path().join("packed"));
+    for id in 0..20 {
+        [&folder, &packed].into_iter().for_each(|folder| write_image(folder, id, id as usize));
+    }
+    pack_folder(&packed, Dtype::F16);
+    let bank = Features::open(std::slice::from_ref(&packed), 4, 9).unwrap();
+    for source in [folder, packed] {
+        let mut features = Features::open(&[source], 4, 9).unwrap();
+        features.preload(0..20, true, &|_| ()).unwrap();
+        let (rows, mut table) = (features.rows_for_a_table(), Vec::new());
+        features
+            .move_to_table(&mut |values| {
+                table.extend_from_slice(values);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(table.len(), 4 * rows);
+        for id in 0..20 {
+            let mut expected = bank.no_regions(0);
+            bank.append(id, &mut expected).unwrap();
+            assert_eq!(Regions::F16(in_table(&features, &table, id)), expected, "image {id}");
+        }
+        let mut padding = features.no_regions(0);
+        padding.push_zeros(2, 4);
+        let Regions::Rows(numbers) = padding else { panic!("no row numbers") };
+        assert!(numbers.iter().all(|&row| table[4 * row as usize..][..4] == [f16::ZERO; 4]) && numbers.len() == 2);
+    }
+}
+
+#[test]
+fn what_half_precision_cannot_hold_does_not_go_into_a_table() {
+    let root = tempfile::tempdir().unwrap();
+    for (id, value) in [(1, f32::NAN), (2, 70000.0)] {
+        let folder = root.path().join(id.to_string());
+        fs::create_dir_all(&folder).unwrap();
+        let file = feature_file(&[1.0, value, 0.0, 0.0], 4, true, false);
+        fs::write(folder.join(format!("COCO_any_{id:012}.jpg.npz")), file).unwrap();
+        let mut features = Features::open(&[folder], 4, 9).unwrap();
+        let message = format!("{:#}", features.preload([id], true, &|_| ()).unwrap_err());
+        assert!(message.contains(&format!("image {id}")) && message.contains("half precision"), "{message}");
+    }
+}
+
 #[test]
 fn preloading_names_what_is_damaged() {
     let root = tempfile::tempdir().unwrap();
     write_image(root.path(), 1, 2);
     fs::write(root.path().join("COCO_any_000000000002.jpg.npz"), "half").unwrap();
     let mut features = Features::open(&[root.path().to_owned()], 4, 9).unwrap();
-    let message = format!("{:#}", features.preload([1, 2], &|_| ()).unwrap_err());
+    let message = format!("{:#}", features.preload([1, 2], false, &|_| ()).unwrap_err());
     assert!(message.contains("COCO_any_000000000002.jpg.npz"), "{message}");
 }
 

@@ -221,7 +221,7 @@ impl Plan {
     fn push_image(&self, image_id: u64, batch: &mut Batch) -> Result<()> {
         let found = self.features.append(image_id, &mut batch.regions)?;
         let rows = if found > 0 { found } else { self.features.pad_size() };
-        batch.regions.push_zeros((rows - found) * self.features.feature_size());
+        batch.regions.push_zeros(rows - found, self.features.feature_size());
         batch.image_ids.push(image_id);
         batch.region_counts.push(rows);
         batch.no_regions.push(found == 0);

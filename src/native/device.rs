@@ -1,0 +1,239 @@
+//! What a device does besides computing: copies, streams, moments in its work, seeds, memory. Every function takes the device
+//! as tch names it and has nothing to do on a CPU.
+
+use super::{check, returned};
+use anyhow::Result;
+use std::ffi::{c_char, c_void};
+use tch::kind::Element;
+use tch::{Device, Tensor};
+use torch_sys::C_tensor;
+
+/// A `c10::Event`.
+#[repr(C)]
+struct Event {
+    _opaque: [u8; 0],
+}
+
+unsafe extern "C" {
+    fn mcan_prepare_cuda(tf32: bool) -> *mut c_char;
+    fn mcan_tf32() -> i32;
+    fn mcan_seed(gpu: i64, seed: u64) -> *mut c_char;
+    fn mcan_free_memory(gpu: i64, bytes: *mut u64) -> *mut c_char;
+    fn mcan_peak_memory(gpu: i64, bytes: *mut u64) -> *mut c_char;
+    fn mcan_send(out: *mut *mut C_tensor, bytes: *const c_void, count: i64, gpu: i64, pin: bool) -> *mut c_char;
+    fn mcan_fetch(out: *mut *mut C_tensor, tensor: *const C_tensor) -> *mut c_char;
+    fn mcan_take_side_stream(gpu: i64) -> *mut c_char;
+    fn mcan_mark(out: *mut *mut Event, gpu: i64) -> *mut c_char;
+    fn mcan_free_mark(event: *mut Event);
+    fn mcan_follow(event: *mut Event) -> *mut c_char;
+    fn mcan_wait(event: *mut Event) -> *mut c_char;
+    fn mcan_share_with_this_stream(tensor: *const C_tensor) -> *mut c_char;
+}
+
+fn gpu(device: Device) -> i64 {
+    match device {
+        Device::Cuda(index) => index as i64,
+        _ => -1,
+    }
+}
+
+/// Before the first work on a GPU: whether products of float32 matrices may use TF32 there, and kernels that give the same
+/// bits every time.
+///
+/// # Errors
+/// When libtorch refuses.
+pub fn prepare_cuda(tf32: bool) -> Result<()> {
+    // cuBLAS, and the LSTM of cuDNN, repeat themselves when their workspace is of a fixed size.
+    const WORKSPACE: &str = "CUBLAS_WORKSPACE_CONFIG";
+    if std::env::var_os(WORKSPACE).is_none() {
+        // SAFETY: a run comes here while it has no other threads; libtorch reads it when it first multiplies on a GPU.
+        unsafe { std::env::set_var(WORKSPACE, ":4096:8") };
+    }
+    // SAFETY: sets flags of libtorch's own.
+    check(unsafe { mcan_prepare_cuda(tf32) })
+}
+
+/// Whether products of float32 matrices, and the LSTM, may use TF32 on a GPU.
+pub fn uses_tf32() -> (bool, bool) {
+    // SAFETY: reads flags of libtorch's own.
+    let both = unsafe { mcan_tf32() };
+    (both & 1 != 0, both & 2 != 0)
+}
+
+/// Seeds the random numbers of one device.
+///
+/// # Errors
+/// When libtorch refuses.
+pub fn seed(device: Device, seed: u64) -> Result<()> {
+    // SAFETY: plain numbers.
+    check(unsafe { mcan_seed(gpu(device), seed) })
+}
+
+/// Free memory of a GPU in bytes; absent for a CPU, and where libtorch does not know.
+pub fn free_memory(device: Device) -> Option<u64> {
+    let mut bytes = 0;
+    // SAFETY: `bytes` outlives the call.
+    (device.is_cuda() && check(unsafe { mcan_free_memory(gpu(device), &mut bytes) }).is_ok()).then_some(bytes)
+}
+
+/// Most memory of a GPU that libtorch has held at once so far, in bytes; absent for a CPU.
+pub fn peak_memory(device: Device) -> Option<u64> {
+    let mut bytes = 0;
+    // SAFETY: `bytes` outlives the call.
+    (device.is_cuda() && check(unsafe { mcan_peak_memory(gpu(device), &mut bytes) }).is_ok()).then_some(bytes)
+}
+
+/// A vector of these values on `device`. With `pin` it goes to a GPU from page-locked memory, so that the copy runs while the
+/// GPU computes and nobody waits for it.
+///
+/// # Errors
+/// When memory runs out.
+pub fn send<T: Element>(values: &[T], device: Device, pin: bool) -> Result<Tensor> {
+    let (bytes, count) = (values.as_ptr().cast(), size_of_val(values) as i64);
+    // SAFETY: `values` are numbers, `count` bytes of them, and are copied during the call.
+    let sent = returned(|out| unsafe { mcan_send(out, bytes, count, gpu(device), pin) })?;
+    Ok(sent.f_view_dtype(T::KIND)?)
+}
+
+/// The values of `tensor` in memory of the CPU. They are there once a [`Mark`] made afterwards is reached.
+///
+/// # Errors
+/// When memory runs out.
+pub fn fetch(tensor: &Tensor) -> Result<Tensor> {
+    // SAFETY: `out` is written before null is returned.
+    returned(|out| unsafe { mcan_fetch(out, tensor.as_ptr()) })
+}
+
+/// Gives the calling thread a stream of its own on `device`: what it asks of a GPU runs beside what other threads ask.
+///
+/// # Errors
+/// When libtorch refuses.
+pub fn take_side_stream(device: Device) -> Result<()> {
+    // SAFETY: plain numbers.
+    check(unsafe { mcan_take_side_stream(gpu(device)) })
+}
+
+/// Lets the calling thread's work use `tensor`, which another thread has made on its own stream: see [`Mark::follow`].
+///
+/// # Errors
+/// When libtorch refuses.
+pub fn share_with_this_stream(tensor: &Tensor) -> Result<()> {
+    // SAFETY: borrowed for the length of the call.
+    check(unsafe { mcan_share_with_this_stream(tensor.as_ptr()) })
+}
+
+/// A moment in the work of a device: when all that one thread had asked of it is done. On a CPU that is always now.
+#[derive(Debug)]
+pub struct Mark(*mut Event);
+
+// SAFETY: libtorch allows an event to be used by one thread after another.
+unsafe impl Send for Mark {}
+
+impl Mark {
+    /// The moment when what the calling thread has asked of `device` so far is done.
+    ///
+    /// # Errors
+    /// When libtorch refuses.
+    pub fn now(device: Device) -> Result<Mark> {
+        let mut event = std::ptr::null_mut();
+        // SAFETY: `event` outlives the call.
+        check(unsafe { mcan_mark(&mut event, gpu(device)) })?;
+        Ok(Mark(event))
+    }
+
+    /// What the calling thread asks of the device from now on happens after this moment; the thread does not wait.
+    ///
+    /// # Errors
+    /// When libtorch refuses.
+    pub fn follow(&self) -> Result<()> {
+        // SAFETY: the event lives as long as `self`; null is nothing to wait for.
+        check(unsafe { mcan_follow(self.0) })
+    }
+
+    /// Waits for this moment.
+    ///
+    /// # Errors
+    /// What went wrong on the device.
+    pub fn wait(&self) -> Result<()> {
+        // SAFETY: as for `follow`.
+        check(unsafe { mcan_wait(self.0) })
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        // SAFETY: freed once; null is allowed.
+        unsafe { mcan_free_mark(self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::gpu_to_test;
+    use super::*;
+    use tch::Kind;
+
+    #[test]
+    fn tf32_is_on_or_off_in_products_and_in_the_lstm() {
+        for tf32 in [false, true] {
+            prepare_cuda(tf32).unwrap();
+            assert_eq!(uses_tf32(), (tf32, tf32));
+        }
+    }
+
+    #[test]
+    fn values_arrive_as_they_were_sent_also_on_a_gpu() {
+        for device in [Some(Device::Cpu), gpu_to_test()].into_iter().flatten() {
+            for pin in [false, true] {
+                let sent = send(&[1.5f32, -2.0], device, pin).unwrap();
+                assert_eq!((sent.device(), sent.kind()), (device, Kind::Float));
+                let back = fetch(&sent).unwrap();
+                Mark::now(device).unwrap().wait().unwrap();
+                assert_eq!(Vec::<f32>::try_from(&back).unwrap(), [1.5, -2.0]);
+                assert_eq!(send::<i64>(&[], device, pin).unwrap().size(), [0]);
+            }
+        }
+    }
+
+    #[test]
+    fn work_on_two_streams_of_a_gpu_is_done_in_the_order_of_marks() {
+        let Some(device) = gpu_to_test() else { return };
+        let (sender, made) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            take_side_stream(device).unwrap();
+            for i in 0..200 {
+                // Long enough to be under way when the other thread asks for it.
+                let work = Tensor::full([1500, 1500], 1.0, (Kind::Float, device));
+                let made = work.matmul(&work).matmul(&work) * f64::from(i);
+                sender.send((made, Mark::now(device).unwrap())).unwrap();
+            }
+        });
+        for (i, (tensor, mark)) in made.into_iter().enumerate() {
+            mark.follow().unwrap();
+            share_with_this_stream(&tensor).unwrap();
+            assert_eq!(tensor.max().double_value(&[]), 1500.0 * 1500.0 * i as f64);
+        }
+        thread.join().unwrap();
+        assert!(free_memory(device).is_none_or(|bytes| bytes > 0) && peak_memory(device).unwrap() > 0);
+    }
+
+    #[test]
+    fn a_seed_repeats_what_a_device_draws() {
+        let draw = || {
+            seed(Device::Cpu, 11).unwrap();
+            Tensor::rand([64], (Kind::Float, Device::Cpu))
+        };
+        // Other tests draw from the same generator meanwhile.
+        assert!((0..20).any(|_| draw().equal(&draw())));
+    }
+
+    #[test]
+    fn a_cpu_has_nothing_to_wait_for() {
+        take_side_stream(Device::Cpu).unwrap();
+        let mark = Mark::now(Device::Cpu).unwrap();
+        mark.follow().unwrap();
+        mark.wait().unwrap();
+        share_with_this_stream(&Tensor::from(1f32)).unwrap();
+        assert_eq!((free_memory(Device::Cpu), peak_memory(Device::Cpu)), (None, None));
+    }
+}

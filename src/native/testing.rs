@@ -1,0 +1,42 @@
+//! For tests of what a GPU is asked to do, without one.
+
+use super::{check, owned_text};
+use std::collections::BTreeMap;
+use std::ffi::c_char;
+use std::sync::Once;
+use tch::{Cuda, Device};
+
+unsafe extern "C" {
+    fn mcan_register_reference_kernels() -> *mut c_char;
+    fn mcan_begin_counting() -> *mut c_char;
+    fn mcan_end_counting() -> *mut c_char;
+}
+
+/// Attention by the formula takes the place of the variable-length kernels on the CPU, where libtorch has none.
+pub(crate) fn register_reference_kernels() {
+    static ONCE: Once = Once::new();
+    // SAFETY: adds kernels to libtorch's table, once.
+    ONCE.call_once(|| check(unsafe { mcan_register_reference_kernels() }).expect("kernels are registered"));
+}
+
+/// The GPU that tests may use, or `None` after saying that a part is skipped.
+pub(crate) fn gpu_to_test() -> Option<Device> {
+    if !Cuda::is_available() {
+        eprintln!("skipped: there is no GPU to compare with the CPU");
+        return None;
+    }
+    // In full precision, as the CPU computes.
+    super::device::prepare_cuda(false).expect("a GPU can be set up");
+    Some(Device::Cuda(0))
+}
+
+/// How often `work` asks libtorch for each operation, on the calling thread.
+pub(crate) fn operations(work: impl FnOnce()) -> BTreeMap<String, u64> {
+    // SAFETY: no arguments.
+    check(unsafe { mcan_begin_counting() }).expect("operations are counted");
+    work();
+    // SAFETY: the text is new, and nobody else's.
+    let text = unsafe { owned_text(mcan_end_counting()) };
+    let pair = |line: &str| line.rsplit_once(' ').map(|(name, count)| (name.to_owned(), count.parse().unwrap()));
+    text.lines().filter_map(pair).collect()
+}

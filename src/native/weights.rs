@@ -1,0 +1,57 @@
+//! Parameters on their way into matrix products.
+
+use super::check;
+use anyhow::Result;
+use std::ffi::c_char;
+use tch::{Kind, Tensor};
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn mcan_join_and_cast(
+        out: *mut *mut C_tensor,
+        params: *const *const C_tensor,
+        counts: *const i64,
+        groups: i64,
+        bfloat16: bool,
+    ) -> *mut c_char;
+}
+
+/// The float32 parameters of each group joined along their first axis, in float32 or bfloat16 (`kind`): all of them in one
+/// kernel of a GPU, and their gradients in another. Differentiable.
+///
+/// # Errors
+/// When the parameters of a group do not fit together, or memory runs out.
+pub fn join_and_cast(groups: &[Vec<&Tensor>], kind: Kind) -> Result<Vec<Tensor>> {
+    let params: Vec<*const C_tensor> = groups.iter().flatten().map(|tensor| tensor.as_ptr()).collect();
+    let counts: Vec<i64> = groups.iter().map(|group| group.len() as i64).collect();
+    let mut out = vec![std::ptr::null_mut(); groups.len()];
+    let (groups, bfloat16) = (groups.len() as i64, kind == Kind::BFloat16);
+    // SAFETY: `params` are as many tensors as `counts` add up to, borrowed for the length of the call; `out` has a place for
+    // each group.
+    check(unsafe { mcan_join_and_cast(out.as_mut_ptr(), params.as_ptr(), counts.as_ptr(), groups, bfloat16) })?;
+    // SAFETY: the call succeeded, so each is a new tensor that nothing else owns.
+    Ok(out.into_iter().map(|tensor| unsafe { Tensor::from_ptr(tensor) }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    #[test]
+    fn parameters_are_joined_and_cast_and_each_gets_its_gradient() {
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let leaf = |shape: &[i64]| Tensor::randn(shape, CPU).set_requires_grad(true);
+            let (a, b, c) = (leaf(&[2, 3]), leaf(&[4, 3]), leaf(&[5]));
+            let joined = join_and_cast(&[vec![&a, &b], vec![&c]], kind).unwrap();
+            assert!(joined[0].equal(&Tensor::cat(&[&a, &b], 0).to_kind(kind)) && joined[1].equal(&c.to_kind(kind)));
+            let weights = Tensor::randn([6, 3], CPU).to_kind(kind);
+            ((&joined[0] * &weights).sum(Kind::Float) + (&joined[1] * 2.0).sum(Kind::Float)).backward();
+            let expected = weights.to_kind(Kind::Float);
+            assert!(a.grad().equal(&expected.narrow(0, 0, 2)) && b.grad().equal(&expected.narrow(0, 2, 4)));
+            assert!(c.grad().equal(&Tensor::full([5], 2.0, CPU)));
+        }
+    }
+}
