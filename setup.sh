@@ -81,7 +81,8 @@ install_libtorch() {
     partial=$place.partial
     rm -rf "$partial"
     if [ "$1" = cuda ] || [ "$(uname -s)" != Linux ]; then
-        pip_install --target "$partial" "torch==$torch_version"
+        # The last two are headers, which libtorch's interface to NCCL includes.
+        pip_install --target "$partial" "torch==$torch_version" 'nvidia-cuda-crt==13.0.*' 'nvidia-cuda-cccl==13.0.*'
     else
         # Of torch's CUDA libraries its CPU part needs only these two.
         pip_install --no-deps --target "$partial" "torch==$torch_version" \

@@ -32,7 +32,8 @@
 //! engine/         one entry per --RUN: train, val and test (predict), pack, score, demo; inputs, feed, glove, watch,
 //!                 stop
 //! report/         log, progress
-//! distributed.rs  the device of a run
+//! distributed/    the replicas of a run: devices, job (what a launcher says), replica
+//! explain.rs      failures in words               voice.rs   who speaks
 //! atomic.rs       files that are whole or absent      mapped.rs  files in memory
 //! outputs.rs      what a run writes: that it can, and that it loses nothing      lock.rs   one run per version
 //! native/         the C++ that tch does not bind, and its Rust face: kernels for the CPU; varlen (attention of a GPU), device
@@ -71,6 +72,7 @@ pub mod data;
 pub mod distributed;
 pub mod engine;
 pub mod evaluation;
+pub mod explain;
 pub mod lock;
 pub mod mapped;
 pub mod model;
@@ -80,3 +82,4 @@ pub mod outputs;
 pub mod paths;
 pub mod report;
 pub mod text;
+pub mod voice;

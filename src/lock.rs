@@ -36,7 +36,7 @@ impl Lock {
                     folder.display()
                 );
             }
-            Err(TryLockError::Error(error)) => eprintln!(
+            Err(TryLockError::Error(error)) => crate::note!(
                 "{} cannot be locked ({error}): nothing keeps a second run of this version from starting",
                 folder.display()
             ),

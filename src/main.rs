@@ -3,6 +3,7 @@
 use mcan::cli::Args;
 use mcan::config::Config;
 use mcan::engine::stop::Stopped;
+use mcan::explain::{explain, panic_text};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -24,11 +25,8 @@ fn main() -> ExitCode {
             }
             format!("{error:#}")
         }
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it broke down without a reason").to_string()
-        }
+        Err(panic) => panic_text(&*panic).to_string(),
     };
-    eprintln!("mcan: {}", mcan::engine::explain(&message));
+    eprintln!("mcan: {}", explain(&message));
     ExitCode::FAILURE
 }

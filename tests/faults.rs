@@ -18,7 +18,7 @@ const TRAIN: [&str; 4] = ["--RUN=train", "--SPLIT=train", "--SET=SHUFFLE_MODE=ex
 
 /// Runs a shell script in which `"$@"` is the program with these flags.
 fn script(world: &World, before: &[&str], script: &str, flags: &[&str]) -> Output {
-    let flags = [world.flags(), flags.iter().map(|&flag| flag.to_owned()).collect()].concat();
+    let flags = world.line(flags);
     let mut command = Command::new(before.first().unwrap_or(&"sh"));
     if let Some(more) = before.get(1..) {
         command.args(more).arg("sh");

@@ -5,8 +5,9 @@ mod common;
 use common::{World, largest_difference, shared};
 use mcan::checkpoint;
 use mcan::config::Config;
+use mcan::distributed::Replica;
 use mcan::engine::inputs::Inputs;
-use mcan::engine::train::Trainer;
+use mcan::engine::train::{self, Trainer};
 use ndarray::{Array1, Array2};
 use ndarray_npy::ReadNpyExt;
 use serde_json::Value;
@@ -47,9 +48,11 @@ fn recorded(path: &Path) -> Vec<Part> {
 /// Trains as `config` says, from its checkpoint, and records the same.
 fn replay(config: &Config) -> Vec<Part> {
     tch::set_num_threads(1);
-    let inputs = Inputs::read(config, None, &[Device::Cpu]).unwrap();
-    let mut trainer = Trainer::new(config, &inputs, Device::Cpu).unwrap();
-    trainer.restore(&checkpoint::load(&config.ckpt_to_load()).unwrap()).unwrap();
+    let inputs = Inputs::read(config, None, &[Replica::alone(Device::Cpu)]).unwrap();
+    let mut trainer = Trainer::new(config, &inputs, Replica::alone(Device::Cpu)).unwrap();
+    let checkpoint = checkpoint::load(&config.ckpt_to_load()).unwrap();
+    let start = train::start_of(config, &checkpoint).unwrap();
+    trainer.restore(&checkpoint, start).unwrap();
     let mut parts = Vec::new();
     trainer
         .epochs(&mut |seen| {

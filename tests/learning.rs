@@ -6,6 +6,7 @@ use mcan::config::Config;
 use mcan::data::Dataset;
 use mcan::data::dataset::Sample;
 use mcan::data::demo::{self, DemoOptions};
+use mcan::distributed::Replica;
 use mcan::engine::inputs::{Inputs, Task};
 use mcan::engine::predict;
 use mcan::engine::train::Trainer;
@@ -54,17 +55,18 @@ type Blind<'a> = &'a dyn Fn(&mut Sample, u64);
 /// Trains `tiny` and returns its accuracy on val.
 fn accuracy_of(root: &Path, version: &str, blind: Option<Blind>) -> f64 {
     let config = config(root, version);
-    let mut inputs = Inputs::read(&config, None, &[Device::Cpu]).unwrap();
+    let mut inputs = Inputs::read(&config, None, &[Replica::alone(Device::Cpu)]).unwrap();
     for task in [&mut inputs.training, &mut inputs.answering] {
         if let (Some(task), Some(blind)) = (task.as_mut(), blind) {
             let any_image = task.dataset.image_id(0);
             *task = blinded(task, |sample| blind(sample, any_image));
         }
     }
-    let mut trainer = Trainer::new(&config, &inputs, Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(&config, &inputs, Replica::alone(Device::Cpu)).unwrap();
     trainer.epochs(&mut |_| ()).unwrap();
     let task = inputs.answering.as_ref().unwrap();
-    let answers = predict::answer_all(trainer.net(), task, &inputs.answers, &config, Device::Cpu).unwrap();
+    let answers =
+        predict::answer_all(trainer.net(), task, &inputs.answers, &config, &Replica::alone(Device::Cpu)).unwrap();
     predict::accuracy(inputs.evaluator.as_ref().unwrap(), &answers).unwrap().overall
 }
 

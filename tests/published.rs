@@ -6,6 +6,7 @@ use common::{World, python, shared};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use mcan::data::glove;
+use mcan::distributed::Replica;
 use mcan::engine::inputs::Inputs;
 use mcan::engine::train::Trainer;
 use ndarray::Array2;
@@ -135,8 +136,8 @@ fn the_embedding_starts_from_the_vectors_of_spacys_package() {
     let Some(package) = shared("golden/glove/en_vectors_web_lg-2.1.0.tar.gz") else { return };
     let glove = format!("--GLOVE_PATH={}", package.display());
     let config = world.config(&["--RUN=train", "--SPLIT=train", "--SET=USE_GLOVE=true", &glove]);
-    let inputs = Inputs::read(&config, None, &[Device::Cpu]).unwrap();
-    let trainer = Trainer::new(&config, &inputs, Device::Cpu).unwrap();
+    let inputs = Inputs::read(&config, None, &[Replica::alone(Device::Cpu)]).unwrap();
+    let trainer = Trainer::new(&config, &inputs, Replica::alone(Device::Cpu)).unwrap();
     let words: Vec<&str> = inputs.vocabulary.words().collect();
     let expected = glove::load(&package, &words).unwrap();
     assert!(expected.found > 10, "{} of {}", expected.found, words.len());

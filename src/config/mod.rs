@@ -220,6 +220,10 @@ fn yes() -> bool {
     true
 }
 
+fn five_minutes() -> u64 {
+    300
+}
+
 impl Default for TrainConfig {
     fn default() -> Self {
         TrainConfig {
@@ -268,6 +272,9 @@ pub struct RunConfig {
     pub profile: bool,
     /// Also write the probabilities of the test answers.
     pub test_save_pred: bool,
+    /// Ours: seconds after which replicas of this run that do not answer are taken for lost.
+    #[serde(default = "five_minutes")]
+    pub dist_timeout: u64,
     /// Folder of the answer files of test runs.
     pub result_path: PathBuf,
     /// Folder of the probabilities.
@@ -309,6 +316,7 @@ impl Default for RunConfig {
             verbose: true,
             profile: false,
             test_save_pred: false,
+            dist_timeout: five_minutes(),
             result_path: "./results/result_test/".into(),
             pred_path: "./results/pred/".into(),
             cache_path: "./results/cache/".into(),
@@ -333,6 +341,21 @@ impl Config {
     /// The same in evaluation.
     pub fn eval_batch_size(&self) -> usize {
         (self.sub_batch_size() / 2).max(1)
+    }
+
+    /// Makes sure that each of `replicas` can take the same share of what goes through the network at once.
+    ///
+    /// # Errors
+    /// Names the keys and values at fault.
+    pub fn check_shares(&self, replicas: usize) -> Result<()> {
+        let is_training = matches!(self.run.run_mode, RunMode::Train | RunMode::Demo);
+        ensure!(
+            !is_training || self.sub_batch_size().is_multiple_of(replicas),
+            "BATCH_SIZE = {} / GRAD_ACCU_STEPS = {} cannot be shared evenly among {replicas} devices (--BS, --ACCU, --GPU)",
+            self.train.batch_size,
+            self.train.grad_accu_steps
+        );
+        Ok(())
     }
 
     /// Seed of everything random. (Set by [`Config::resolve`].)
@@ -372,7 +395,11 @@ impl Config {
     fn validate(&self) -> Result<()> {
         self.model.validate()?;
         let train = &self.train;
-        for (key, value) in [("BATCH_SIZE", train.batch_size), ("GRAD_ACCU_STEPS", train.grad_accu_steps)] {
+        for (key, value) in [
+            ("BATCH_SIZE", train.batch_size),
+            ("GRAD_ACCU_STEPS", train.grad_accu_steps),
+            ("DIST_TIMEOUT", self.run.dist_timeout as usize),
+        ] {
             ensure!(value >= 1, "{key} = {value}: it must be at least 1");
         }
         ensure!(

@@ -3,6 +3,7 @@
 
 use crate::data::Batch;
 use crate::data::loader::Loader;
+use crate::explain::panic_text;
 use crate::model::{PackedBatch, Packer};
 use crate::native::device::{Mark, take_side_stream};
 use anyhow::{Context, Result, anyhow};
@@ -81,9 +82,8 @@ impl Feed {
         let Source::Ahead { queue, thread } = std::mem::replace(&mut self.source, Source::Ended) else { return None };
         // Without a receiver it cannot wait on a full queue.
         drop(queue);
-        let cause = thread.join().err()?;
-        let text = cause.downcast_ref::<String>().map(String::as_str).or_else(|| cause.downcast_ref::<&str>().copied());
-        Some(anyhow!("the thread that feeds the device broke down: {}", text.unwrap_or("it gave no reason")))
+        let panic = thread.join().err()?;
+        Some(anyhow!("the thread that feeds the device broke down: {}", panic_text(&*panic)))
     }
 }
 

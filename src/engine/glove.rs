@@ -15,7 +15,7 @@ use tch::Tensor;
 pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Net) -> Result<()> {
     let folders = [Path::new("."), Path::new("datasets"), &config.data.dataset_path];
     let Some(path) = glove::find(config.data.glove_path.as_deref(), &folders)? else {
-        eprintln!(
+        crate::note!(
             "No word vectors found: starting from random embeddings. ./setup.sh data fetches them; --GLOVE_PATH names \
              them; --SET USE_GLOVE=false silences this."
         );
@@ -30,7 +30,7 @@ pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Net) -> Result
         vectors.dimension,
         config.model.word_embed_size
     );
-    eprintln!("Word vectors: {} of {} words found in {}", vectors.found, words.len(), path.display());
+    crate::note!("Word vectors: {} of {} words found in {}", vectors.found, words.len(), path.display());
     let embedding = net.parameters.tensors.first().context("the network has no embedding")?;
     let values = Tensor::f_from_slice(&vectors.values)?.f_view([words.len() as i64, vectors.dimension as i64])?;
     tch::no_grad(|| embedding.shallow_clone().f_copy_(&values))?;

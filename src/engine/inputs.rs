@@ -8,11 +8,14 @@ use crate::data::features::Features;
 use crate::data::vocab::Vocabulary;
 use crate::data::vqa::{self, AnnotationFile, QuestionFile, locate};
 use crate::data::{Dataset, Split};
+use crate::distributed::Replica;
 use crate::evaluation::Evaluator;
 use crate::model::{Net, Packer, Table};
 use crate::paths::Source;
 use crate::report::Progress;
 use anyhow::{Context, Result, bail, ensure};
+use rustc_hash::FxHasher;
+use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tch::Device;
@@ -42,12 +45,13 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Reads what `config` asks for; `carried` is the entry of a checkpoint that brings its own words and answers. `devices`
-    /// are where features are held, if the run holds them on its devices.
+    /// Reads what `config` asks for; `carried` is the entry of a checkpoint that brings its own words and answers. `replicas`
+    /// have the devices where features are held, if the run holds them there; the first of all saves the answers that it counts.
     ///
     /// # Errors
     /// Whatever is wrong with a file, and images without features, all named.
-    pub fn read(config: &Config, carried: Option<&RunState>, devices: &[Device]) -> Result<Inputs> {
+    pub fn read(config: &Config, carried: Option<&RunState>, replicas: &[Replica]) -> Result<Inputs> {
+        let devices: Vec<Device> = replicas.iter().map(|replica| replica.device).collect();
         let files = Files::read(config, carried.is_some())?;
         let cannot = || format!("cannot use the checkpoint {}", config.ckpt_to_load().display());
         let vocabulary = match carried {
@@ -56,11 +60,11 @@ impl Inputs {
         };
         let answers = match carried {
             Some(state) => AnswerList::from_answers(state.answers.clone()).with_context(cannot)?,
-            None => files.answers(config)?,
+            None => files.answers(config, replicas[0].is_first())?,
         };
         let mut inputs = Inputs { vocabulary, answers, training: None, answering: None, evaluator: None };
         if config.run.run_mode == RunMode::Train {
-            inputs.training = Some(files.training(config, &inputs, devices)?);
+            inputs.training = Some(files.training(config, &inputs, &devices)?);
         }
         let answered = match config.run.run_mode {
             RunMode::Train => config.evaluates_epochs().then_some(Source::Val),
@@ -77,9 +81,29 @@ impl Inputs {
                 evaluator.check_questions(dataset.question_ids()).with_context(cannot)?;
                 inputs.evaluator = Some(evaluator);
             }
-            inputs.answering = Some(Task::new(config, dataset, &[split], &[questions.name()], devices)?);
+            inputs.answering = Some(Task::new(config, dataset, &[split], &[questions.name()], &devices)?);
         }
         Ok(inputs)
+    }
+
+    /// What to answer.
+    ///
+    /// # Errors
+    /// When that is nothing.
+    pub fn answering(&self) -> Result<&Task> {
+        self.answering.as_ref().context("there is nothing to answer")
+    }
+
+    /// A short text that differs where questions, words or answers do.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = FxHasher::default();
+        let tasks = [&self.training, &self.answering].map(|task| task.as_ref().map(|task| task.dataset.question_ids()));
+        tasks.hash(&mut hasher);
+        self.vocabulary.words().for_each(|word| word.hash(&mut hasher));
+        self.answers.answers().for_each(|answer| answer.hash(&mut hasher));
+        let [trained, answered] = tasks.map(|ids| ids.map_or(0, <[i64]>::len));
+        let (words, answers) = (self.vocabulary.len(), self.answers.len());
+        format!("{trained} + {answered} questions, {words} words, {answers} answers, {:x}", hasher.finish())
     }
 }
 
@@ -188,16 +212,16 @@ impl Files {
             Source::VOCABULARY.into_iter().filter(|source| self.questions_of(*source).is_ok()).collect();
         let vocabulary = Vocabulary::from_questions(used.iter().filter_map(|&source| self.questions_of(source).ok()));
         let names: Vec<&str> = used.iter().map(|source| source.key()).collect();
-        eprintln!("Vocabulary: {} words of the question files of {}", vocabulary.len(), names.join(", "));
+        crate::note!("Vocabulary: {} words of the question files of {}", vocabulary.len(), names.join(", "));
         vocabulary
     }
 
     /// The published answers, or those counted in the annotations of train and val.
-    fn answers(&self, config: &Config) -> Result<AnswerList> {
+    fn answers(&self, config: &Config, saves: bool) -> Result<AnswerList> {
         let path = config.answer_dict();
         if path.exists() {
             let answers = AnswerList::load(&path)?;
-            eprintln!("Answers: {} of {}", answers.len(), path.display());
+            crate::note!("Answers: {} of {}", answers.len(), path.display());
             return Ok(answers);
         }
         ensure!(
@@ -208,8 +232,10 @@ impl Files {
         );
         let counted = [Source::Train, Source::Val].into_iter().filter_map(|source| self.annotations_of(source).ok());
         let answers = AnswerList::from_annotations(counted)?;
-        answers.save(&path)?;
-        eprintln!("Answers: {} counted in the annotations, saved in {}", answers.len(), path.display());
+        if saves {
+            answers.save(&path)?;
+        }
+        crate::note!("Answers: {} counted in the annotations, saved in {}", answers.len(), path.display());
         Ok(answers)
     }
 

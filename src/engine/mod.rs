@@ -1,7 +1,6 @@
 //! One entry per `--RUN` mode.
 
 mod demo;
-mod explain;
 mod feed;
 mod glove;
 pub mod inputs;
@@ -11,20 +10,21 @@ pub mod stop;
 pub mod train;
 mod watch;
 
-pub use explain::explain;
-
 use crate::checkpoint::{self, Checkpoint};
 use crate::cli::{Amp, RunMode};
 use crate::config::Config;
+use crate::distributed::{self, Replica};
 use crate::evaluation::{self, write_answers, write_predictions};
 use crate::model::{Net, shapes};
 use crate::native;
 use crate::paths::Source;
 use crate::report::Log;
-use anyhow::{Context, Result};
-use inputs::{Inputs, Task};
+use crate::say;
+use anyhow::{Context, Result, ensure};
+use inputs::Inputs;
 use predict::Predictor;
 use std::path::Path;
+use stop::Stopped;
 use tch::{Device, Kind};
 
 /// Finished batches that each loader thread may have waiting.
@@ -44,6 +44,11 @@ fn product_kind(config: &Config, device: Device) -> Kind {
 /// Everything that can go wrong, with what to do about it.
 pub fn run(mut config: Config) -> Result<()> {
     config.data.num_workers = useful_workers(config.data.num_workers);
+    let shared = matches!(config.run.run_mode, RunMode::Train | RunMode::Val | RunMode::Test);
+    ensure!(
+        shared || !distributed::is_one_of_several(),
+        "only train, val and test are shared among processes; start this without torchrun or srun"
+    );
     match config.run.run_mode {
         RunMode::Train => train::run(config),
         RunMode::Val => val(config),
@@ -60,7 +65,7 @@ fn useful_workers(asked: usize) -> usize {
     const AT_LEAST: usize = 16;
     let useful = std::thread::available_parallelism().map_or(1, usize::from).saturating_mul(PER_CORE).max(AT_LEAST);
     if asked > useful {
-        eprintln!(
+        crate::note!(
             "NUM_WORKERS = {asked} is more than is useful on this machine; {useful} threads read features (--NW)"
         );
     }
@@ -75,33 +80,42 @@ fn score(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// A trained network with the questions that it is to answer.
+/// What a checkpoint is to answer, and a copy of its network for each replica of this process.
 struct Loaded {
     config: Config,
-    device: Device,
-    net: Net,
     inputs: Inputs,
+    answerers: Vec<(Net, Replica)>,
 }
 
 impl Loaded {
     fn new(mut config: Config) -> Result<Loaded> {
-        let device = crate::distributed::device(config.run.gpu.as_deref(), config.train.tf32)?;
+        let replicas = distributed::assemble(&mut config)?;
         config.check_files()?;
-        config.check_writable(config.written_to())?;
+        if replicas[0].is_first() {
+            config.check_writable(config.written_to())?;
+        }
         let path = config.ckpt_to_load();
+        let cannot = || format!("cannot use {}", path.display());
         let checkpoint = checkpoint::load_weights(&path)?;
-        adopt(&mut config, &checkpoint).with_context(|| format!("cannot use {}", path.display()))?;
-        print!("{config}");
-        let inputs = Inputs::read(&config, checkpoint.mcan.as_ref(), &[device])?;
-        let net = Net::new(&config.model, inputs.vocabulary.len(), inputs.answers.len(), device);
-        let values = checkpoint::state_dict::match_shapes(&checkpoint.state_dict, &net.parameters.shapes());
-        net.parameters.assign(&values.with_context(|| format!("cannot use {}", path.display()))?)?;
-        Ok(Loaded { config, device, net, inputs })
+        adopt(&mut config, &checkpoint).with_context(cannot)?;
+        say!("{}", config.to_string().trim_end());
+        let inputs = Inputs::read(&config, checkpoint.mcan.as_ref(), &replicas)?;
+        distributed::check_same_inputs(&replicas, &inputs.fingerprint())?;
+        let with_net = |replica: Replica| {
+            let net = Net::new(&config.model, inputs.vocabulary.len(), inputs.answers.len(), replica.device);
+            let values = checkpoint::state_dict::match_shapes(&checkpoint.state_dict, &net.parameters.shapes());
+            net.parameters.assign(&values.with_context(cannot)?)?;
+            Ok((net, replica))
+        };
+        let answerers = replicas.into_iter().map(with_net).collect::<Result<_>>()?;
+        stop::listen()?;
+        Ok(Loaded { config, inputs, answerers })
     }
+}
 
-    fn task(&self) -> Result<&Task> {
-        self.inputs.answering.as_ref().context("there is nothing to answer")
-    }
+/// `error` with the name of the replica that it is of, unless that was asked to stop.
+fn blame(replica: &Replica, error: anyhow::Error) -> anyhow::Error {
+    if error.is::<Stopped>() { error } else { replica.blame(error) }
 }
 
 /// Takes over what a checkpoint says of its network and of what that has seen: its own configuration if it has one, and
@@ -121,47 +135,56 @@ fn adopt(config: &mut Config, checkpoint: &Checkpoint) -> Result<()> {
 }
 
 fn val(config: Config) -> Result<()> {
-    let loaded = Loaded::new(config)?;
-    stop::listen()?;
-    let config = &loaded.config;
+    let Loaded { config, inputs, answerers } = Loaded::new(config)?;
+    let task = inputs.answering()?;
+    let evaluator = inputs.evaluator.as_ref().context("there are no annotations")?;
     let name = config.ckpt_name(rand::random_range(0..100_000_000));
-    let mut log = Log::open(&config.log_of(&name))?;
-    let evaluator = loaded.inputs.evaluator.as_ref().context("there are no annotations")?;
-    let answers = predict::answer_all(&loaded.net, loaded.task()?, &loaded.inputs.answers, config, loaded.device)?;
-    let file = config.val_answers_of(&name);
-    write_answers(&file, answers.iter().copied())?;
-    let accuracy = predict::accuracy(evaluator, &answers)?;
-    println!("{accuracy}");
-    println!("Saved the answers in {}", file.display());
-    log.accuracy(&accuracy)
+    let conclude = |answers: &[(i64, &str)]| {
+        let file = config.val_answers_of(&name);
+        let mut log = Log::open(&config.log_of(&name))?;
+        write_answers(&file, answers.iter().copied())?;
+        let accuracy = predict::accuracy(evaluator, answers)?;
+        say!("{accuracy}");
+        say!("Saved the answers in {}", file.display());
+        log.accuracy(&accuracy)
+    };
+    distributed::run_all(answerers, |(net, replica)| {
+        let answers = predict::answer_all(net, task, &inputs.answers, &config, replica);
+        let outcome = answers.and_then(|answers| if replica.is_first() { conclude(&answers) } else { Ok(()) });
+        outcome.map_err(|error| blame(replica, error))
+    })
 }
 
 fn test(config: Config) -> Result<()> {
-    let loaded = Loaded::new(config)?;
-    stop::listen()?;
-    let (config, task) = (&loaded.config, loaded.task()?);
+    let Loaded { config, inputs, answerers } = Loaded::new(config)?;
+    let task = inputs.answering()?;
     let stem = config.test_stem(&config.ckpt_name(rand::random_range(0..100_000_000)));
-    let save_pred = config.run.test_save_pred;
-    let predictor = Predictor::new(&loaded.net, task, config, loaded.device, save_pred)?;
-    let indices = match save_pred {
-        true => answer_and_keep(predictor, &loaded, &config.run.pred_path.join(format!("{stem}.npz")))?,
-        false => {
-            let mut indices = Vec::new();
-            for prediction in predictor {
-                indices.extend(prediction?.answers);
+    let keep = config.run.pred_path.join(format!("{stem}.npz"));
+    let conclude = |indices: &[i64]| {
+        let answers = predict::name_answers(task, &inputs.answers, indices)?;
+        let file = config.run.result_path.join(format!("{stem}.json"));
+        write_answers(&file, answers)?;
+        say!("Saved the answers to {} questions in {}", indices.len(), file.display());
+        Ok(())
+    };
+    let answer = |net: &Net, replica: &Replica| {
+        let keeps = config.run.test_save_pred;
+        let predictor = Predictor::new(net, task, &config, replica, keeps)?;
+        match keeps && replica.is_first() {
+            true => answer_and_keep(predictor, task.dataset.question_ids(), inputs.answers.len(), &keep),
+            false => {
+                predictor.map(|prediction| Ok(prediction?.answers)).collect::<Result<Vec<_>>>().map(|all| all.concat())
             }
-            indices
         }
     };
-    let answers = predict::name_answers(task, &loaded.inputs.answers, &indices)?;
-    let file = config.run.result_path.join(format!("{stem}.json"));
-    write_answers(&file, answers)?;
-    println!("Saved the answers to {} questions in {}", indices.len(), file.display());
-    Ok(())
+    distributed::run_all(answerers, |(net, replica)| {
+        let outcome = answer(net, replica).and_then(|found| if replica.is_first() { conclude(&found) } else { Ok(()) });
+        outcome.map_err(|error| blame(replica, error))
+    })
 }
 
 /// Answers, and streams the probabilities to `file` on the way: all of the test split's take gigabytes.
-fn answer_and_keep(predictor: Predictor, loaded: &Loaded, file: &Path) -> Result<Vec<i64>> {
+fn answer_and_keep(predictor: Predictor, question_ids: &[i64], answers: usize, file: &Path) -> Result<Vec<i64>> {
     let (mut indices, mut failure) = (Vec::new(), None);
     let rows = predictor.map_while(|prediction| match prediction {
         Ok(prediction) => {
@@ -173,13 +196,12 @@ fn answer_and_keep(predictor: Predictor, loaded: &Loaded, file: &Path) -> Result
             None
         }
     });
-    let ids = loaded.task()?.dataset.question_ids();
-    let written = write_predictions(file, ids, loaded.inputs.answers.len(), rows);
+    let written = write_predictions(file, question_ids, answers, rows);
     match failure {
         Some(error) => Err(error),
         None => {
             written?;
-            println!("Saved the probabilities in {}", file.display());
+            say!("Saved the probabilities in {}", file.display());
             Ok(indices)
         }
     }

@@ -2,15 +2,18 @@
 
 use super::feed::Feed;
 use super::inputs::Task;
+use super::stop::{self, Stopped};
 use crate::config::Config;
 use crate::data::answers::AnswerList;
 use crate::data::loader::{Loader, Options};
+use crate::distributed::{Replica, Tally};
 use crate::evaluation::{Accuracy, Evaluator, Matching};
 use crate::model::{Net, Pass};
 use crate::native::device::{Mark, fetch};
 use crate::report::{Phase, Profile, Progress};
 use anyhow::{Context, Result, bail, ensure};
-use tch::{Device, Tensor};
+use std::collections::VecDeque;
+use tch::{Kind, Tensor};
 
 /// The answers to one batch.
 pub struct Prediction {
@@ -20,36 +23,56 @@ pub struct Prediction {
     pub probabilities: Vec<f32>,
 }
 
-/// Answers every question of a task, in order, batch by batch. What a device finds of one batch is read when it has the next
-/// one to compute on.
+/// Answers every question of a task, in order, batch by batch. The replicas of a run take the batches in turns, and each hears of the
+/// answers of all. What a device finds in one round is read when it has the next one to compute on.
 pub struct Predictor<'a> {
     net: &'a Net,
     task: &'a Task,
+    replica: &'a Replica,
     feed: Feed,
-    device: Device,
     pass: Pass,
+    batch_size: usize,
     with_probabilities: bool,
     progress: Progress,
     profile: Profile,
-    done: u64,
+    /// Questions that have been given to the devices, and that have been answered.
+    asked: usize,
     answered: usize,
     waiting: Option<Found>,
+    found: VecDeque<Prediction>,
 }
 
-/// What was found of a batch, on its way from the device.
+/// What the N replicas have found in a round, on its way from the device.
 struct Found {
+    /// (N, B)
     answers: Tensor,
+    /// (N, B, answers)
     probabilities: Option<Tensor>,
+    tally: Option<Tally>,
     there: Mark,
+    /// Questions of the round; only the last batch of all is smaller than B.
+    questions: usize,
 }
 
 impl Found {
-    fn read(self) -> Result<Prediction> {
+    fn read(self, batch_size: usize) -> Result<Vec<Prediction>> {
+        if let Some(signal) = self.tally.map(|tally| tally.read()).transpose()?.and_then(|(_, signal)| signal) {
+            bail!(Stopped::by(signal));
+        }
         self.there.wait()?;
-        let answers = Vec::<i64>::try_from(&self.answers)?;
-        let probabilities =
-            self.probabilities.map_or(Ok(Vec::new()), |values| Vec::<f32>::try_from(values.f_view([-1])?))?;
-        Ok(Prediction { answers, probabilities })
+        let mut answers = Vec::<i64>::try_from(self.answers.f_view([-1])?)?;
+        answers.truncate(self.questions);
+        let probabilities = match self.probabilities {
+            Some(values) => Vec::<f32>::try_from(values.f_view([-1])?)?,
+            None => Vec::new(),
+        };
+        let per_question = probabilities.len() / self.answers.numel().max(1);
+        let batch = |(i, answers): (usize, &[i64])| {
+            let first = i * batch_size * per_question;
+            let probabilities = probabilities[first..first + answers.len() * per_question].to_vec();
+            Prediction { answers: answers.to_vec(), probabilities }
+        };
+        Ok(answers.chunks(batch_size).enumerate().map(batch).collect())
     }
 }
 
@@ -62,11 +85,12 @@ impl<'a> Predictor<'a> {
         net: &'a Net,
         task: &'a Task,
         config: &Config,
-        device: Device,
+        replica: &'a Replica,
         with_probabilities: bool,
     ) -> Result<Self> {
+        let (batch_size, device) = (config.eval_batch_size(), replica.device);
         let options = Options {
-            batch_size: config.eval_batch_size(),
+            batch_size,
             drop_last: false,
             workers: config.data.num_workers,
             prefetch: super::PREFETCH,
@@ -74,51 +98,73 @@ impl<'a> Predictor<'a> {
             max_token: config.data.max_token,
             skip: 0,
         };
-        let order = (0..task.dataset.len()).collect();
+        let order: Vec<usize> = (0..task.dataset.len()).collect();
+        let batches = order.len().div_ceil(batch_size);
+        let order = order.chunks(batch_size).skip(replica.rank).step_by(replica.size).flatten().copied().collect();
         let loader = Loader::new(task.dataset.clone(), task.features.clone(), order, options)?;
-        let feed = Feed::new(loader, task.packer(config, net, device))?;
-        let progress = Progress::new("Evaluation", feed.batches() as u64, !config.run.verbose);
-        let pass = Pass::evaluation(super::product_kind(config, device), device);
-        let profile = Profile::new(config.run.profile, device);
-        let waiting = None;
         Ok(Predictor {
             net,
             task,
-            feed,
-            device,
-            pass,
+            replica,
+            feed: Feed::new(loader, task.packer(config, net, device))?,
+            pass: Pass::evaluation(super::product_kind(config, device), device),
+            batch_size,
             with_probabilities,
-            progress,
-            profile,
-            done: 0,
+            progress: Progress::new("Evaluation", batches as u64, !config.run.verbose),
+            profile: Profile::new(config.run.profile && replica.is_first(), device),
+            asked: 0,
             answered: 0,
-            waiting,
+            waiting: None,
+            found: VecDeque::new(),
         })
     }
 
-    /// Has the next batch computed; none when there is none.
+    /// Has the next round computed; none when there is none.
     fn begin(&mut self) -> Result<Option<Found>> {
-        super::stop::check()?;
-        let Some(fed) = self.feed.next().transpose()? else { return Ok(None) };
-        self.profile.end(Phase::Input);
+        let questions = (self.task.dataset.len() - self.asked).min(self.batch_size * self.replica.size);
+        if questions == 0 {
+            return Ok(None);
+        }
+        self.asked += questions;
+        if self.replica.is_alone() {
+            stop::check()?;
+        }
         let _no_grad = tch::no_grad_guard();
-        let probabilities = self.net.forward(&fed.packed, &self.pass).sigmoid(); // (B, answers)
-        let answers = fetch(&most_probable(&probabilities))?; // (B)
-        let probabilities = self.with_probabilities.then(|| fetch(&probabilities)).transpose()?;
-        let there = Mark::now(self.device)?;
+        let device = self.replica.device;
+        let (answers, probabilities) = match self.feed.next().transpose()? {
+            Some(fed) => {
+                self.profile.end(Phase::Input);
+                let probabilities = self.net.forward(&fed.packed, &self.pass).sigmoid(); // (B, answers)
+                (most_probable(&probabilities), probabilities)
+            }
+            // In the last round there may be none for this replica.
+            None => {
+                let nothing = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, device));
+                (nothing(&[0], Kind::Int64)?, nothing(&[0, self.net.answers() as i64], Kind::Float)?)
+            }
+        };
+        let room = self.batch_size as i64;
+        let gather = |rows| fetch(&self.replica.gather(rows, room)?);
+        let answers = gather(answers)?;
+        let probabilities = self.with_probabilities.then(|| gather(probabilities)).transpose()?;
+        let tally = self.replica.tally(&Tensor::f_zeros([1], (Kind::Double, device))?, stop::asked())?;
+        let there = Mark::now(device)?;
         self.profile.end(Phase::Forward);
         self.profile.end_step();
-        Ok(Some(Found { answers, probabilities, there }))
+        Ok(Some(Found { answers, probabilities, tally, there, questions }))
     }
 
     /// The next prediction; none after the last.
     fn predict(&mut self) -> Result<Option<Prediction>> {
-        if self.waiting.is_none() {
+        if self.found.is_empty() {
+            if self.waiting.is_none() {
+                self.waiting = self.begin()?;
+            }
+            let Some(found) = self.waiting.take() else { return Ok(None) };
             self.waiting = self.begin()?;
+            self.found.extend(found.read(self.batch_size)?);
         }
-        let Some(found) = self.waiting.take() else { return Ok(None) };
-        self.waiting = self.begin()?;
-        found.read().and_then(|prediction| self.checked(prediction)).map(Some)
+        self.found.pop_front().map(|prediction| self.checked(prediction)).transpose()
     }
 
     /// The next prediction, if the network had numbers for all of it.
@@ -140,13 +186,11 @@ impl Iterator for Predictor<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let prediction = self.predict().transpose();
-        match &prediction {
-            Some(_) => self.done += 1,
-            None if self.profile.is_on() => print!("Profile of evaluation: {}", self.profile),
-            None => {}
+        if prediction.is_none() && self.profile.is_on() {
+            print!("Profile of evaluation: {}", self.profile);
         }
         if self.progress.is_due() {
-            self.progress.show(self.done, "");
+            self.progress.show(self.answered.div_ceil(self.batch_size) as u64, "");
         }
         prediction
     }
@@ -166,10 +210,10 @@ pub fn answer_all<'a>(
     task: &Task,
     answers: &'a AnswerList,
     config: &Config,
-    device: Device,
+    replica: &Replica,
 ) -> Result<Vec<(i64, &'a str)>> {
     let mut indices = Vec::with_capacity(task.dataset.len());
-    for prediction in Predictor::new(net, task, config, device, false)? {
+    for prediction in Predictor::new(net, task, config, replica, false)? {
         indices.extend(prediction?.answers);
     }
     name_answers(task, answers, &indices)

@@ -4,6 +4,8 @@
 //! inputs, when there is nothing to save.
 
 use crate::config::Config;
+use crate::distributed::is_one_of_several;
+use crate::voice;
 use anyhow::{Context, Error, Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -12,6 +14,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
 
 /// The signal that asked, or 0.
 static ASKED: AtomicI32 = AtomicI32::new(0);
@@ -24,6 +27,11 @@ pub struct Stopped {
 }
 
 impl Stopped {
+    /// Stopped by `signal`, of which nothing more is to be said.
+    pub fn by(signal: i32) -> Stopped {
+        Stopped { signal, advice: String::new() }
+    }
+
     /// As shells report a program that a signal ended: 130 after Ctrl-C, 143 after SIGTERM.
     pub fn exit_status(&self) -> u8 {
         128 + self.signal as u8
@@ -60,21 +68,32 @@ pub fn listen() -> Result<()> {
 
 fn start() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    // A launcher passes on a Ctrl-C that the terminal has sent to all processes already.
+    let same = if is_one_of_several() { Duration::from_secs(2) } else { Duration::ZERO };
+    let speaks = voice::speaks();
     let wait = move || {
+        let mut first = None;
         for signal in signals.forever() {
-            if ASKED.swap(signal, Ordering::Relaxed) != 0 {
-                exit(128 + signal);
+            match first {
+                Some(first) if Instant::elapsed(&first) >= same => exit(128 + signal),
+                Some(_) => {}
+                None => {
+                    ASKED.store(signal, Ordering::Relaxed);
+                    first = Some(Instant::now());
+                    if speaks {
+                        eprintln!("Stopping after the step in progress; once more ends the program at once");
+                    }
+                }
             }
-            eprintln!("Stopping after the step in progress; once more ends the program at once");
         }
     };
     std::thread::Builder::new().name("signals".into()).spawn(wait)?;
     Ok(())
 }
 
-/// Whether the work at hand is to stop.
-pub fn is_asked() -> bool {
-    ASKED.load(Ordering::Relaxed) != 0
+/// The signal that asked the work at hand to stop, or 0.
+pub fn asked() -> i32 {
+    ASKED.load(Ordering::Relaxed)
 }
 
 /// Call this where work can stop.
@@ -82,9 +101,9 @@ pub fn is_asked() -> bool {
 /// # Errors
 /// [`Stopped`], once a signal has asked.
 pub fn check() -> Result<()> {
-    match ASKED.load(Ordering::Relaxed) {
+    match asked() {
         0 => Ok(()),
-        signal => bail!(Stopped { signal, advice: String::new() }),
+        signal => bail!(Stopped::by(signal)),
     }
 }
 

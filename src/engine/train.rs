@@ -8,18 +8,21 @@ use super::watch::Watch;
 use crate::checkpoint::{self, Checkpoint, RunState};
 use crate::config::{Config, ShuffleMode};
 use crate::data::loader::{Loader, Options, shuffled};
+use crate::distributed::{self, Replica};
 use crate::evaluation::write_answers;
 use crate::lock::Lock;
 use crate::model::{Net, PackedBatch, Pass};
 use crate::native::device::peak_memory;
+use crate::native::group::Reducer;
 use crate::optimizer::{Adam, Schedule};
 use crate::outputs::Start;
 use crate::paths::epoch_of_file;
 use crate::report::{Log, LogState, Phase, Profile, Progress};
 use anyhow::{Context, Result, bail, ensure};
+use std::cell::Cell;
 use std::path::Path;
 use std::time::Instant;
-use tch::{Device, Reduction, Tensor};
+use tch::{Reduction, Tensor};
 
 /// What one part of a batch (all of it unless gradients are accumulated) has shown.
 pub struct Observed<'a> {
@@ -33,12 +36,14 @@ pub struct Observed<'a> {
     pub questions: usize,
 }
 
-/// The whole state of a training run.
+/// The whole state of a training run, in one of its replicas.
 pub struct Trainer<'a> {
     config: &'a Config,
     inputs: &'a Inputs,
     task: &'a Task,
-    device: Device,
+    /// Before what it is tied to the others by.
+    reducer: Option<Reducer>,
+    replica: Replica,
     net: Net,
     adam: Adam,
     schedule: Schedule,
@@ -51,6 +56,8 @@ pub struct Trainer<'a> {
     batch: u64,
     /// Summed loss of the epoch under way, or of the last one at its end.
     loss_sum: f64,
+    /// Whether the reducer knows the order of the gradients.
+    rehearsed: Cell<bool>,
 }
 
 /// Trains as `config` says, from the beginning or from a checkpoint.
@@ -59,7 +66,9 @@ pub struct Trainer<'a> {
 /// Missing or bad input, an older run in the way or still running, a loss that is not finite, a full disk; [`Stopped`]
 /// by a signal.
 pub fn run(mut config: Config) -> Result<()> {
-    let device = crate::distributed::device(config.run.gpu.as_deref(), config.train.tf32)?;
+    let replicas = distributed::assemble(&mut config)?;
+    // In a job of several processes one of them writes.
+    let writes = replicas[0].is_first();
     config.check_files()?;
     let resumed = match config.train.resume {
         true => Some(checkpoint::load(&config.ckpt_to_load())?),
@@ -69,21 +78,32 @@ pub fn run(mut config: Config) -> Result<()> {
     if let Some(state) = carried {
         config.continue_with_seed(state.seed);
     }
-    print!("{config}");
-    let _lock = Lock::take(&config.ckpt_folder())?;
+    crate::say!("{}", config.to_string().trim_end());
+    let _lock = writes.then(|| Lock::take(&config.ckpt_folder())).transpose()?;
     let start = resumed.as_ref().map_or(Ok(Start::default()), |checkpoint| start_of(&config, checkpoint))?;
-    config.refuse_to_lose(start)?;
-    check_outputs(&config, resumed.as_ref())?;
-    let inputs = Inputs::read(&config, carried, &[device])?;
-    let mut trainer = Trainer::new(&config, &inputs, device)?;
-    config.check_space(config.model.parameter_count(inputs.vocabulary.len(), inputs.answers.len()))?;
-    if let Some(checkpoint) = &resumed {
-        trainer.restore(checkpoint)?;
+    if writes {
+        config.refuse_to_lose(start)?;
+        check_outputs(&config, resumed.as_ref())?;
     }
+    let inputs = Inputs::read(&config, carried, &replicas)?;
+    if writes {
+        config.check_space(config.model.parameter_count(inputs.vocabulary.len(), inputs.answers.len()))?;
+    }
+    distributed::check_same_inputs(&replicas, &inputs.fingerprint())?;
+    let begin = |replica| {
+        let mut trainer = Trainer::new(&config, &inputs, replica)?;
+        if let Some(checkpoint) = &resumed {
+            trainer.restore(checkpoint, start)?;
+        }
+        Ok(trainer)
+    };
+    let trainers = replicas.into_iter().map(begin).collect::<Result<Vec<_>>>()?;
     drop(resumed);
-    config.remove_what_is_in_the_way(start)?;
+    if writes {
+        config.remove_what_is_in_the_way(start)?;
+    }
     stop::listen()?;
-    trainer.epochs(&mut |_| ()).map_err(|error| trainer.with_advice(error))
+    distributed::run_all(trainers, |trainer| trainer.epochs(&mut |_| ()).map_err(|error| trainer.told(error)))
 }
 
 /// Makes sure, before anything slow starts, that what the run writes can be written.
@@ -96,7 +116,10 @@ fn check_outputs(config: &Config, resumed: Option<&Checkpoint>) -> Result<()> {
 }
 
 /// What a checkpoint has behind it: ours says so; else its file name tells, or `CKPT_EPOCH`.
-fn start_of(config: &Config, checkpoint: &Checkpoint) -> Result<Start> {
+///
+/// # Errors
+/// When nothing is left to train.
+pub fn start_of(config: &Config, checkpoint: &Checkpoint) -> Result<Start> {
     let path = config.ckpt_to_load();
     let start = match &checkpoint.mcan {
         Some(state) => Start { epoch: state.epoch, step: state.step },
@@ -137,7 +160,7 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// When `inputs` has nothing to train on, or less than one batch of it.
-    pub fn new(config: &'a Config, inputs: &'a Inputs, device: Device) -> Result<Trainer<'a>> {
+    pub fn new(config: &'a Config, inputs: &'a Inputs, replica: Replica) -> Result<Trainer<'a>> {
         let task = inputs.training.as_ref().context("there is nothing to train on")?;
         let (data_size, batch_size) = (task.dataset.len(), config.train.batch_size);
         ensure!(
@@ -145,24 +168,40 @@ impl<'a> Trainer<'a> {
             "{data_size} questions do not fill one batch of {batch_size}; lower it with --BS"
         );
         tch::manual_seed(config.seed() as i64);
-        let net = Net::new(&config.model, inputs.vocabulary.len(), inputs.answers.len(), device);
+        let net = Net::new(&config.model, inputs.vocabulary.len(), inputs.answers.len(), replica.device);
+        let reducer = replica.reducer(&net.parameters.tensors)?;
         let adam = Adam::new(&net.parameters.tensors, &config.train);
         let schedule = Schedule::new(&config.train, data_size);
         let lr_base = config.train.lr_base;
         let (epoch, step, batch, loss_sum) = (0, 0, 0, 0.0);
-        let trainer =
-            Trainer { config, inputs, task, device, net, adam, schedule, lr_base, epoch, step, batch, loss_sum };
+        let trainer = Trainer {
+            config,
+            inputs,
+            task,
+            reducer,
+            replica,
+            net,
+            adam,
+            schedule,
+            lr_base,
+            epoch,
+            step,
+            batch,
+            loss_sum,
+            rehearsed: Cell::new(false),
+        };
         if config.data.use_glove && !config.train.resume {
             super::glove::initialize(config, &inputs.vocabulary, &trainer.net)?;
         }
         Ok(trainer)
     }
 
-    /// Continues from `checkpoint`: exactly where one of ours stopped; by the reference's rule from one of its own.
+    /// Continues from `checkpoint`, which ends at `start`: exactly where one of ours stopped; by the reference's rule from one of
+    /// its own.
     ///
     /// # Errors
     /// When it belongs to another network, vocabulary or answer list, or has no optimizer.
-    pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+    pub fn restore(&mut self, checkpoint: &Checkpoint, start: Start) -> Result<()> {
         let path = self.config.ckpt_to_load();
         let cannot = || format!("cannot continue from {}", path.display());
         let (Some(optimizer), Some(lr_base)) = (&checkpoint.optimizer, checkpoint.lr_base) else {
@@ -174,7 +213,7 @@ impl<'a> Trainer<'a> {
         self.net.parameters.assign(&values).with_context(cannot)?;
         self.adam.load(optimizer).with_context(cannot)?;
         self.lr_base = lr_base;
-        self.epoch = start_of(self.config, checkpoint)?.epoch;
+        self.epoch = start.epoch;
         self.step = self.schedule.steps_in(self.epoch);
         if let Some(state) = &checkpoint.mcan {
             if state.batch > 0 {
@@ -195,26 +234,35 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// See [`run`].
     pub fn epochs(&mut self, observe: &mut dyn FnMut(&Observed)) -> Result<()> {
-        let mut log = Log::resume(&self.config.log_of(self.config.version()))?;
+        let mut log =
+            self.replica.is_first().then(|| Log::resume(&self.config.log_of(self.config.version()))).transpose()?;
+        self.replica.take_from_first(&self.net.parameters.tensors)?;
         // A run that ended between an epoch's checkpoint and its last line in the log.
-        if self.batch == 0 && self.config.continues_itself() && self.is_unlogged(&log) {
-            self.conclude_epoch(&mut log)?;
+        let is_unlogged = log.as_ref().is_some_and(|log| self.is_unlogged(log));
+        if self.replica.agree(self.batch == 0 && self.config.continues_itself() && is_unlogged)? {
+            self.conclude_epoch(log.as_mut())?;
         }
         while self.epoch < self.config.train.max_epoch {
-            stop::check()?;
-            log.begin_epoch()?;
+            if self.replica.is_alone() {
+                stop::check()?;
+            }
+            if let Some(log) = &mut log {
+                log.begin_epoch()?;
+            }
             let started = Instant::now();
             self.one_epoch(observe)?;
             let seconds = started.elapsed().as_secs_f64();
             (self.epoch, self.batch) = (self.epoch + 1, 0);
             self.save(&self.config.ckpt_to_write(self.epoch))?;
-            self.config.remove_last_ckpt()?;
-            let memory =
-                peak_memory(self.device).map_or(String::new(), |b| format!(", {:.2} GB on the GPU", b as f64 / 1e9));
-            println!("epoch {}: loss {:.4}, {seconds:.2} s{memory}", self.epoch, self.mean_loss());
-            self.conclude_epoch(&mut log)?;
+            if self.replica.is_first() {
+                self.config.remove_last_ckpt()?;
+            }
+            let memory = peak_memory(self.replica.device)
+                .map_or(String::new(), |b| format!(", {:.2} GB on the GPU", b as f64 / 1e9));
+            crate::say!("epoch {}: loss {:.4}, {seconds:.2} s{memory}", self.epoch, self.mean_loss());
+            self.conclude_epoch(log.as_mut())?;
         }
-        println!("The last checkpoint is {}", self.config.ckpt_to_write(self.epoch).display());
+        crate::say!("The last checkpoint is {}", self.config.ckpt_to_write(self.epoch).display());
         Ok(())
     }
 
@@ -229,8 +277,8 @@ impl<'a> Trainer<'a> {
         let steps = (feed.batches() / accu_steps) as u64;
         let label = format!("[{}] epoch {:2}", self.config.version(), self.epoch + 1);
         let mut progress = Progress::new(label, steps, !self.config.run.verbose);
-        let mut watch = Watch::new(self.task, self.epoch + 1, self.device, self.loss_sum);
-        let mut profile = Profile::new(self.config.run.profile, self.device);
+        let mut watch = Watch::new(self.task, self.epoch + 1, &self.replica, self.loss_sum);
+        let mut profile = Profile::new(self.config.run.profile && self.replica.is_first(), self.replica.device);
         let first = self.batch + 1;
         for done in first..=steps {
             self.step += 1;
@@ -240,6 +288,10 @@ impl<'a> Trainer<'a> {
                 let Fed { packed, image_ids } =
                     feed.next().context("the loader stopped before the end of the epoch")??;
                 profile.end(Phase::Input);
+                self.rehearse(&packed)?;
+                if part + 1 == accu_steps {
+                    self.expect_last_part()?;
+                }
                 let loss = self.accumulate_gradients(&packed, part, &mut profile)?;
                 observe(&Observed { step: self.step, lr, loss: &loss, questions: packed.len() as usize });
                 watch.add(self.step, loss, image_ids);
@@ -249,21 +301,24 @@ impl<'a> Trainer<'a> {
             profile.end(Phase::Optimizer);
             profile.end_step();
             if profile.is_on() && done == first {
-                println!("Profile: the first step is done");
+                crate::say!("Profile: the first step is done");
             }
-            let show = progress.is_due() || done == steps;
-            let save = done < steps && self.is_save_due();
-            if show || save || watch.is_due() {
+            watch.end_step(self.step)?;
+            let (show, signal) = (progress.is_due() || done == steps, watch.asks_to_stop(self.step));
+            let save = done < steps && (signal != 0 || self.is_save_due());
+            if show || save {
                 watch.check()?;
-                self.loss_sum = watch.sum();
             }
+            self.loss_sum = watch.sum();
             if show {
-                let loss = watch.last() / self.config.sub_batch_size() as f64;
+                let loss = watch.last() / self.config.train.batch_size as f64;
                 progress.show(done, &format!("loss: {loss:.4}, lr: {lr:.2e}"));
             }
             if save {
                 self.save(&self.config.last_ckpt())?;
-                stop::check()?;
+            }
+            if save && signal != 0 {
+                bail!(Stopped::by(signal));
             }
         }
         if profile.is_on() {
@@ -275,7 +330,23 @@ impl<'a> Trainer<'a> {
     /// Whether `last.pkl` is to be written after the step just done.
     fn is_save_due(&self) -> bool {
         let every = self.config.train.save_steps;
-        stop::is_asked() || every > 0 && self.step.is_multiple_of(every)
+        every > 0 && self.step.is_multiple_of(every)
+    }
+
+    /// Shows the reducer, once, in which order gradients come, by which it then makes its sums at every step: so those of a run
+    /// that is resumed are made as they would have been.
+    fn rehearse(&self, batch: &PackedBatch) -> Result<()> {
+        if self.reducer.is_none() || self.rehearsed.replace(true) {
+            return Ok(());
+        }
+        self.expect_last_part()?;
+        let _ = self.accumulate_gradients(batch, 0, &mut Profile::new(false, self.replica.device))?;
+        self.adam.zero_grad()
+    }
+
+    /// The backward pass to come is the last of its step.
+    fn expect_last_part(&self) -> Result<()> {
+        self.reducer.as_ref().map_or(Ok(()), Reducer::expect_last_part)
     }
 
     fn mean_loss(&self) -> f64 {
@@ -287,15 +358,19 @@ impl<'a> Trainer<'a> {
     }
 
     /// What follows the checkpoint of an epoch, as far as it is not done yet: the log entry and the evaluation.
-    fn conclude_epoch(&self, log: &mut Log) -> Result<()> {
-        if log.state.begun {
+    fn conclude_epoch(&self, mut log: Option<&mut Log>) -> Result<()> {
+        if let Some(log) = log.as_mut().filter(|log| log.state.begun) {
             log.end_epoch(self.epoch, self.mean_loss(), self.schedule.rate(self.step, self.lr_base))?;
         }
         self.evaluate(log)
     }
 
-    /// Says where a run that was asked to stop has left its state, and how to go on.
-    fn with_advice(&self, error: anyhow::Error) -> anyhow::Error {
+    /// Says which replica `error` is of; or, when the run was asked to stop, where it has left its state, and how to go on.
+    fn told(&self, error: anyhow::Error) -> anyhow::Error {
+        let error = super::blame(&self.replica, error);
+        if !self.replica.is_first() && distributed::is_one_of_several() {
+            return error;
+        }
         let checkpoint = match (self.epoch, self.batch) {
             (0, 0) => return error,
             (epoch, 0) => self.config.ckpt_to_write(epoch),
@@ -309,9 +384,11 @@ impl<'a> Trainer<'a> {
 
     /// Forward and backward pass of one part of a batch; returns its summed loss.
     fn accumulate_gradients(&self, batch: &PackedBatch, part: usize, profile: &mut Profile) -> Result<Tensor> {
-        let number = self.step * self.config.train.grad_accu_steps as u64 + part as u64;
-        let product = super::product_kind(self.config, self.device);
-        let pass = Pass::training(product, self.config.seed(), number, self.device)?;
+        let device = self.replica.device;
+        // What the replicas take of a part are parts too: as many replicas and --ACCU as often give the same.
+        let part = self.step * self.config.train.grad_accu_steps as u64 + part as u64;
+        let number = part * self.replica.size as u64 + self.replica.rank as u64;
+        let pass = Pass::training(super::product_kind(self.config, device), self.config.seed(), number, device)?;
         let logits = self.net.forward(batch, &pass); // (B, answers)
         let targets = batch.targets();
         let loss =
@@ -322,7 +399,7 @@ impl<'a> Trainer<'a> {
         Ok(loss.detach())
     }
 
-    /// The batches of the epoch under way, in parts of `SUB_BATCH_SIZE`, the last partial batch left out.
+    /// What this replica takes of the batches of the epoch under way, in parts of `SUB_BATCH_SIZE`, the last partial batch left out.
     fn feed_epoch(&self) -> Result<Feed> {
         self.task.features.check_unchanged()?;
         let len = self.task.dataset.len();
@@ -331,8 +408,9 @@ impl<'a> Trainer<'a> {
             ShuffleMode::External | ShuffleMode::Internal => shuffled(len, self.config.seed(), self.epoch),
         };
         order.truncate(len - len % self.config.train.batch_size);
+        let order = self.replica.share_of(&order, self.config.sub_batch_size());
         let options = Options {
-            batch_size: self.config.sub_batch_size(),
+            batch_size: self.config.sub_batch_size() / self.replica.size,
             drop_last: true,
             workers: self.config.data.num_workers,
             prefetch: super::PREFETCH,
@@ -341,10 +419,13 @@ impl<'a> Trainer<'a> {
             skip: self.batch as usize * self.config.train.grad_accu_steps,
         };
         let loader = Loader::new(self.task.dataset.clone(), self.task.features.clone(), order, options)?;
-        Feed::new(loader, self.task.packer(self.config, &self.net, self.device))
+        Feed::new(loader, self.task.packer(self.config, &self.net, self.replica.device))
     }
 
     fn save(&self, path: &Path) -> Result<()> {
+        if !self.replica.is_first() {
+            return Ok(());
+        }
         let parameters = &self.net.parameters;
         let named = parameters.names.iter().zip(&parameters.tensors);
         checkpoint::state_dict::check_finite(named).with_context(|| {
@@ -375,12 +456,13 @@ impl<'a> Trainer<'a> {
     }
 
     /// Val accuracy of the epoch just finished, printed and logged, if the run asks for it.
-    fn evaluate(&self, log: &mut Log) -> Result<()> {
+    fn evaluate(&self, log: Option<&mut Log>) -> Result<()> {
         let (Some(task), Some(evaluator)) = (&self.inputs.answering, &self.inputs.evaluator) else { return Ok(()) };
-        let answers = predict::answer_all(&self.net, task, &self.inputs.answers, self.config, self.device)?;
+        let answers = predict::answer_all(&self.net, task, &self.inputs.answers, self.config, &self.replica)?;
+        let Some(log) = log else { return Ok(()) };
         write_answers(&self.config.val_answers_of(self.config.version()), answers.iter().copied())?;
         let accuracy = predict::accuracy(evaluator, &answers)?;
-        println!("{accuracy}");
+        crate::say!("{accuracy}");
         log.accuracy(&accuracy)
     }
 }

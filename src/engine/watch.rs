@@ -1,20 +1,33 @@
-//! Watches the losses of an epoch without making a GPU wait for each: they are read together, now and then.
+//! Watches the losses of an epoch without making a GPU wait for each: they are read together, now and then. Where a run has several
+//! replicas, each reads its own, for their causes, and the sums over all; and all learn at the same step that one of them was asked to
+//! stop.
 
 use super::inputs::Task;
+use super::stop;
+use crate::distributed::{Replica, Tally};
 use anyhow::{Result, bail};
-use tch::{Device, Kind, Tensor};
+use std::collections::VecDeque;
+use tch::{Kind, Tensor};
 
 /// Losses that may wait to be read on a GPU.
 const MOST_PENDING: usize = 256;
+/// Steps by which a GPU may be behind when all replicas act upon what one was asked.
+const LAG: usize = 3;
 
 /// The losses of one epoch.
 pub struct Watch<'a> {
     task: &'a Task,
+    replica: &'a Replica,
     epoch: u64,
     sum: f64,
-    last: f64,
+    /// Step and summed loss of the last one.
+    last: (u64, f64),
+    /// Of the parts that went through this replica.
     pending: Vec<Pending>,
-    most_pending: usize,
+    /// Of steps, over all replicas.
+    tallies: VecDeque<(u64, Tally)>,
+    /// The step after which to stop, and the signal that asks for it.
+    stop: Option<(u64, i32)>,
 }
 
 struct Pending {
@@ -25,19 +38,44 @@ struct Pending {
 
 impl<'a> Watch<'a> {
     /// For epoch `epoch` (from 1) over `task`, of which losses of `sum` together have been seen before.
-    pub fn new(task: &'a Task, epoch: u64, device: Device, sum: f64) -> Watch<'a> {
-        let most_pending = if device.is_cuda() { MOST_PENDING } else { 1 };
-        Watch { task, epoch, sum, last: 0.0, pending: Vec::new(), most_pending }
+    pub fn new(task: &'a Task, epoch: u64, replica: &'a Replica, sum: f64) -> Watch<'a> {
+        let (pending, tallies) = (Vec::new(), VecDeque::new());
+        Watch { task, replica, epoch, sum, last: (0, 0.0), pending, tallies, stop: None }
     }
 
-    /// Takes the summed loss of a batch of optimizer step `step` on these images.
+    /// Takes the summed loss of a part of optimizer step `step` on these images.
     pub fn add(&mut self, step: u64, loss: Tensor, image_ids: Vec<u64>) {
         self.pending.push(Pending { step, loss, image_ids });
     }
 
-    /// Whether enough losses wait to be read: on a CPU each one, as nothing is gained by waiting.
-    pub fn is_due(&self) -> bool {
-        self.pending.len() >= self.most_pending
+    /// All parts of `step` are added.
+    ///
+    /// # Errors
+    /// As [`Watch::check`]; and when another replica is lost.
+    pub fn end_step(&mut self, step: u64) -> Result<()> {
+        let signal = stop::asked();
+        if self.replica.is_alone() {
+            self.stop = self.stop.or((signal != 0).then_some((step, signal)));
+        } else {
+            let parts: Vec<&Tensor> = self.pending.iter().filter(|p| p.step == step).map(|p| &p.loss).collect();
+            let loss = Tensor::f_stack(&parts, 0)?.f_sum(Kind::Double)?;
+            self.tallies.extend(self.replica.tally(&loss, signal)?.map(|tally| (step, tally)));
+        }
+        while self.tallies.len() > self.lag() {
+            self.read_tally()?;
+        }
+        // On a CPU nothing is gained by waiting.
+        if self.lag() == 0 || self.pending.len() >= MOST_PENDING { self.check() } else { Ok(()) }
+    }
+
+    /// Steps by which what is read may be behind what is computed.
+    fn lag(&self) -> usize {
+        if self.replica.device.is_cuda() { LAG } else { 0 }
+    }
+
+    /// The signal that asks to stop after `step`, the same for all replicas; or 0.
+    pub fn asks_to_stop(&self, step: u64) -> i32 {
+        self.stop.map_or(0, |(at, signal)| if step >= at { signal } else { 0 })
     }
 
     /// Reads what is pending.
@@ -45,35 +83,62 @@ impl<'a> Watch<'a> {
     /// # Errors
     /// A loss that is not finite, naming epoch, step and, if that is the cause, the image.
     pub fn check(&mut self) -> Result<()> {
+        self.check_own()?;
+        while !self.tallies.is_empty() {
+            self.read_tally()?;
+        }
+        Ok(())
+    }
+
+    fn check_own(&mut self) -> Result<()> {
         if self.pending.is_empty() {
             return Ok(());
         }
         let losses: Vec<&Tensor> = self.pending.iter().map(|pending| &pending.loss).collect();
         let losses = Vec::<f64>::try_from(Tensor::f_stack(&losses, 0)?.to_kind(Kind::Double))?;
-        for (pending, loss) in self.pending.iter().zip(&losses) {
+        for (pending, loss) in std::mem::take(&mut self.pending).iter().zip(losses) {
             if !loss.is_finite() {
-                bail!(
-                    "the loss of epoch {}, step {} is {loss}; {}. The checkpoints of the epochs before are whole",
-                    self.epoch,
-                    pending.step,
-                    self.cause(&pending.image_ids)
-                );
+                bail!(self.not_finite(pending.step, loss, &self.cause(&pending.image_ids)));
             }
-            self.sum += loss;
-            self.last = *loss;
+            if self.replica.is_alone() {
+                self.see(pending.step, loss);
+            }
         }
-        self.pending.clear();
         Ok(())
     }
 
-    /// The last loss that was read.
+    fn read_tally(&mut self) -> Result<()> {
+        let Some((step, tally)) = self.tallies.pop_front() else { return Ok(()) };
+        let (loss, signal) = tally.read()?;
+        self.stop = self.stop.or(signal.map(|signal| (step + self.lag() as u64, signal)));
+        if !loss.is_finite() {
+            self.check_own()?;
+            bail!(self.not_finite(step, loss, "another replica says why"));
+        }
+        self.see(step, loss);
+        Ok(())
+    }
+
+    fn see(&mut self, step: u64, loss: f64) {
+        self.sum += loss;
+        self.last = if step == self.last.0 { (step, self.last.1 + loss) } else { (step, loss) };
+    }
+
+    /// Summed loss of the last step that was read.
     pub fn last(&self) -> f64 {
-        self.last
+        self.last.1
     }
 
     /// Sum of all losses that were read.
     pub fn sum(&self) -> f64 {
         self.sum
+    }
+
+    fn not_finite(&self, step: u64, loss: f64, cause: &str) -> String {
+        let epoch = self.epoch;
+        format!(
+            "the loss of epoch {epoch}, step {step} is {loss}; {cause}. The checkpoints of the epochs before are whole"
+        )
     }
 
     fn cause(&self, image_ids: &[u64]) -> String {

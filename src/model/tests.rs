@@ -236,7 +236,7 @@ fn a_gpu_computes_what_the_cpu_does() {
 fn operations_of_a_step(product: Kind) -> BTreeMap<String, u64> {
     register_reference_kernels();
     let net = Net::new(&ModelConfig { layer: 6, multi_head: 2, ..SIZES }, 20, 7, Device::Cpu);
-    let mut adam = Adam::new(&net.parameters.tensors, &TrainConfig::default());
+    let adam = Adam::new(&net.parameters.tensors, &TrainConfig::default());
     let batch = packed(&Batch { no_words: vec![false; 3], no_regions: vec![false; 3], ..batch(false) }).unwrap();
     let mut pass = Pass::training(product, 7, 1, Device::Cpu).unwrap();
     pass.kernels = Kernels::Libtorch;

@@ -30,7 +30,7 @@ unsafe extern "C" {
     fn mcan_share_with_this_stream(tensor: *const C_tensor) -> *mut c_char;
 }
 
-fn gpu(device: Device) -> i64 {
+pub(super) fn gpu(device: Device) -> i64 {
     match device {
         Device::Cuda(index) => index as i64,
         _ => -1,

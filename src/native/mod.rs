@@ -10,6 +10,7 @@ use tch::Tensor;
 use torch_sys::C_tensor;
 
 pub mod device;
+pub mod group;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod varlen;

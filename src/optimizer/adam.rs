@@ -110,7 +110,7 @@ impl Adam {
     ///
     /// # Errors
     /// When libtorch refuses.
-    pub fn zero_grad(&mut self) -> Result<()> {
+    pub fn zero_grad(&self) -> Result<()> {
         native::clear_grads(&self.params)
     }
 

@@ -99,7 +99,7 @@ impl Log {
     pub fn resume(path: &Path) -> Result<Log> {
         let log = Log::open(path)?;
         if log.cut_torn_entry()? {
-            eprintln!("{}: its last entry was cut short and is removed", path.display());
+            crate::note!("{}: its last entry was cut short and is removed", path.display());
         }
         Ok(log)
     }

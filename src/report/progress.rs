@@ -1,5 +1,6 @@
 //! Progress on standard error: a bar on a terminal, a line now and then elsewhere.
 
+use crate::voice;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ impl Progress {
     /// `total` units of work under the name `label`; `quiet` shows nothing.
     pub fn new(label: impl Into<String>, total: u64, quiet: bool) -> Progress {
         let (label, terminal) = (label.into(), std::io::stderr().is_terminal());
+        let quiet = quiet || !voice::speaks();
         let target = if terminal && !quiet { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
         if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {eta} {msg}") {

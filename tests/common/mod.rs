@@ -5,6 +5,7 @@ use mcan::checkpoint;
 use mcan::cli::Args;
 use mcan::config::Config;
 use mcan::data::demo::DemoOptions;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tch::Tensor;
@@ -48,7 +49,6 @@ impl World {
             format!("--CFG={root}/small_model.yml"),
             format!("--DATA_PATH={root}/datasets/vqa"),
             format!("--FEAT_PATH={root}/datasets/coco_extract"),
-            "--GPU=cpu".into(),
         ];
         for (key, folder) in [
             ("RESULT_PATH", "results/result_test"),
@@ -64,25 +64,28 @@ impl World {
         flags
     }
 
+    /// These flags and `more`, on the CPU unless that names other devices.
+    pub fn line(&self, more: &[&str]) -> Vec<String> {
+        let mut line = self.flags();
+        line.extend((!more.iter().any(|flag| flag.starts_with("--GPU"))).then(|| "--GPU=cpu".into()));
+        line.extend(more.iter().map(|&flag| flag.to_owned()));
+        line
+    }
+
     /// The configuration that these flags and `more` mean.
     pub fn config(&self, more: &[&str]) -> Config {
         use clap::Parser;
-        let flags = self.flags();
-        let line = ["mcan"].into_iter().chain(flags.iter().map(String::as_str)).chain(more.iter().copied());
-        Config::resolve(&Args::parse_from(line)).unwrap()
+        Config::resolve(&Args::parse_from(["mcan".into()].into_iter().chain(self.line(more)))).unwrap()
     }
 
     /// Runs the binary with these flags and `more`.
     pub fn run(&self, more: &[&str]) -> Output {
-        let flags = self.flags();
-        run(self.folder.path(), &flags.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>())
+        command(self.folder.path(), &self.line(more)).output().unwrap()
     }
 
     /// Starts the binary with these flags and `more`, its messages to be read.
     pub fn start(&self, more: &[&str]) -> Child {
-        let flags = self.flags();
-        let all: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
-        let mut command = command(self.folder.path(), &all);
+        let mut command = command(self.folder.path(), &self.line(more));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
@@ -121,7 +124,7 @@ pub fn run(folder: &Path, flags: &[&str]) -> Output {
 
 /// The binary, to be run in `folder` on one thread: tests share two cores, and OpenMP threads that wait for each other's
 /// core wait long.
-pub fn command(folder: &Path, flags: &[&str]) -> Command {
+pub fn command(folder: &Path, flags: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcan"));
     command.args(flags).current_dir(folder).env("OMP_NUM_THREADS", "1");
     command

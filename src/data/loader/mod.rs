@@ -12,6 +12,7 @@ pub use order::shuffled;
 
 use super::Batch;
 use super::features::Features;
+use crate::explain::panic_text;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -123,11 +124,9 @@ impl Loader {
             return item;
         }
         // A worker hangs up before its last batch only by panicking.
-        let cause = self.workers.swap_remove(turn).thread.join().err();
-        let text = cause
-            .as_ref()
-            .and_then(|c| c.downcast_ref::<String>().map(String::as_str).or_else(|| c.downcast_ref::<&str>().copied()));
-        Err(anyhow!("a worker that loads batches broke down: {}", text.unwrap_or("it gave no reason")))
+        let panic = self.workers.swap_remove(turn).thread.join().err();
+        let text = panic.as_ref().map_or("it gave no reason", |panic| panic_text(&**panic));
+        Err(anyhow!("a worker that loads batches broke down: {text}"))
     }
 }
 

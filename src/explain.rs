@@ -1,5 +1,13 @@
 //! What to say of a failure.
 
+use std::any::Any;
+
+/// The text of a panic that was caught, or that ended a thread. tch panics where libtorch throws, mostly out of memory.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it gave no reason")
+}
+
 /// The causes of a failure without the C++ stack that libtorch appends, and what helps when memory or files ran out.
 pub fn explain(text: &str) -> String {
     let end = ["\\nException raised from", "\nException raised from", "\\nframe #", "\nframe #"];
@@ -10,6 +18,12 @@ pub fn explain(text: &str) -> String {
     }
     if reason.contains("Too many open files") {
         return format!("{reason}; lower --NW, or allow more open files (ulimit -n)");
+    }
+    const LOST: [&str; 4] = ["Connection closed by peer", "Connection reset by peer", "Timed out waiting", "NCCL"];
+    if LOST.iter().any(|sign| reason.contains(sign)) {
+        return format!(
+            "{reason}; another process or device of this run has ended or does not answer: see what it said"
+        );
     }
     reason
 }
@@ -53,6 +67,12 @@ mod tests {
         let text = panic.unwrap_err().downcast_ref::<String>().cloned().unwrap_or_default();
         let told = explain(&text);
         assert!(told.starts_with("libtorch: shape '[3]' is invalid") && !told.contains("frame #"), "{told}");
+    }
+
+    #[test]
+    fn a_lost_replica_sends_the_reader_to_what_it_said() {
+        let told = explain("replica 0 of 2 (CPU): [pair.cc:538] Connection closed by peer [10.0.0.2]:4321");
+        assert!(told.ends_with("another process or device of this run has ended or does not answer: see what it said"));
     }
 
     #[test]

@@ -1,0 +1,252 @@
+//! The replicas of a run: one device, several devices of this machine (a thread each), or one device in each process of a job
+//! that `torchrun` or Slurm has started, on one machine or many.
+//!
+//! Each replica holds the whole network and takes its share of every batch; gradients are summed before every optimizer step, so
+//! that all stay the same. The engine that connects them is libtorch's own (c10d): NCCL between GPUs, Gloo between CPUs.
+
+mod devices;
+mod job;
+mod replica;
+
+pub use replica::{Replica, Tally};
+
+use crate::config::Config;
+use crate::explain::{explain, panic_text};
+use crate::native::group::{Group, Reach, Store, hush_engine};
+use crate::voice;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use job::Job;
+use std::net::UdpSocket;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+use tch::Device;
+
+/// How long the replicas of this process may take to end once one of them has failed: most notice at once that it is gone.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Whether this process is one of several.
+pub fn is_one_of_several() -> bool {
+    matches!(Job::from_environment(), Ok(Some(_)))
+}
+
+/// The replicas that this process is to run, connected to each other and to those of other processes.
+///
+/// In a job the drawn seed is that of the first process.
+///
+/// # Errors
+/// A device that is not there, a batch that cannot be shared, processes that do not find each other or are told different things.
+pub fn assemble(config: &mut Config) -> Result<Vec<Replica>> {
+    hush_engine();
+    let timeout = Duration::from_secs(config.run.dist_timeout);
+    let Some(job) = Job::from_environment()? else {
+        let devices = devices::devices(config.run.gpu.as_deref(), 0, config.train.tf32)?;
+        config.check_shares(devices.len())?;
+        return if let [device] = devices[..] {
+            Ok(vec![Replica::alone(device)])
+        } else {
+            in_threads(&devices, timeout)
+        };
+    };
+    config.check_shares(job.size)?;
+    if job.rank > 0 {
+        voice::silence_this_thread();
+    }
+    let devices = devices::devices(config.run.gpu.as_deref(), job.local_rank, config.train.tf32)?;
+    let device = device_of(&job, config.run.gpu.as_deref(), &devices)?;
+    let replica = join(&job, device, timeout)?;
+    config.continue_with_seed(replica.text_of_first("seed", &config.seed().to_string())?.parse()?);
+    check_same_orders(&replica, config)?;
+    Ok(vec![replica])
+}
+
+/// The device of this process: the one that `--GPU` names for all, or the one at its place in that list.
+fn device_of(job: &Job, gpu: Option<&str>, devices: &[Device]) -> Result<Device> {
+    if let [device] = devices {
+        return Ok(*device);
+    }
+    devices.get(job.local_rank).copied().with_context(|| {
+        let (named, text) = (devices.len(), gpu.unwrap_or_default());
+        format!(
+            "--GPU={text} names {named} devices, but more processes were started on this machine (number {})",
+            job.local_rank
+        )
+    })
+}
+
+/// One replica for each device, connected within this process.
+fn in_threads(devices: &[Device], timeout: Duration) -> Result<Vec<Replica>> {
+    let store = Arc::new(Store::here()?);
+    let join = |rank: usize| {
+        let place = (rank, devices.len());
+        let group = Group::join(&store, place, devices[rank], &Reach::Address("127.0.0.1".into()), timeout)?;
+        Ok(Replica::tied(devices[rank], place, Arc::clone(&store), group))
+    };
+    std::thread::scope(|scope| {
+        let join = &join;
+        let threads: Vec<_> = (0..devices.len()).map(|rank| scope.spawn(move || join(rank))).collect();
+        let joined = threads.into_iter().map(|t| t.join().unwrap_or_else(|p| bail!("{}", panic_text(&*p))));
+        joined.collect::<Result<Vec<_>>>().context("the devices of --GPU cannot work together")
+    })
+}
+
+fn join(job: &Job, device: Device, timeout: Duration) -> Result<Replica> {
+    let (rank, size, meeting) = (job.rank, job.size, &job.meeting);
+    let cannot = || {
+        format!(
+            "process {rank} of {size} did not find the others at {}:{} (MASTER_ADDR, MASTER_PORT) within {} s (DIST_TIMEOUT)",
+            meeting.host,
+            meeting.port,
+            timeout.as_secs()
+        )
+    };
+    let store = Arc::new(Store::at(meeting, size, timeout).with_context(cannot)?);
+    let group = Group::join(&store, (rank, size), device, &reach(job), timeout).with_context(cannot)?;
+    Ok(Replica::tied(device, (rank, size), store, group))
+}
+
+/// Where others reach this process: at the address from which this machine reaches the meeting place, unless the
+/// environment names an interface, as for PyTorch.
+fn reach(job: &Job) -> Reach {
+    let interface = std::env::var("GLOO_SOCKET_IFNAME").ok().filter(|name| !name.is_empty());
+    if let Some(name) = interface {
+        return Reach::Interface(name);
+    }
+    // Nothing is sent: connecting a datagram socket only chooses a route.
+    let address = || {
+        let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+        socket.connect((job.meeting.host.as_str(), job.meeting.port)).ok()?;
+        Some(socket.local_addr().ok()?.ip().to_string())
+    };
+    Reach::Address(address().unwrap_or_else(|| "127.0.0.1".into()))
+}
+
+/// Makes sure that all processes are to do the same, but for where their files and devices are.
+fn check_same_orders(replica: &Replica, config: &Config) -> Result<()> {
+    let mine = serde_json::to_value(config)?;
+    let theirs: serde_json::Value = serde_json::from_str(&replica.text_of_first("config", &mine.to_string())?)?;
+    const OWN: [&str; 7] = ["GPU", "NUM_WORKERS", "PIN_MEM", "PRELOAD", "VERBOSE", "PROFILE", "DIST_TIMEOUT"];
+    let is_own = |key: &str| OWN.contains(&key) || key.contains("PATH");
+    for (key, value) in mine.as_object().into_iter().flatten().filter(|(key, _)| !is_own(key)) {
+        let first = theirs.get(key).unwrap_or(&serde_json::Value::Null);
+        ensure!(
+            first == value,
+            "{} was started with {key} = {value}, and the first one with {first}; start all with the same options",
+            replica.name()
+        );
+    }
+    // Nobody goes on without one that was refused.
+    replica.agree(true).map(drop)
+}
+
+/// Makes sure that the replica of this process has read the same questions, words and answers as all others. Whoever comes from
+/// here knows that all have read what they read before they came.
+///
+/// # Errors
+/// Which replica has not, or is lost.
+pub fn check_same_inputs(replicas: &[Replica], fingerprint: &str) -> Result<()> {
+    // Those of one process share what it has read.
+    let [replica] = replicas else { return Ok(()) };
+    replica.agree(true)?;
+    let all = replica.texts("inputs", fingerprint)?;
+    match all.iter().position(|other| *other != all[0]) {
+        None => Ok(()),
+        Some(rank) => bail!(
+            "process {rank} has read other questions, words or answers ({}) than the first one ({}); give all the same files",
+            all[rank],
+            all[0]
+        ),
+    }
+}
+
+/// Has every replica of this process do its `work`, each on a thread of its own where there are several. The first failure is the
+/// outcome; whoever waits for the one that failed is told by its connection.
+///
+/// # Errors
+/// What `work` has failed with first.
+pub fn run_all<T: Send>(mut members: Vec<T>, work: impl Fn(&mut T) -> Result<()> + Sync) -> Result<()> {
+    if let [only] = &mut members[..] {
+        return work(only);
+    }
+    let threads_each = (tch::get_num_threads() / members.len() as i32).max(1);
+    let (sender, outcomes) = channel();
+    std::thread::scope(|scope| {
+        for (rank, mut member) in members.into_iter().enumerate() {
+            let (sender, work) = (sender.clone(), &work);
+            scope.spawn(move || {
+                if rank > 0 {
+                    voice::silence_this_thread();
+                }
+                tch::set_num_threads(threads_each);
+                let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut member)));
+                let outcome = outcome.unwrap_or_else(|panic| Err(anyhow!("{}", panic_text(&*panic))));
+                // Before its connection is closed, so that the cause comes before what it causes.
+                let _ = sender.send(outcome);
+                drop(member);
+            });
+        }
+        drop(sender);
+        first_failure(&outcomes)
+    })
+}
+
+fn first_failure(outcomes: &Receiver<Result<()>>) -> Result<()> {
+    while let Ok(outcome) = outcomes.recv() {
+        let Err(error) = outcome else { continue };
+        loop {
+            match outcomes.recv_timeout(GRACE) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(error),
+                Err(RecvTimeoutError::Timeout) => {
+                    // A GPU that waits for a lost one cannot be called back.
+                    eprintln!("mcan: {}", explain(&format!("{error:#}")));
+                    std::process::exit(1);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failure_is_told_and_nobody_hangs() {
+        let replicas = in_threads(&[Device::Cpu; 3], Duration::from_secs(60)).unwrap();
+        let error = run_all(replicas, |replica| {
+            ensure!(replica.rank != 1, "the one in the middle broke");
+            loop {
+                replica.agree(true)?;
+                let _ = replica.gather(tch::Tensor::from_slice(&[1i64]), 1)?;
+            }
+        });
+        assert_eq!(error.unwrap_err().to_string(), "the one in the middle broke");
+    }
+
+    #[test]
+    fn a_panic_of_one_replica_is_the_failure_of_all() {
+        let error = run_all(vec![0, 1], |rank| {
+            if *rank == 1 {
+                let _ = tch::Tensor::zeros([2], (tch::Kind::Float, Device::Cpu)).view([3]);
+            }
+            Ok(())
+        });
+        assert!(error.unwrap_err().to_string().contains("shape '[3]' is invalid"));
+    }
+
+    #[test]
+    fn a_process_takes_the_device_at_its_place() {
+        let job = |local_rank| {
+            let meeting =
+                crate::native::group::Meeting { host: "a".into(), port: 1, serve: false, prefix: String::new() };
+            Job { rank: 5, size: 8, local_rank, meeting }
+        };
+        let four: Vec<Device> = (0..4).map(Device::Cuda).collect();
+        assert_eq!(device_of(&job(2), Some("0,1,2,3"), &four).unwrap(), Device::Cuda(2));
+        assert_eq!(device_of(&job(2), Some("cpu"), &[Device::Cpu]).unwrap(), Device::Cpu);
+        assert!(device_of(&job(4), Some("0,1,2,3"), &four).unwrap_err().to_string().contains("names 4 devices"));
+    }
+}

@@ -1,0 +1,369 @@
+//! Replicas that work together, on libtorch's engine for that (c10d): a store to find each other by, a group that sums and
+//! gathers tensors through NCCL on GPUs and Gloo on CPUs, and a reducer of gradients.
+
+use super::{check, owned_text, pointers, returned};
+use anyhow::{Context, Result};
+use std::ffi::{CString, c_char};
+use std::time::Duration;
+use tch::{Device, Tensor};
+use torch_sys::C_tensor;
+
+macro_rules! opaque {
+    ($($name:ident),*) => { $(#[repr(C)] struct $name { _opaque: [u8; 0] })* };
+}
+opaque!(RawStore, RawGroup, RawReducer);
+
+unsafe extern "C" {
+    fn mcan_hush_engine();
+    fn mcan_store_here(out: *mut *mut RawStore) -> *mut c_char;
+    fn mcan_store_at(
+        out: *mut *mut RawStore,
+        host: *const c_char,
+        port: u16,
+        serve: bool,
+        size: i64,
+        prefix: *const c_char,
+        timeout_ms: i64,
+    ) -> *mut c_char;
+    fn mcan_free_store(store: *mut RawStore);
+    fn mcan_store_set(store: *mut RawStore, key: *const c_char, text: *const c_char) -> *mut c_char;
+    fn mcan_store_get(out: *mut *mut c_char, store: *mut RawStore, key: *const c_char) -> *mut c_char;
+    fn mcan_group_join(
+        out: *mut *mut RawGroup,
+        store: *mut RawStore,
+        rank: i32,
+        size: i32,
+        gpu: i64,
+        interface: *const c_char,
+        address: *const c_char,
+        timeout_ms: i64,
+    ) -> *mut c_char;
+    fn mcan_free_group(group: *mut RawGroup);
+    fn mcan_all_reduce(group: *mut RawGroup, tensor: *const C_tensor) -> *mut c_char;
+    fn mcan_all_gather(out: *mut *mut C_tensor, group: *mut RawGroup, tensor: *const C_tensor) -> *mut c_char;
+    fn mcan_broadcast(group: *mut RawGroup, tensors: *const *const C_tensor, count: i64) -> *mut c_char;
+    fn mcan_group_check(group: *mut RawGroup) -> *mut c_char;
+    fn mcan_reducer_new(
+        out: *mut *mut RawReducer,
+        group: *mut RawGroup,
+        params: *const *const C_tensor,
+        count: i64,
+    ) -> *mut c_char;
+    fn mcan_free_reducer(reducer: *mut RawReducer);
+    fn mcan_reducer_expect(reducer: *mut RawReducer) -> *mut c_char;
+}
+
+/// Keeps libtorch's engine from writing to standard error by itself: its failures come back as errors.
+pub fn hush_engine() {
+    // SAFETY: sets a number of libtorch's own.
+    unsafe { mcan_hush_engine() }
+}
+
+/// A process that others are to find.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meeting {
+    /// Name or address of its machine.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Whether this process is the one that serves there.
+    pub serve: bool,
+    /// Put before all keys, so that one server may serve one job after another.
+    pub prefix: String,
+}
+
+/// Small texts that all replicas see.
+#[derive(Debug)]
+pub struct Store(*mut RawStore);
+
+// SAFETY: libtorch's stores lock themselves.
+unsafe impl Send for Store {}
+// SAFETY: as above.
+unsafe impl Sync for Store {}
+
+impl Store {
+    /// For replicas within this process.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn here() -> Result<Store> {
+        let mut store = std::ptr::null_mut();
+        // SAFETY: `store` outlives the call.
+        check(unsafe { mcan_store_here(&mut store) })?;
+        Ok(Store(store))
+    }
+
+    /// For `size` processes that meet. Waits until they have, for as long as `timeout`.
+    ///
+    /// # Errors
+    /// A port that is taken, an address that nobody answers at, a process that does not come.
+    pub fn at(meeting: &Meeting, size: usize, timeout: Duration) -> Result<Store> {
+        let (host, prefix) = (c_text(&meeting.host)?, c_text(&meeting.prefix)?);
+        let mut store = std::ptr::null_mut();
+        // SAFETY: texts and `store` outlive the call.
+        check(unsafe {
+            let (host, prefix) = (host.as_ptr(), prefix.as_ptr());
+            mcan_store_at(&mut store, host, meeting.port, meeting.serve, size as i64, prefix, milliseconds(timeout))
+        })?;
+        Ok(Store(store))
+    }
+
+    /// Lets everybody see `text` under `key`.
+    ///
+    /// # Errors
+    /// When the store is out of reach.
+    pub fn set(&self, key: &str, text: &str) -> Result<()> {
+        let (key, text) = (c_text(key)?, c_text(text)?);
+        // SAFETY: texts are borrowed for the length of the call.
+        check(unsafe { mcan_store_set(self.0, key.as_ptr(), text.as_ptr()) })
+    }
+
+    /// What is under `key`, once it is.
+    ///
+    /// # Errors
+    /// When it does not appear in time, or the store is out of reach.
+    pub fn get(&self, key: &str) -> Result<String> {
+        let key = c_text(key)?;
+        let mut text = std::ptr::null_mut();
+        // SAFETY: `key` and `text` outlive the call.
+        check(unsafe { mcan_store_get(&mut text, self.0, key.as_ptr()) })?;
+        // SAFETY: the call succeeded, so `text` is a string made for us.
+        Ok(unsafe { owned_text(text) })
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // SAFETY: freed once.
+        unsafe { mcan_free_store(self.0) }
+    }
+}
+
+/// One replica's connection to all others. Every function has to be called by all of them, in the same order.
+#[derive(Debug)]
+pub struct Group(*mut RawGroup);
+
+// SAFETY: a group may be used by one thread after another.
+unsafe impl Send for Group {}
+
+/// Where a replica is reached on the network.
+#[derive(Clone, Debug)]
+pub enum Reach {
+    /// At an address of this machine.
+    Address(String),
+    /// Through a network interface of this machine.
+    Interface(String),
+}
+
+impl Group {
+    /// Joins the `size` replicas that share `store` as number `rank`, computing on `device`. Waits for them as long as
+    /// `timeout`, and so does every later function.
+    ///
+    /// # Errors
+    /// When another replica does not come, or cannot be reached.
+    pub fn join(
+        store: &Store,
+        (rank, size): (usize, usize),
+        device: Device,
+        reach: &Reach,
+        timeout: Duration,
+    ) -> Result<Group> {
+        let (interface, address) = match reach {
+            Reach::Interface(name) => (c_text(name)?, CString::default()),
+            Reach::Address(address) => (CString::default(), c_text(address)?),
+        };
+        let mut group = std::ptr::null_mut();
+        // SAFETY: `store`, texts and `group` outlive the call.
+        check(unsafe {
+            let (rank, size, gpu) = (rank as i32, size as i32, super::device::gpu(device));
+            let (interface, address) = (interface.as_ptr(), address.as_ptr());
+            mcan_group_join(&mut group, store.0, rank, size, gpu, interface, address, milliseconds(timeout))
+        })?;
+        Ok(Group(group))
+    }
+
+    /// Puts the sum over all replicas in place of `tensor`.
+    ///
+    /// # Errors
+    /// When another replica is lost.
+    pub fn all_reduce(&self, tensor: &Tensor) -> Result<()> {
+        // SAFETY: borrowed for the length of the call; on a GPU libtorch keeps what its stream still needs.
+        check(unsafe { mcan_all_reduce(self.0, tensor.as_ptr()) })
+    }
+
+    /// What each of the N replicas has given, in order of rank.
+    ///
+    /// # Shapes
+    /// (...) -> (N, ...)
+    ///
+    /// # Errors
+    /// When another replica is lost.
+    pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
+        // SAFETY: `out` is written before null is returned.
+        returned(|out| unsafe { mcan_all_gather(out, self.0, tensor.as_ptr()) })
+    }
+
+    /// Puts those of rank 0 in place of `tensors`.
+    ///
+    /// # Errors
+    /// When another replica is lost.
+    pub fn broadcast(&self, tensors: &[&Tensor]) -> Result<()> {
+        let tensors: Vec<_> = tensors.iter().map(|tensor| tensor.as_ptr()).collect();
+        // SAFETY: an array of `len` tensors, borrowed for the length of the call.
+        check(unsafe { mcan_broadcast(self.0, tensors.as_ptr(), tensors.len() as i64) })
+    }
+
+    /// Notices, without waiting for a GPU, that what was asked of the group last has failed.
+    ///
+    /// # Errors
+    /// That failure.
+    pub fn check(&self) -> Result<()> {
+        // SAFETY: no arguments besides the group itself.
+        check(unsafe { mcan_group_check(self.0) })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // SAFETY: freed once.
+        unsafe { mcan_free_group(self.0) }
+    }
+}
+
+/// Sums the gradients of some parameters over all replicas of a group, bucket by bucket, while the backward pass that makes
+/// them still runs.
+#[derive(Debug)]
+pub struct Reducer(*mut RawReducer);
+
+// SAFETY: a reducer may be used by one thread after another.
+unsafe impl Send for Reducer {}
+
+impl Reducer {
+    /// For `params`, which have to be the same in all replicas, in the same order.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn new(group: &Group, params: &[Tensor]) -> Result<Reducer> {
+        let params = pointers(params);
+        let mut reducer = std::ptr::null_mut();
+        // SAFETY: an array of `len` tensors and `reducer` outlive the call; the reducer keeps what it needs of both.
+        check(unsafe { mcan_reducer_new(&mut reducer, group.0, params.as_ptr(), params.len() as i64) })?;
+        Ok(Reducer(reducer))
+    }
+
+    /// Announces that the next backward pass, whose forward pass is still to come, completes the gradients: it ends with their
+    /// sums over all replicas in the parameters.
+    ///
+    /// # Errors
+    /// When another replica is lost.
+    pub fn expect_last_part(&self) -> Result<()> {
+        // SAFETY: no arguments besides the reducer itself.
+        check(unsafe { mcan_reducer_expect(self.0) })
+    }
+}
+
+impl Drop for Reducer {
+    fn drop(&mut self) {
+        // SAFETY: freed once.
+        unsafe { mcan_free_reducer(self.0) }
+    }
+}
+
+fn c_text(text: &str) -> Result<CString> {
+    CString::new(text).with_context(|| format!("{text:?} has a NUL"))
+}
+
+fn milliseconds(timeout: Duration) -> i64 {
+    timeout.as_millis().try_into().unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// Runs `work` as `size` replicas on the CPU, in as many threads; what each has found, in order of rank.
+    fn replicas<T: Send>(size: usize, work: impl Fn(usize, Group) -> T + Sync) -> Vec<T> {
+        let store = Store::here().unwrap();
+        let reach = Reach::Address("127.0.0.1".into());
+        std::thread::scope(|scope| {
+            let replica = |rank| {
+                let group = Group::join(&store, (rank, size), Device::Cpu, &reach, SOON).unwrap();
+                work(rank, group)
+            };
+            let threads: Vec<_> = (0..size).map(|rank| scope.spawn(move || replica(rank))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn replicas_sum_gather_and_hear_the_first() {
+        let found = replicas(3, |rank, group| {
+            let mine = Tensor::full([2], rank as f64 + 1.0, (Kind::Float, Device::Cpu));
+            let all = group.all_gather(&mine).unwrap();
+            let heard = mine.copy();
+            group.broadcast(&[&heard]).unwrap();
+            group.all_reduce(&mine).unwrap();
+            group.check().unwrap();
+            (all, heard, mine)
+        });
+        for (all, heard, sum) in found {
+            assert_eq!(all, Tensor::from_slice(&[1f32, 1., 2., 2., 3., 3.]).view([3, 2]));
+            assert_eq!((heard, sum), (Tensor::from_slice(&[1f32, 1.]), Tensor::from_slice(&[6f32, 6.])));
+        }
+    }
+
+    #[test]
+    fn gradients_are_summed_once_all_parts_are_done() {
+        // The gradient of w x is x; that of the second parameter, which is larger than a bucket, is 1.
+        let found = replicas(2, |rank, group| {
+            let params = [
+                Tensor::zeros([3], (Kind::Float, Device::Cpu)).set_requires_grad(true),
+                Tensor::zeros([9_000_000], (Kind::Float, Device::Cpu)).set_requires_grad(true),
+            ];
+            let reducer = Reducer::new(&group, &params).unwrap();
+            let mut sums = Vec::new();
+            for step in 0..3 {
+                super::super::clear_grads(&params).unwrap();
+                for part in 0..2 {
+                    if part == 1 {
+                        reducer.expect_last_part().unwrap();
+                    }
+                    let x = Tensor::from_slice(&[1f32, 10. * (rank + 1) as f32, step as f32]);
+                    ((&params[0] * x).sum(Kind::Float) + params[1].sum(Kind::Float)).backward();
+                }
+                sums.push((params[0].grad().copy(), params[1].grad().mean(Kind::Float).double_value(&[])));
+            }
+            sums
+        });
+        for sums in found {
+            for (step, (small, large)) in sums.into_iter().enumerate() {
+                assert_eq!(small, Tensor::from_slice(&[4f32, 60., 4. * step as f32]));
+                assert_eq!(large, 4.0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_lost_replica_is_an_error_to_the_others_and_not_a_wait() {
+        let found = replicas(3, |rank, group| {
+            let mine = Tensor::ones([2], (Kind::Float, Device::Cpu));
+            group.all_reduce(&mine).unwrap();
+            if rank == 1 {
+                return String::new();
+            }
+            group.all_reduce(&mine).unwrap_err().to_string()
+        });
+        assert!(found[0].contains("Connection closed") || found[2].contains("Connection closed"), "{found:?}");
+    }
+
+    #[test]
+    fn texts_are_seen_by_all_and_missed_in_time() {
+        let store = Store::here().unwrap();
+        store.set("seed", "7").unwrap();
+        assert_eq!(store.get("seed").unwrap(), "7");
+        assert!(store.set("nul", "\0").is_err());
+    }
+}
