@@ -119,7 +119,9 @@ fn complaint(world: &World, flags: &[String], file: &Path, says: &[&str]) -> Res
     let before = files(world);
     let limited = format!("ulimit -d {MEMORY_KB}; exec \"$@\"");
     let mut command = Command::new("sh");
-    command.args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_mcan")]).args(world.line(&flags.iter().map(String::as_str).collect::<Vec<_>>()));
+    command
+        .args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_mcan")])
+        .args(world.line(&flags.iter().map(String::as_str).collect::<Vec<_>>()));
     command.current_dir(world.folder.path()).envs([("OMP_NUM_THREADS", "1"), ("RAYON_NUM_THREADS", "2")]);
     let output = command.output().unwrap();
     let all = String::from_utf8_lossy(&output.stderr);

@@ -185,7 +185,7 @@ fn a_directory_that_lies_is_caught_before_anything_is_allocated() {
         let size = 128 + 48u32;
         for wrong in [size - 1, size + 1] {
             let message = error(&with_entry(good.clone(), 24, &wrong.to_le_bytes()));
-            let expected = if deflated { "does not go with" } else { "bytes" };
+            let expected = if deflated { "cut short or damaged" } else { "bytes" };
             assert!(message.contains(expected), "{message}");
         }
     }
