@@ -87,7 +87,7 @@ impl Loaded {
     fn new(mut config: Config) -> Result<Loaded> {
         let device = crate::distributed::device(config.run.gpu.as_deref(), config.train.tf32)?;
         config.check_files()?;
-        config.check_writable(config.written_to())?;
+        config.check_outputs()?;
         let path = config.ckpt_to_load();
         let checkpoint = checkpoint::load_weights(&path)?;
         adopt(&mut config, &checkpoint).with_context(|| format!("cannot use {}", path.display()))?;

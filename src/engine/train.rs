@@ -89,7 +89,7 @@ pub fn run(mut config: Config) -> Result<()> {
 /// Makes sure, before anything slow starts, that what the run writes can be written.
 fn check_outputs(config: &Config, resumed: Option<&Checkpoint>) -> Result<()> {
     config.check_writable([config.ckpt_folder()])?;
-    config.check_writable(config.written_to())?;
+    config.check_outputs()?;
     // Words and answers of a new run are not known yet; `run` counts again once they are.
     let held = |checkpoint: &Checkpoint| checkpoint.state_dict.iter().map(|(_, tensor)| tensor.numel() as u64).sum();
     config.check_space(resumed.map_or_else(|| config.model.parameter_count(0, 0), held))
@@ -197,8 +197,11 @@ impl<'a> Trainer<'a> {
     pub fn epochs(&mut self, observe: &mut dyn FnMut(&Observed)) -> Result<()> {
         let mut log = Log::resume(&self.config.log_of(self.config.version()))?;
         // A run that ended between an epoch's checkpoint and its last line in the log.
-        if self.batch == 0 && self.config.continues_itself() && self.is_unlogged(&log) {
-            self.conclude_epoch(&mut log)?;
+        if self.batch == 0 && self.config.continues_itself() {
+            self.config.remove_last_ckpt()?;
+            if self.is_unlogged(&log) {
+                self.conclude_epoch(&mut log)?;
+            }
         }
         while self.epoch < self.config.train.max_epoch {
             stop::check()?;
@@ -301,6 +304,8 @@ impl<'a> Trainer<'a> {
             (epoch, 0) => self.config.ckpt_to_write(epoch),
             _ => self.config.last_ckpt(),
         };
+        // A run that has not come to a step yet has saved nothing.
+        let checkpoint = if checkpoint.exists() { checkpoint } else { self.config.ckpt_to_load() };
         let epoch = self.epoch + u64::from(self.batch > 0);
         let place = format!(" in epoch {epoch}, after step {}; {} has its state", self.step, checkpoint.display());
         let command = stop::command_to_resume(self.config, &checkpoint);
