@@ -61,6 +61,7 @@ def npz_seeds():
             "image_w.npy": npy("<i8", (), struct.pack("<q", 640)),
             "image_h.npy": npy("<i8", (), struct.pack("<q", 480)),
         }
+        seed("npy", f"{fortran}", members["x.npy"])
         for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             seed("npz", f"{fortran}-{method}.npz", archive(members, method))
     archive_seeds(archive(members, zipfile.ZIP_DEFLATED))
@@ -120,13 +121,20 @@ def json_seeds():
     annotation |= {"multiple_choice_answer": "cat", "answers": answers}
     for name, value in (("questions", questions), ("annotations", {"annotations": [annotation]})):
         text = json.dumps(value).encode()
-        seed("questions", name, text)
+        seed(name, "plain", text)
         for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            seed("questions", f"{name}-{method}.zip", archive({f"{name}.json": text}, method))
-    seed("answers", "dict", json.dumps([{"yes": 0, "no": 1}, {"0": "yes", "1": "no"}]).encode())
+            seed(name, f"{method}.zip", archive({f"{name}.json": text}, method))
+    seed("dictionary", "plain", json.dumps([{"yes": 0, "no": 1}, {"0": "yes", "1": "no"}]).encode())
     result = json.dumps([{"answer": "yes", "question_id": 1}, {"question_id": 2, "answer": "\u00e9\n"}]).encode()
-    seed("answers", "result", result)
-    seed("answers", "result.zip", archive({"result.json": result}))
+    seed("results", "plain", result)
+    seed("results", "result.zip", archive({"result.json": result}))
+
+
+def config_seeds():
+    for path in (FUZZ.parent / "configs").glob("*.yml"):
+        seed("config", path.stem, path.read_bytes())
+    more = b"OPT_BETAS: [0.9, 0.98]\nQUESTION_PATH: {train: a.json}\nVERSION: 5\nEVAL_EVERY_EPOCH: true\nSEED: null\n"
+    seed("config", "more", more)
 
 
 if __name__ == "__main__":
@@ -135,3 +143,4 @@ if __name__ == "__main__":
     checkpoint_seeds()
     glove_seeds()
     json_seeds()
+    config_seeds()

@@ -10,6 +10,9 @@ use std::io::{BufWriter, ErrorKind, Seek, SeekFrom, Write};
 use std::path::Path;
 use tempfile::NamedTempFile;
 
+#[cfg(unix)]
+use std::os::unix::fs::PermissionsExt;
+
 /// How the names of temporary siblings begin.
 const PREFIX: &str = ".partial-";
 
@@ -23,7 +26,7 @@ pub fn write<T>(path: &Path, body: impl FnOnce(&mut Writer) -> Result<T>) -> Res
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    fs::create_dir_all(folder).with_context(cannot)?;
+    make_folder(folder).with_context(cannot)?;
     remove_orphans(folder);
     let sibling = sibling(folder).with_context(cannot)?;
     let mut writer =
@@ -33,11 +36,32 @@ pub fn write<T>(path: &Path, body: impl FnOnce(&mut Writer) -> Result<T>) -> Res
     writer.flush().with_context(cannot)?;
     drop(writer);
     sibling.as_file().sync_all().with_context(cannot)?;
-    make_readable(sibling.as_file()).with_context(cannot)?;
     sibling.persist(path).map_err(|e| e.error).with_context(cannot)?;
-    // The rename itself survives a power cut only when the folder is synced too.
-    File::open(folder).and_then(|f| f.sync_all()).with_context(cannot)?;
+    sync_folder(folder).with_context(cannot)?;
     Ok(value)
+}
+
+/// Makes `folder` and those above it that are missing, to survive a power cut.
+///
+/// # Errors
+/// When one cannot be made.
+pub fn make_folder(folder: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(folder)?;
+    missing.into_iter().filter_map(Path::parent).try_for_each(sync_folder)
+}
+
+/// Makes sure that a power cut does not undo what was made or renamed in `folder`.
+///
+/// # Errors
+/// When the disk fails.
+pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // Some file systems cannot do it for folders.
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+        done => done,
+    }
 }
 
 /// What a body writes to. After an error, which the body gets, the rest is accepted and dropped: a zip archive that cannot
@@ -87,7 +111,7 @@ impl Seek for Writer<'_> {
 /// When no file can be made there.
 pub fn sibling(folder: &Path) -> std::io::Result<NamedTempFile> {
     loop {
-        let sibling = tempfile::Builder::new().prefix(PREFIX).tempfile_in(folder)?;
+        let sibling = builder().prefix(PREFIX).tempfile_in(folder)?;
         // Where files cannot be locked, `remove_orphans` removes none.
         let _ = sibling.as_file().lock();
         // Another program may have taken it for an orphan before it was locked.
@@ -109,16 +133,13 @@ pub fn remove_orphans(folder: &Path) {
     }
 }
 
-/// Temporary files are private to their owner; results are shared like any other new file.
-#[cfg(unix)]
-fn make_readable(file: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn make_readable(_file: &File) -> std::io::Result<()> {
-    Ok(())
+/// Temporary files are private to their owner, unless said otherwise; these become results, which are shared like any new
+/// file of the user's (umask).
+fn builder() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(fs::Permissions::from_mode(0o666));
+    builder
 }
 
 #[cfg(test)]

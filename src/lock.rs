@@ -22,7 +22,7 @@ impl Lock {
     pub fn take(folder: &Path) -> Result<Lock> {
         let path = folder.join(FILE_NAME);
         let cannot = || format!("cannot write in {}", folder.display());
-        std::fs::create_dir_all(folder).with_context(cannot)?;
+        crate::atomic::make_folder(folder).with_context(cannot)?;
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).with_context(cannot)?;
         match file.try_lock() {
@@ -30,9 +30,10 @@ impl Lock {
             Err(TryLockError::WouldBlock) => {
                 let mut owner = String::new();
                 let _ = file.read_to_string(&mut owner);
+                // It may not have come to write its name yet.
+                let owner = if owner.is_empty() { "just begun" } else { owner.trim() };
                 bail!(
-                    "another run ({}) is training in {}; wait for it to end, or choose another --VERSION",
-                    owner.trim(),
+                    "another run ({owner}) is training in {}; wait for it to end, or choose another --VERSION",
                     folder.display()
                 );
             }

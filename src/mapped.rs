@@ -1,7 +1,7 @@
 //! Files mapped into memory, all of the crate's.
 //!
-//! A mapped file that another program cuts short cannot be read to its old end: the system then sends SIGBUS, which
-//! would end the program without a word. Here it ends with a message that names the file.
+//! A mapped file that another program cuts short cannot be read to its old end, nor one whose disk fails: the system then
+//! sends SIGBUS, which would end the program without a word. Here it ends with a message that names the file.
 #![allow(unsafe_code, reason = "memory maps, and the handler of the signal that they can raise")]
 
 use anyhow::{Result, ensure};
@@ -60,8 +60,8 @@ impl Mapped {
         // under it gives other bytes, which no reader relies on; one that is cut short raises SIGBUS, which is handled.
         let map = unsafe { Mmap::map(&file) }?;
         let message = format!(
-            "mcan: {} was cut short by another program while it was in use; put it back or make it again, and start \
-             anew (a training goes on from its last checkpoint with --RESUME=True)\n",
+            "mcan: {} was cut short by another program while it was in use, or its disk fails; put it back or make it \
+             again, and start anew (a training goes on from its last checkpoint with --RESUME=True)\n",
             path.display()
         );
         let modified = file.metadata()?.modified().ok();

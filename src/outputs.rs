@@ -96,6 +96,23 @@ impl Config {
         folders.into_iter().cloned().collect()
     }
 
+    /// Makes sure that what this run writes besides checkpoints can be written.
+    ///
+    /// # Errors
+    /// The first folder in which, or log to which, it cannot.
+    pub fn check_outputs(&self) -> Result<()> {
+        self.check_writable(self.written_to())?;
+        // A new run begins its log anew, and all else is written to new files.
+        let log = match self.run.run_mode {
+            RunMode::Train if self.train.resume => self.log_of(self.version()),
+            RunMode::Val => self.log_of(&self.ckpt_name(0)),
+            _ => return Ok(()),
+        };
+        let open = || std::fs::OpenOptions::new().append(true).open(&log).map(drop);
+        let opened = if log.exists() { open() } else { Ok(()) };
+        opened.with_context(|| format!("cannot write the log {}; make it writable, or move it away", log.display()))
+    }
+
     /// Makes sure that files can be written in `folders`, which are made when missing.
     ///
     /// # Errors
@@ -105,7 +122,7 @@ impl Config {
             let folder = &folder;
             let cannot =
                 || format!("cannot write in {}; choose another folder, or make this one writable", folder.display());
-            std::fs::create_dir_all(folder).with_context(cannot)?;
+            crate::atomic::make_folder(folder).with_context(cannot)?;
             crate::atomic::remove_orphans(folder);
             crate::atomic::sibling(folder).map(drop).with_context(cannot)
         })

@@ -94,6 +94,10 @@ impl Victim<'_> {
                 wait_while(true);
                 wait_while(false);
             }
+            // Or just after it.
+            if random.random_bool(0.3) {
+                wait_while(true);
+            }
             sleep(Duration::from_micros(random.random_range(0..2000)));
         }
         let lived = child.try_wait().unwrap().is_none();

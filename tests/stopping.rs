@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::gate::{Gate, Told, last_image};
 use common::{World, assert_same_state, demo_world};
 use mcan::checkpoint;
 use std::fs;
@@ -26,13 +27,27 @@ fn wait_for(child: &mut Child, path: &Path) {
     }
 }
 
-/// Trains until something is saved within an epoch, and sends a signal then.
-fn interrupt(world: &World, version: &str, name: &str, more: &[&str]) -> Output {
+/// Trains until the last image that is new in an epoch (from 0, the first of this run) is needed, sends a signal, and lets the
+/// program on.
+fn interrupt(world: &World, version: &str, epoch: u64, name: &str, more: &[&str]) -> Output {
     let version_flag = format!("--VERSION={version}");
-    let mut child = world.start(&[&TRAIN[..], &["--SET=SAVE_STEPS=2", &version_flag], more].concat());
+    let flags = [&TRAIN[..], &["--SET=SAVE_STEPS=2", &version_flag], more].concat();
+    let (image, step) = last_image(world, &flags, epoch);
+    assert!(step > 2, "nothing is saved before");
+    let gate = Gate::at(&image);
+    let mut child = world.start(&flags);
+    let reached = gate.wait(&mut child);
     wait_for(&mut child, &world.path(&format!("ckpts/ckpt_{version}/last.pkl")));
     signal(&child, name);
-    child.wait_with_output().unwrap()
+    if name == "KILL" {
+        let output = child.wait_with_output().unwrap();
+        reached.close();
+        return output;
+    }
+    let mut told = Told::by(&mut child);
+    told.until("Stopping after the step in progress");
+    reached.open();
+    Output { status: child.wait().unwrap(), stdout: Vec::new(), stderr: told.all().into_bytes() }
 }
 
 /// The command that a stopped run gives on a line of its own.
@@ -59,7 +74,7 @@ fn a_stopped_run_goes_on_in_the_middle_of_its_epoch_bit_for_bit() {
         world.succeed(&[&TRAIN[..], &["--VERSION=whole", "--OVERWRITE", &accu]].concat());
         let version = format!("part {case}");
         let (name, status) = if case == 0 { ("INT", 130) } else { ("TERM", 143) };
-        let stopped = interrupt(&world, &version, name, &[&accu, &format!("--NW={before}")]);
+        let stopped = interrupt(&world, &version, 0, name, &[&accu, &format!("--NW={before}")]);
         assert_eq!(stopped.status.code(), Some(status), "{}", String::from_utf8_lossy(&stopped.stderr));
         let command = advice(&stopped);
         let whole = |path: &str| world.path(path).exists();
@@ -82,7 +97,7 @@ fn a_stopped_run_goes_on_in_the_middle_of_its_epoch_bit_for_bit() {
 fn what_is_saved_every_n_steps_is_where_a_killed_run_goes_on() {
     let world = demo_world();
     world.succeed(&[&TRAIN[..], &["--VERSION=whole"]].concat());
-    let killed = interrupt(&world, "part", "KILL", &[]);
+    let killed = interrupt(&world, "part", 0, "KILL", &[]);
     assert_eq!(killed.status.code(), None);
     let last = world.path("ckpts/ckpt_part/last.pkl");
     let state = checkpoint::load_state(&last).unwrap().unwrap();
@@ -96,7 +111,9 @@ fn what_is_saved_every_n_steps_is_where_a_killed_run_goes_on() {
 #[test]
 fn what_was_saved_within_an_epoch_is_neither_lost_nor_continued_otherwise() {
     let world = demo_world();
-    let stopped = interrupt(&world, "v", "INT", &["--EVAL_EE=False"]);
+    world.succeed(&[&TRAIN[..], &["--VERSION=v", "--EVAL_EE=False", "--MAX_EPOCH=1"]].concat());
+    let from_1 = ["--EVAL_EE=False", "--RESUME", "--CKPT_V=v", "--CKPT_E=1"];
+    let stopped = interrupt(&world, "v", 1, "INT", &from_1);
     assert_eq!(stopped.status.code(), Some(130));
     let last = format!("--CKPT_PATH={}", world.path("ckpts/ckpt_v/last.pkl").display());
     let again = world.fail(&[&TRAIN[..], &["--VERSION=v"]].concat());
@@ -104,15 +121,29 @@ fn what_was_saved_within_an_epoch_is_neither_lost_nor_continued_otherwise() {
     for (other, named) in [("--BS=8", "BATCH_SIZE"), ("--SET=SHUFFLE_MODE=none", "SHUFFLE_MODE"), ("--SEED=8", "SEED")]
     {
         let message = world.fail(&[&TRAIN[..], &["--VERSION=v", "--RESUME", &last, other]].concat());
-        assert!(message.contains(named) && message.contains("in the middle of epoch"), "{message}");
+        assert!(message.contains(named) && message.contains("in the middle of epoch 2"), "{message}");
     }
     // From an earlier checkpoint the run would pass the saved state by.
-    world.succeed(&[&TRAIN[..], &["--VERSION=w", "--MAX_EPOCH=1"]].concat());
-    fs::copy(world.path("ckpts/ckpt_w/epoch1.pkl"), world.path("ckpts/ckpt_v/epoch1.pkl")).unwrap();
-    let state = checkpoint::load_state(&world.path("ckpts/ckpt_v/last.pkl")).unwrap().unwrap();
-    if state.epoch == 1 {
-        let message = world.fail(&[&TRAIN[..], &["--VERSION=v", "--RESUME", "--CKPT_V=v", "--CKPT_E=1"]].concat());
-        assert!(message.contains("goes further") && message.contains("--CKPT_PATH="), "{message}");
+    let message = world.fail(&[&TRAIN[..], &["--VERSION=v"], &from_1[..]].concat());
+    assert!(message.contains("goes further") && message.contains("--CKPT_PATH="), "{message}");
+}
+
+#[test]
+fn a_second_signal_ends_the_program_at_once() {
+    for (name, status) in [("INT", 130), ("TERM", 143)] {
+        let world = demo_world();
+        let flags = [&TRAIN[..], &["--VERSION=v", "--NW=0"]].concat();
+        let gate = Gate::at(&last_image(&world, &flags, 0).0);
+        let mut child = world.start(&flags);
+        let reached = gate.wait(&mut child);
+        let mut told = Told::by(&mut child);
+        signal(&child, name);
+        told.until("once more ends the program at once");
+        assert!(child.try_wait().unwrap().is_none(), "the step in progress is not done");
+        signal(&child, name);
+        assert_eq!(child.wait().unwrap().code(), Some(status));
+        reached.close();
+        assert!(!names(&world.path("ckpts/ckpt_v")).iter().any(|name| name.ends_with(".pkl")), "nothing is saved");
     }
 }
 
@@ -132,51 +163,40 @@ fn a_second_run_of_a_version_is_refused_while_the_first_lives_and_not_after() {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.file_name().into_string().unwrap()).collect()
+    let mut names: Vec<String> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
-/// Starts the program, sends SIGTERM once there is a partial file in `folder`, and expects it to be gone then.
-fn stop_while_writing(world: &World, folder: &Path, flags: &[&str]) {
-    let is_partial = |name: &String| name.starts_with(".partial-");
+/// Starts the program, sends SIGTERM when it has begun to write in `folder` and comes to the last file of `features`, and
+/// expects no trace of what it wrote.
+fn stop_while_writing(world: &World, folder: &Path, features: &Path, flags: &[&str]) {
+    let before = names(folder);
+    let gate = Gate::at(&features.join(names(features).last().unwrap()));
     let mut child = world.start(flags);
-    // An empty one only tries whether the folder is writable.
-    let is_begun = |name: &String| is_partial(name) && fs::metadata(folder.join(name)).is_ok_and(|file| file.len() > 0);
-    while !names(folder).iter().any(is_begun) {
+    let reached = gate.wait(&mut child);
+    while !names(folder).iter().any(|name| name.starts_with(".partial-")) {
         assert!(child.try_wait().unwrap().is_none(), "{flags:?} ended before it wrote");
         sleep(Duration::from_millis(1));
     }
     signal(&child, "TERM");
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(143) && text.contains("stopped by SIGTERM"), "{text}");
-    let left = names(folder);
-    assert!(
-        !left.iter().any(|name| is_partial(name) || name.ends_with(".npz") || name.ends_with("tensors")),
-        "{left:?}"
-    );
+    let mut told = Told::by(&mut child);
+    told.until("Stopping after the step in progress");
+    reached.open();
+    let status = child.wait().unwrap();
+    let text = told.all();
+    assert!(status.code() == Some(143) && text.contains("stopped by SIGTERM"), "{status}: {text}");
+    assert_eq!(names(folder), before, "{flags:?}");
 }
 
 #[test]
 fn test_and_pack_end_on_a_signal_without_a_trace() {
     let world = demo_world();
-    world.succeed(&[&TRAIN[..], &["--VERSION=v", "--MAX_EPOCH=1"]].concat());
-    let file = world.root.join("datasets/vqa/v2_OpenEnded_mscoco_test2015_questions.json");
-    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    let first = json["questions"][0].clone();
-    let many = (0..20_000).map(|id| {
-        let mut question = first.clone();
-        question["question_id"] = id.into();
-        question
-    });
-    json["questions"] = many.collect();
-    fs::write(&file, json.to_string()).unwrap();
-    stop_while_writing(&world, &world.path("results/pred"), &["--RUN=test", "--CKPT_V=v", "--CKPT_E=1", "--SAVE_PRED"]);
-
+    world.succeed(&[&TRAIN[..], &["--VERSION=v", "--MAX_EPOCH=1", "--EVAL_EE=False"]].concat());
     let features = world.root.join("datasets/coco_extract");
-    let train = features.join("train2014");
-    let image = train.join(&names(&train)[0]);
-    for id in 900_000..903_000 {
-        fs::hard_link(&image, train.join(format!("COCO_train2014_{id:012}.jpg.npz"))).unwrap();
-    }
-    stop_while_writing(&world, &features, &["--RUN=pack"]);
+    let trained = ["--CKPT_V=v", "--CKPT_E=1", "--BS=4"];
+    let test = [&["--RUN=test", "--SAVE_PRED"], &trained[..]].concat();
+    stop_while_writing(&world, &world.path("results/pred"), &features.join("test2015"), &test);
+    stop_while_writing(&world, &features, &features.join("train2014"), &["--RUN=pack"]);
 }

@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Entries, Entry, EntryType, PaxExtensions};
 
 /// Most bytes that the names and attributes of one member may have.
@@ -69,6 +69,11 @@ fn posix_name(attributes: &[u8]) -> io::Result<Option<Vec<u8>>> {
         }
     }
     Ok(None)
+}
+
+/// Whether a member's name leads nowhere else than into the folder that it would be unpacked in.
+pub fn is_inside(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 /// All of a file that should not have more than `limit` bytes; `name` is for the message.

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::data::Split;
 use crate::data::demo::{self, DemoOptions};
 use crate::data::features::{bank_path, folder};
+use crate::lock::Lock;
 use anyhow::{Context, Result};
 use std::path::Path;
 
@@ -19,6 +20,9 @@ const VERSION: &str = "demo";
 /// # Errors
 /// As the runs that it is made of.
 pub fn run(mut config: Config) -> Result<()> {
+    config.run.version = Some(VERSION.into());
+    // Before the world of a demo that is still being trained on is replaced.
+    drop(Lock::take(&config.ckpt_folder())?);
     let root = Path::new(ROOT);
     remove_banks(&root.join("coco_extract"))?;
     let report = demo::write(root, &DemoOptions { seed: config.seed(), ..DemoOptions::default() })?;
@@ -30,7 +34,6 @@ pub fn run(mut config: Config) -> Result<()> {
     config.data.feature_path = root.join("coco_extract");
     config.data.train_split = TrainSplit::Train;
     config.train.overwrite = true;
-    config.run.version = Some(VERSION.into());
     config.run.ckpt_version = Some(VERSION.into());
     config.run.ckpt_epoch = config.train.max_epoch;
     config.run.flags = training_flags(&config);

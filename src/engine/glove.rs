@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::data::glove;
 use crate::data::vocab::Vocabulary;
 use crate::model::Net;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use std::path::Path;
 use tch::Tensor;
 
@@ -22,14 +22,7 @@ pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Net) -> Result
         return Ok(());
     };
     let words: Vec<&str> = vocabulary.words().collect();
-    let vectors = glove::load(&path, &words)?;
-    ensure!(
-        vectors.dimension == config.model.word_embed_size,
-        "{} has vectors of {} values, but WORD_EMBED_SIZE is {}",
-        path.display(),
-        vectors.dimension,
-        config.model.word_embed_size
-    );
+    let vectors = glove::load_of_width(&path, &words, config.model.word_embed_size)?;
     crate::note!("Word vectors: {} of {} words found in {}", vectors.found, words.len(), path.display());
     let embedding = net.parameters.tensors.first().context("the network has no embedding")?;
     let values = Tensor::f_from_slice(&vectors.values)?.f_view([words.len() as i64, vectors.dimension as i64])?;

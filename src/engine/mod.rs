@@ -92,7 +92,7 @@ impl Loaded {
         let replicas = distributed::assemble(&mut config)?;
         config.check_files()?;
         if replicas[0].is_first() {
-            config.check_writable(config.written_to())?;
+            config.check_outputs()?;
         }
         let path = config.ckpt_to_load();
         let cannot = || format!("cannot use {}", path.display());

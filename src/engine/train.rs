@@ -109,7 +109,7 @@ pub fn run(mut config: Config) -> Result<()> {
 /// Makes sure, before anything slow starts, that what the run writes can be written.
 fn check_outputs(config: &Config, resumed: Option<&Checkpoint>) -> Result<()> {
     config.check_writable([config.ckpt_folder()])?;
-    config.check_writable(config.written_to())?;
+    config.check_outputs()?;
     // Words and answers of a new run are not known yet; `run` counts again once they are.
     let held = |checkpoint: &Checkpoint| checkpoint.state_dict.iter().map(|(_, tensor)| tensor.numel() as u64).sum();
     config.check_space(resumed.map_or_else(|| config.model.parameter_count(0, 0), held))
@@ -190,7 +190,8 @@ impl<'a> Trainer<'a> {
             loss_sum,
             rehearsed: Cell::new(false),
         };
-        if config.data.use_glove && !config.train.resume {
+        // The others are given its parameters.
+        if config.data.use_glove && !config.train.resume && trainer.replica.is_first() {
             super::glove::initialize(config, &inputs.vocabulary, &trainer.net)?;
         }
         Ok(trainer)
@@ -238,8 +239,12 @@ impl<'a> Trainer<'a> {
             self.replica.is_first().then(|| Log::resume(&self.config.log_of(self.config.version()))).transpose()?;
         self.replica.take_from_first(&self.net.parameters.tensors)?;
         // A run that ended between an epoch's checkpoint and its last line in the log.
+        let continues = self.batch == 0 && self.config.continues_itself();
+        if continues && self.replica.is_first() {
+            self.config.remove_last_ckpt()?;
+        }
         let is_unlogged = log.as_ref().is_some_and(|log| self.is_unlogged(log));
-        if self.replica.agree(self.batch == 0 && self.config.continues_itself() && is_unlogged)? {
+        if self.replica.agree(continues && is_unlogged)? {
             self.conclude_epoch(log.as_mut())?;
         }
         while self.epoch < self.config.train.max_epoch {
@@ -376,6 +381,8 @@ impl<'a> Trainer<'a> {
             (epoch, 0) => self.config.ckpt_to_write(epoch),
             _ => self.config.last_ckpt(),
         };
+        // A run that has not come to a step yet has saved nothing.
+        let checkpoint = if checkpoint.exists() { checkpoint } else { self.config.ckpt_to_load() };
         let epoch = self.epoch + u64::from(self.batch > 0);
         let place = format!(" in epoch {epoch}, after step {}; {} has its state", self.step, checkpoint.display());
         let command = stop::command_to_resume(self.config, &checkpoint);

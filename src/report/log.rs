@@ -3,6 +3,7 @@
 //! Entries are appended in one write each. Should the machine stop in the middle of one, the next run of the version cuts
 //! off the torn piece ([`Log::resume`]) and writes the entry again.
 
+use crate::atomic;
 use crate::evaluation::Accuracy;
 use anyhow::{Context, Result};
 use chrono::Local;
@@ -169,10 +170,16 @@ fn cannot(path: &Path) -> String {
 }
 
 fn appendable(path: &Path) -> std::io::Result<File> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    if !folder.as_os_str().is_empty() {
+        atomic::make_folder(folder)?;
     }
-    OpenOptions::new().create(true).append(true).open(path)
+    let is_new = !path.exists();
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    if is_new {
+        atomic::sync_folder(folder)?;
+    }
+    Ok(file)
 }
 
 /// A float, given in Rust's shortest scientific notation (`8e-5`), as Python prints it (`8e-05`, `0.0004`, `12.0`).

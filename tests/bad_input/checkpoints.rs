@@ -2,6 +2,7 @@
 
 use super::forge::*;
 use super::{Row, absent, bytes, check, cut, row, world};
+use mcan::checkpoint::archive::Archive;
 use mcan::checkpoint::pickle::{self, Value};
 use mcan::checkpoint::tensor::TensorView;
 use mcan::checkpoint::{self, Checkpoint, RunState};
@@ -202,10 +203,10 @@ fn checkpoint_zip() {
             |s| s.vocabulary[3] = s.vocabulary[2].clone(),
             &["the vocabulary has the word", "twice"],
         ),
-        state("vocabulary without padding", |s| s.vocabulary.clear(), &["does not begin with PAD and UNK"]),
+        state("missing padding", |s| s.vocabulary.clear(), &["does not begin with PAD and UNK"]),
         state("missing answer", |s| drop(s.answers.pop()), &["proj.weight is"]),
         state("duplicate answer", |s| s.answers[1] = s.answers[0].clone(), &["the answer list has", "twice"]),
-        state("no answer", |s| s.answers.clear(), &["the answer list is empty"]),
+        state("missing answers", |s| s.answers.clear(), &["the answer list is empty"]),
         state("a configuration of no heads", |s| s.config["MULTI_HEAD"] = 0.into(), &["MULTI_HEAD = 0"]),
         state("a configuration of no words", |s| s.config["MAX_TOKEN"] = 0.into(), &["MAX_TOKEN = 0"]),
         state(
@@ -234,7 +235,43 @@ fn legacy(pickle: &[u8]) -> Vec<u8> {
     [start, pickle, b"\x80\x02]."].concat()
 }
 
-/// The same with one storage of 16 numbers and its key.
+/// The sound checkpoint in the older format, with something changed in it.
+fn older(what: &'static str, change: impl Fn(&mut Checkpoint) + 'static, says: &'static [&'static str]) -> Row {
+    let Row { make, .. } = edit(what, change, says);
+    row(what, move |sound| in_older_format(&make(sound).unwrap()), says)
+}
+
+/// A checkpoint of this program in the older format.
+fn in_older_format(checkpoint: &[u8]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("newer.pkl");
+    fs::write(&path, checkpoint).unwrap();
+    let value = Archive::open(&path).unwrap().value;
+    let mut file = legacy(&pickle::write(&value).unwrap());
+    file.truncate(file.len() - b"\x80\x02].".len());
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(checkpoint)).unwrap();
+    let is_storage = |name: &&str| name.contains("/data/");
+    let names: Vec<String> = archive.file_names().filter(is_storage).map(str::to_owned).collect();
+    let key = |name: &String| Value::str(name.rsplit('/').next().unwrap());
+    file.extend(pickle::write(&Value::List(names.iter().map(key).collect())).unwrap());
+    for name in names {
+        let mut storage = Vec::new();
+        archive.by_name(&name).unwrap().read_to_end(&mut storage).unwrap();
+        file.extend((storage.len() as u64 / 4).to_le_bytes());
+        file.extend(storage);
+    }
+    file
+}
+
+#[test]
+fn a_sound_checkpoint_is_read_in_the_older_format_too() {
+    let world = world();
+    let path = world.root.join(CHECKPOINT);
+    fs::write(&path, in_older_format(&fs::read(&path).unwrap())).unwrap();
+    world.succeed(&["--RUN=val", &format!("--CKPT_PATH={}", path.display())]);
+}
+
+/// The older format with one storage of 16 numbers and its key.
 fn legacy_with_storage(pickle: &[u8]) -> Vec<u8> {
     let mut file = legacy(pickle);
     file.truncate(file.len() - 1);
@@ -262,7 +299,9 @@ fn checkpoint_legacy() {
             replaced(&size, b"]X\x01\x00\x00\x000a", b"]X\x01\x00\x00\x001a"),
             &["storage \"1\" belongs to no tensor"],
         ),
-        bytes("NaN", replaced(&size, &[0; 8], &[0xff; 8]), &["cannot"]),
+        older("missing parameter", |c| drop(c.state_dict.pop()), &["missing in it: proj.bias"]),
+        older("NaN", |c| drop(c.state_dict[0].1.fill_(f64::NAN)), &["embedding.weight is not finite"]),
+        older("infinity", |c| drop(c.state_dict[3].1.fill_(f64::INFINITY)), &["is not finite"]),
     ];
     rows.extend(hostile_pickles(legacy));
     check(&world(), "checkpoint (older)", CHECKPOINT, &VAL, rows);
@@ -274,8 +313,8 @@ fn checkpoint_to_resume_from() {
         move |checkpoint: &mut Checkpoint| change(checkpoint.optimizer.as_mut().unwrap().moments[0].as_mut().unwrap())
     };
     let rows = vec![
-        edit("no optimizer", |c| c.optimizer = None, &["no optimizer"]),
-        edit("no learning rate", |c| c.lr_base = None, &["no optimizer"]),
+        edit("missing optimizer", |c| c.optimizer = None, &["no optimizer"]),
+        edit("missing learning rate", |c| c.lr_base = None, &["no optimizer"]),
         edit("learning rate is NaN", |c| c.lr_base = Some(f64::NAN), &["lr_base"]),
         edit("moments that are NaN", moments(|m| drop(m.exp_avg.fill_(f64::NAN))), &["parameter 0", "not finite"]),
         edit(

@@ -3,6 +3,7 @@
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::{Cursor, Write};
+use std::sync::LazyLock;
 use zip::CompressionMethod;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
@@ -34,7 +35,9 @@ pub fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
 pub fn zip_as(method: CompressionMethod, members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in members {
-        archive.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
+        let level = (method == CompressionMethod::Deflated).then_some(1);
+        let options = SimpleFileOptions::default().compression_method(method).compression_level(level);
+        archive.start_file(*name, options).unwrap();
         archive.write_all(content).unwrap();
     }
     archive.finish().unwrap().into_inner()
@@ -72,12 +75,10 @@ pub fn gz(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Gzip of this many zeros behind `start`.
-pub fn gz_bomb(start: &[u8], zeros: u64) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(start).unwrap();
-    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), zeros), &mut encoder).unwrap();
-    encoder.finish().unwrap()
+/// Gzip of a gigabyte of zeros behind `start`. (Several gzip files in a row are one.)
+pub fn gz_bomb(start: &[u8]) -> Vec<u8> {
+    static SIXTEENTH: LazyLock<Vec<u8>> = LazyLock::new(|| gz(&vec![0; 1 << 26]));
+    [gz(start), SIXTEENTH.repeat(16)].concat()
 }
 
 /// A member of a tar archive: header and padded content.

@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod census;
 mod checkpoints;
 mod features;
 mod forge;
@@ -88,6 +89,7 @@ pub fn world() -> World {
 pub fn check(world: &World, kind: &str, file: &str, flags: &[&str], rows: Vec<Row>) {
     let flags: Vec<String> = flags.iter().map(|flag| flag.replace("WORLD", world.root.to_str().unwrap())).collect();
     let number = rows.len();
+    let missing_line = census::check_line(kind, rows.iter().map(|row| row.what));
     let failures: Vec<String> = rows
         .into_iter()
         .filter_map(|row| {
@@ -112,6 +114,7 @@ pub fn check(world: &World, kind: &str, file: &str, flags: &[&str], rows: Vec<Ro
         })
         .collect();
     assert!(failures.is_empty(), "{} of {number} rows:\n{}", failures.len(), failures.join("\n"));
+    missing_line.unwrap();
 }
 
 /// What the program says, if that is as it should be; else what is wrong.

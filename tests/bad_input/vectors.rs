@@ -39,7 +39,8 @@ fn spacy_package() {
     const KEYS: &str = "spacy/vocab/key2row";
     const VECTORS: &str = "spacy/vocab/vectors";
     // Matrices that have all rows the words of the world need: row numbers are those of the fixture.
-    let rows = |value: f32| npy("<f4", "(5000, 4)", &floats(value, 20_000));
+    let narrow = |value: f32| npy("<f4", "(5000, 4)", &floats(value, 20_000));
+    let rows = |value: f32| npy("<f4", "(5000, 300)", &floats(value, 1_500_000));
     let table = vec![
         bytes("empty tokenizer", "", &["not MessagePack"]),
         cut(&["not MessagePack"]),
@@ -77,7 +78,7 @@ fn spacy_package() {
         bytes("wrong shape: a vector", npy("<f4", "(12,)", &floats(0.5, 12)), &["must have two axes"]).of(VECTORS),
         bytes("wrong shape: fewer rows than keys", npy("<f4", "(1, 4)", &floats(0.5, 4)), &["of the 1 rows"])
             .of(VECTORS),
-        bytes("wrong shape: narrow", rows(0.5), &["values, but WORD_EMBED_SIZE is 300"]).of("spacy/vocab/vectors"),
+        bytes("wrong shape: narrow", narrow(0.5), &["vectors of 4 values, but WORD_EMBED_SIZE is 300"]).of(VECTORS),
         bytes("NaN", rows(f32::NAN), &["is not finite"]).of(VECTORS),
         bytes("infinity", rows(f32::INFINITY), &["is not finite"]).of(VECTORS),
         bytes("absurd size: 10^15 columns", npy("<f4", "(3, 1000000000000000)", &[]), &["must have 1 to"]).of(VECTORS),
@@ -92,18 +93,35 @@ fn spacy_package() {
 fn spacy_archive() {
     let world = world();
     let members = ["tokenizer", "vocab/key2row", "vocab/vectors"];
-    let packed = |names: &[&str]| {
-        let files: Vec<_> = names.iter().map(|name| file(&format!("m/{name}"), &model_file(name))).collect();
+    let packed_in = |folder: &str, names: &[&str]| {
+        let files: Vec<_> = names.iter().map(|name| file(&format!("{folder}/{name}"), &model_file(name))).collect();
         gz(&tar(&files))
     };
+    let packed = |names: &[&str]| packed_in("m", names);
+    let with_vectors = |vectors: &[u8]| {
+        let files = [&members[..2], &[]].concat();
+        let files = files.iter().map(|name| file(&format!("m/{name}"), &model_file(name)));
+        gz(&tar(&files.chain([file("m/vocab/vectors", vectors)]).collect::<Vec<_>>()))
+    };
+    let rows = |columns: usize, value: f32| {
+        with_vectors(&npy("<f4", &format!("(5000, {columns})"), &floats(value, 5000 * columns)))
+    };
     fs::write(world.root.join("vectors.tar.gz"), packed(&members)).unwrap();
-    let name = |kind| gz_bomb(&member("././@LongLink", kind, 1 << 30, b""), 1 << 30);
+    let name = |kind| gz_bomb(&member("././@LongLink", kind, 1 << 30, b""));
     let table = vec![
         bytes("empty", "", &["is empty"]),
         cut(&["cannot read word vectors"]),
-        bytes("no tokenizer", packed(&members[1..]), &["has no tokenizer"]),
-        bytes("no keys", packed(&["tokenizer", "vocab/vectors"]), &["has no vocab/key2row"]),
-        bytes("no vectors", packed(&members[..2]), &["has no vocab/vectors"]),
+        bytes("wrong type: no package", gz(&tar(&[file("m/readme", b"hello")])), &["has no tokenizer"]),
+        bytes("wrong type: vectors of text", with_vectors(b"vectors, many of them"), &["not an .npy file"]),
+        bytes("wrong shape: narrow", rows(4, 0.5), &["vectors of 4 values, but WORD_EMBED_SIZE is 300"]),
+        bytes("NaN", rows(300, f32::NAN), &["is not finite"]),
+        bytes("infinity", rows(300, f32::INFINITY), &["is not finite"]),
+        bytes("a path out of the folder", packed_in("../m", &members), &["points outside"]),
+        bytes("an absolute path", packed_in("/m", &members), &["points outside"]),
+        bytes("absurd size: 10^15 rows", with_vectors(&npy("<f4", "(1000000000000000, 300)", &[])), &["at row"]),
+        bytes("missing tokenizer", packed(&members[1..]), &["has no tokenizer"]),
+        bytes("missing keys", packed(&["tokenizer", "vocab/vectors"]), &["has no vocab/key2row"]),
+        bytes("missing vectors", packed(&members[..2]), &["has no vocab/vectors"]),
         bytes("bomb: a name of a gigabyte", name(tar::EntryType::GNULongName), &["the name of a member has more than"]),
         bytes(
             "bomb: an extended header of a gigabyte",
@@ -112,12 +130,12 @@ fn spacy_archive() {
         ),
         bytes(
             "bomb: a tokenizer of a gigabyte",
-            gz_bomb(&member("m/tokenizer", tar::EntryType::Regular, 1 << 30, b""), 1 << 30),
+            gz_bomb(&member("m/tokenizer", tar::EntryType::Regular, 1 << 30, b"")),
             &["tokenizer has more than"],
         ),
         bytes(
             "bomb: keys of a gigabyte",
-            gz_bomb(&member("m/vocab/key2row", tar::EntryType::Regular, 1 << 30, b""), 1 << 30),
+            gz_bomb(&member("m/vocab/key2row", tar::EntryType::Regular, 1 << 30, b"")),
             &["key2row has more than"],
         ),
     ];
@@ -149,6 +167,11 @@ fn glove_text() {
         bytes("NaN", behind(line("how", "nan", 300)), &["line 3 has a value that is not finite"]),
         bytes("infinity", behind(line("how", "inf", 300)), &["line 3 has a value that is not finite"]),
         bytes("infinity by overflow", behind(line("how", "1e999", 300)), &["line 3 has a value that is not finite"]),
+        bytes(
+            "absurd size: 8192 values to a word",
+            line("is", "1", 8192),
+            &["vectors of 8192 values, but WORD_EMBED_SIZE is 300"],
+        ),
         bytes("absurd size: a million values", line("is", "1", 500_000), &["line 1 has"]),
         bytes("absurd size: a line of 100 MB", vec![b'x'; 100 << 20], &["line 1 is longer than"]),
         bytes(
@@ -159,7 +182,7 @@ fn glove_text() {
             },
             &["line"],
         ),
-        bytes("gzip bomb", gz_bomb(sound.as_bytes(), 1 << 30), &["line 3 is longer than"]),
+        bytes("gzip bomb", gz_bomb(sound.as_bytes()), &["line 3 is longer than"]),
         bytes(
             "zip cut short",
             {
@@ -168,7 +191,7 @@ fn glove_text() {
             },
             &["zip"],
         ),
-        bytes("zip without text", zip(&[("a.bin", b"x")]), &["must hold one GloVe .txt"]),
+        bytes("missing text in a zip", zip(&[("a.bin", b"x")]), &["must hold one GloVe .txt"]),
         bytes("zip bomb", zip(&[("glove.txt", &vec![b'x'; 200 << 20])]), &["line 1 is longer than"]),
         bytes("absurd size: 10^15 members", zip_of_members(ABSURD, 100), &["zip"]),
         bytes("absurd size: as many members as bytes", zip_of_members(4 << 20, 4 << 20), &["zip"]),

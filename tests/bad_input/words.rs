@@ -96,7 +96,7 @@ fn questions() {
         ),
         first("a question without image", "questions", "image_id", json!(77), &["1 images of", "no features", "77"]),
         first("absurd size: image 10^15", "questions", "image_id", json!(ABSURD), &["no features", "1000000000000000"]),
-        edit("no question", |json| json["questions"] = json!([]), &["there is no question"]),
+        edit("missing: every question", |json| json["questions"] = json!([]), &["there is no question"]),
     ]);
     check(&world(), "questions", QUESTIONS, &TEST, rows);
 }
@@ -116,7 +116,7 @@ fn annotations() {
             answers(100_000),
             &["has 100000 answers, not 1 to 255"],
         ),
-        first("an answer without text", "annotations", "answers", json!([{}]), &["has no \"answer\""]),
+        first("missing text of an answer", "annotations", "answers", json!([{}]), &["has no \"answer\""]),
         lacking("missing answer type", "annotations", "answer_type", &["has no \"answer_type\""]),
         lacking("missing question type", "annotations", "question_type", &["has no \"question_type\""]),
         first("an annotation without question", "annotations", "question_id", json!(5), &["5", "val2014_questions"]),
@@ -125,9 +125,9 @@ fn annotations() {
             |json| drop(json["annotations"].as_array_mut().unwrap().pop()),
             &["not annotated", "val2014_questions"],
         ),
-        edit("no annotation", |json| json["annotations"] = json!([]), &["has no annotation"]),
+        edit("missing: every annotation", |json| json["annotations"] = json!([]), &["has no annotation"]),
     ]);
-    check(&world(), "annotations", ANNOTATIONS, &VAL, rows);
+    check(&world(), "annotations of val", ANNOTATIONS, &VAL, rows);
 }
 
 #[test]
@@ -142,9 +142,13 @@ fn annotations_to_train_on() {
             &["annotates question 5", "train2014_questions"],
         ),
         first("an annotation of another image", "annotations", "image_id", json!(77), &["1 images of", "77"]),
-        edit("no annotation", |json| json["annotations"] = json!([]), &["there is no question to train on"]),
+        edit(
+            "missing: every annotation",
+            |json| json["annotations"] = json!([]),
+            &["there is no question to train on"],
+        ),
     ];
-    check(&world(), "annotations", train, &["--RUN=train", "--SPLIT=train", "--VERSION=v"], rows);
+    check(&world(), "annotations to train on", train, &["--RUN=train", "--SPLIT=train", "--VERSION=v"], rows);
     let val = vec![first(
         "an annotation without question",
         "annotations",
@@ -152,7 +156,13 @@ fn annotations_to_train_on() {
         json!(5),
         &["5", "val2014_questions"],
     )];
-    check(&world(), "annotations", ANNOTATIONS, &["--RUN=train", "--SPLIT=train", "--VERSION=v"], val);
+    check(
+        &world(),
+        "annotations of val, in training",
+        ANNOTATIONS,
+        &["--RUN=train", "--SPLIT=train", "--VERSION=v"],
+        val,
+    );
 }
 
 #[test]
@@ -186,7 +196,7 @@ fn answer_dictionary() {
             "[{\"a\": 0, \"b\": 2}, {\"0\": \"a\", \"2\": \"b\"}]",
             &["\"b\" has index 2 where 1 is due"],
         ),
-        bytes("no answer", "[{}, {}]", &["it has no answer"]),
+        bytes("missing: every answer", "[{}, {}]", &["it has no answer"]),
         bytes("negative index", "[{\"a\": -1}, {\"-1\": \"a\"}]", &["line 1 column"]),
         bytes(
             "absurd size: index 10^15",
@@ -232,7 +242,7 @@ fn result_file() {
         bytes("missing id", pair(r#"{"answer": "a"}"#), &["has no \"question_id\"", "line 1 column"]),
         bytes("missing answer", pair(r#"{"question_id": 1}"#), &["question 1 has no \"answer\"", "line 1 column"]),
         edit(
-            "a question left out",
+            "missing question",
             |json| drop(json.as_array_mut().unwrap().pop()),
             &["1 missing (226005)", "val2014_annotations"],
         ),
@@ -285,5 +295,5 @@ fn zip_of_json() {
         bytes("zip bomb", bomb.clone(), &["inflates to more than", NAME]),
         bytes("zip bomb that claims little", with_size(&bomb, 1000), &[NAME]),
     ];
-    check(&world, ".zip", archive, &TEST, rows);
+    check(&world, "zip of JSON", archive, &TEST, rows);
 }

@@ -1,6 +1,8 @@
 //! What the tests that run the whole program share: the stored reference outputs, working folders, and the binary.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod gate;
+
 use mcan::checkpoint;
 use mcan::cli::Args;
 use mcan::config::Config;

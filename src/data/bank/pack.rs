@@ -6,7 +6,7 @@
 
 use super::{Dtype, Stored, TensorInfo};
 use crate::data::features::{image_id, list};
-use crate::data::members::{Member, Members};
+use crate::data::members::{Member, Members, is_inside};
 use crate::data::npz::{self, Boxes};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::MultiGzDecoder;
@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 use safetensors::tensor::Metadata;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 /// Images decoded together, unless they are large.
@@ -182,8 +182,7 @@ fn read_member(Member { path, mut entry }: Member<impl Read>) -> Result<Option<I
         return Ok(None);
     }
     ensure!(kind.is_file(), "member {shown} is not a plain file");
-    let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    ensure!(inside, "member {shown} points outside of the archive's folder");
+    ensure!(is_inside(&path), "member {shown} points outside of the archive's folder");
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let Some(image_id) = image_id(&name)? else { return Ok(None) };
     let size = entry.size();

@@ -74,23 +74,53 @@ pub fn find(explicit: Option<&Path>, folders: &[&Path]) -> Result<Option<PathBuf
 /// # Errors
 /// When a file is missing, damaged, cut short or of another kind; they name the file and the place.
 pub fn load(path: &Path, words: &[&str]) -> Result<WordVectors> {
-    let vectors = if path.is_dir() { package::from_folder(path, words) } else { load_file(path, words) };
+    load_wanted(path, Wanted { words, width: None })
+}
+
+/// The same from a file whose vectors have to be `width` long. One with others is refused before there is a vector for each
+/// word, which would take memory as that file claims.
+///
+/// # Errors
+/// As [`load`], and when they are not.
+pub fn load_of_width(path: &Path, words: &[&str], width: usize) -> Result<WordVectors> {
+    load_wanted(path, Wanted { words, width: Some(width) })
+}
+
+/// What is to be read.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    words: &'a [&'a str],
+    /// Values per vector; any number where none is given.
+    width: Option<usize>,
+}
+
+impl Wanted<'_> {
+    fn check_width(&self, found: usize) -> Result<()> {
+        match self.width.filter(|&wanted| wanted != found) {
+            Some(wanted) => bail!("it has vectors of {found} values, but WORD_EMBED_SIZE is {wanted}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn load_wanted(path: &Path, wanted: Wanted) -> Result<WordVectors> {
+    let vectors = if path.is_dir() { package::from_folder(path, wanted) } else { load_file(path, wanted) };
     vectors.with_context(|| format!("cannot read word vectors from {}", path.display()))
 }
 
-fn load_file(path: &Path, words: &[&str]) -> Result<WordVectors> {
+fn load_file(path: &Path, wanted: Wanted) -> Result<WordVectors> {
     if starts_with(&mut open(path)?, b"PK\x03\x04")? {
         let mut archive = zip::ZipArchive::new(open(path)?).context("it is a damaged .zip archive")?;
         let name = text_member(&archive)?;
         let member = archive.by_name(&name).with_context(|| format!("its member {name} cannot be unpacked"))?;
-        return text::read(BufReader::with_capacity(BUFFER_BYTES, member), words);
+        return text::read(BufReader::with_capacity(BUFFER_BYTES, member), wanted);
     }
     let mut start = Vec::new();
     inflate(path)?.take(TAR_MAGIC.end as u64).read_to_end(&mut start)?;
     if start.get(TAR_MAGIC) == Some(b"ustar") {
-        return package::from_archive(|| inflate(path), words);
+        return package::from_archive(|| inflate(path), wanted);
     }
-    text::read(BufReader::with_capacity(BUFFER_BYTES, inflate(path)?), words)
+    text::read(BufReader::with_capacity(BUFFER_BYTES, inflate(path)?), wanted)
 }
 
 fn open(path: &Path) -> Result<BufReader<File>> {

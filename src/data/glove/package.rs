@@ -6,11 +6,11 @@
 //! the reader seeks over the other rows. An archive is read once, in the order of its members, and once more if the
 //! vectors come before the other two (`tar` and setuptools sort them after).
 
-use super::WordVectors;
 use super::hash;
 use super::npy;
 use super::tokenizer::Tokenizer;
-use crate::data::members::{Member, Members, read_limited};
+use super::{Wanted, WordVectors};
+use crate::data::members::{Member, Members, is_inside, read_limited};
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
@@ -31,18 +31,19 @@ const KEY2ROW: &str = "vocab/key2row";
 const VECTORS: &str = "vocab/vectors";
 
 /// Which rows the words' vectors are made of.
-struct Plan {
+struct Plan<'a> {
+    wanted: Wanted<'a>,
     /// Of each word, its pieces as positions in `rows`.
     words: Vec<Vec<usize>>,
     /// Of each distinct piece, its row of the matrix, if it has one.
     rows: Vec<Option<u64>>,
 }
 
-/// Vectors of `words` from an unpacked package; `folder` is the model's data or holds it up to three levels down.
+/// Vectors of the words from an unpacked package; `folder` is the model's data or holds it up to three levels down.
 ///
 /// # Errors
 /// When a file is missing or damaged.
-pub fn from_folder(folder: &Path, words: &[&str]) -> Result<WordVectors> {
+pub(super) fn from_folder(folder: &Path, wanted: Wanted) -> Result<WordVectors> {
     let folder = find_model(folder, MAX_FOLDERS_DOWN)?.with_context(|| {
         format!("{} holds no spaCy model: nowhere in it are {TOKENIZER}, {KEY2ROW}, {VECTORS}", folder.display())
     })?;
@@ -53,7 +54,7 @@ pub fn from_folder(folder: &Path, words: &[&str]) -> Result<WordVectors> {
     let mut vectors = BufReader::with_capacity(1 << 14, open(VECTORS)?);
     let tokenizer = read_limited(open(TOKENIZER)?, MAX_TOKENIZER_BYTES, TOKENIZER)?;
     let key2row = read_limited(open(KEY2ROW)?, MAX_KEY2ROW_BYTES, KEY2ROW)?;
-    let plan = Plan::new(words, &tokenizer, &key2row).with_context(|| format!("in {}", folder.display()))?;
+    let plan = Plan::new(wanted, &tokenizer, &key2row).with_context(|| format!("in {}", folder.display()))?;
     let skip = |vectors: &mut BufReader<File>, bytes: u64| match i64::try_from(bytes) {
         Ok(bytes) => vectors.seek_relative(bytes),
         Err(error) => Err(io::Error::other(error)),
@@ -61,16 +62,17 @@ pub fn from_folder(folder: &Path, words: &[&str]) -> Result<WordVectors> {
     plan.vectors(&mut vectors, skip).with_context(|| format!("{} is damaged", folder.join(VECTORS).display()))
 }
 
-/// Vectors of `words` from a package as an archive; `open` gives the `.tar` stream from its start.
+/// Vectors of the words from a package as an archive; `open` gives the `.tar` stream from its start.
 ///
 /// # Errors
 /// When a file in it is missing or damaged, or the archive is cut short.
-pub fn from_archive(open: impl Fn() -> Result<Box<dyn Read>>, words: &[&str]) -> Result<WordVectors> {
+pub(super) fn from_archive(open: impl Fn() -> Result<Box<dyn Read>>, wanted: Wanted) -> Result<WordVectors> {
     let (mut tokenizer, mut key2row, mut plan) = (None, None, None);
     for _pass in 0..2 {
         let mut archive = tar::Archive::new(open()?);
         for member in Members::of(&mut archive)? {
             let Member { path, mut entry } = member.context("the archive is damaged or cut short; fetch it again")?;
+            ensure!(is_inside(&path), "member {} points outside of the archive's folder", path.display());
             if path.ends_with(TOKENIZER) {
                 tokenizer = Some(read_limited(&mut entry, MAX_TOKENIZER_BYTES, TOKENIZER)?);
             } else if path.ends_with(KEY2ROW) {
@@ -81,7 +83,7 @@ pub fn from_archive(open: impl Fn() -> Result<Box<dyn Read>>, words: &[&str]) ->
                 return gather_from_entry(plan, entry);
             }
             if let (None, Some(tokenizer), Some(key2row)) = (&plan, &tokenizer, &key2row) {
-                plan = Some(Plan::new(words, tokenizer, key2row)?);
+                plan = Some(Plan::new(wanted, tokenizer, key2row)?);
             }
         }
         ensure!(tokenizer.is_some(), "the archive has no {TOKENIZER}, so it is no spaCy package");
@@ -122,8 +124,9 @@ fn find_model(folder: &Path, levels: usize) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-impl Plan {
-    fn new(words: &[&str], tokenizer: &[u8], key2row: &[u8]) -> Result<Self> {
+impl<'a> Plan<'a> {
+    fn new(wanted: Wanted<'a>, tokenizer: &[u8], key2row: &[u8]) -> Result<Self> {
+        let words = wanted.words;
         let tokenizer = Tokenizer::from_msgpack(tokenizer).context("cannot use the spaCy package's tokenizer file")?;
         let pieces: Vec<Vec<String>> = words.par_iter().map(|word| tokenizer.pieces(word)).collect::<Result<_>>()?;
         let mut slots: FxHashMap<&str, usize> = FxHashMap::default();
@@ -134,12 +137,13 @@ impl Plan {
         let words = pieces.iter().map(|pieces| pieces.iter().map(|piece| slot_of(piece)).collect()).collect();
         let mut rows = vec![None; slots.len()];
         find_rows(&slots, key2row, &mut rows).context("cannot use the spaCy package's vocab/key2row")?;
-        Ok(Self { words, rows })
+        Ok(Self { wanted, words, rows })
     }
 
     /// Reads the rows from the `.npy` at `reader`, where `skip` passes over bytes, and averages them.
     fn vectors<R: Read>(&self, reader: &mut R, skip: impl Fn(&mut R, u64) -> io::Result<()>) -> Result<WordVectors> {
         let header = npy::read_header(reader)?;
+        self.wanted.check_width(header.columns)?;
         let mut needed: Vec<u64> = self.rows.iter().flatten().copied().collect();
         needed.sort_unstable();
         needed.dedup();

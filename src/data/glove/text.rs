@@ -4,7 +4,7 @@
 //! `cant` into `ca` and `nt`; a text file has a vector of its own for `cant` or none. The file is streamed; only the
 //! values of wanted words are parsed, but the number of values is checked on every line.
 
-use super::{WordVectors, npy::MAX_COLUMNS};
+use super::{Wanted, WordVectors, npy::MAX_COLUMNS};
 use anyhow::{Context, Result, ensure};
 use rustc_hash::FxHashMap;
 use std::io::{BufRead, Read};
@@ -12,15 +12,16 @@ use std::io::{BufRead, Read};
 /// Longest line accepted; those of `glove.840B.300d.txt` have some 3 KB.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
-/// Vectors of `words` from the lines of `reader`. The first line of a word counts. A first line of two numbers
+/// Vectors of the words from the lines of `reader`. The first line of a word counts. A first line of two numbers
 /// (word2vec's count and dimension) is skipped. A word in the file may contain spaces.
 ///
 /// # Errors
 /// When a line has the wrong number of values, or a wanted one a value that is not a finite number; they name the line.
-pub fn read(mut reader: impl BufRead, words: &[&str]) -> Result<WordVectors> {
-    let mut wanted: FxHashMap<&[u8], Vec<usize>> = FxHashMap::default();
+pub(super) fn read(mut reader: impl BufRead, wanted: Wanted) -> Result<WordVectors> {
+    let words = wanted.words;
+    let mut missing: FxHashMap<&[u8], Vec<usize>> = FxHashMap::default();
     for (index, word) in words.iter().enumerate() {
-        wanted.entry(word.as_bytes()).or_default().push(index);
+        missing.entry(word.as_bytes()).or_default().push(index);
     }
     let mut line = Vec::new();
     let mut dimension = None;
@@ -44,8 +45,9 @@ pub fn read(mut reader: impl BufRead, words: &[&str]) -> Result<WordVectors> {
              damaged one",
             if columns < 2 { "its vector".into() } else { format!("{columns} values") }
         );
+        wanted.check_width(columns)?;
         let (word, vector) = split_word(text, spaces - columns);
-        let Some(indices) = wanted.remove(word) else { continue };
+        let Some(indices) = missing.remove(word) else { continue };
         values.resize(words.len() * columns, 0.0);
         let vector = parse_vector(vector).with_context(|| format!("line {number} has values that are not numbers"))?;
         ensure!(vector.len() == columns, "line {number} has {} values instead of {columns}", vector.len());

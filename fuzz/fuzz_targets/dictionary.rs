@@ -2,12 +2,11 @@
 
 use libfuzzer_sys::fuzz_target;
 use mcan::data::answers::AnswerList;
-use mcan::evaluation::read_answers;
 
 fuzz_target!(|bytes: &[u8]| {
-    let path = mcan_fuzz::file("answers.json", bytes);
+    let path = mcan_fuzz::file("answer_dict.json", bytes);
     if let Ok(list) = AnswerList::load(&path) {
         assert!(!list.is_empty());
+        assert_eq!(list.answers().count(), list.len());
     }
-    let _ = read_answers(&path);
 });
