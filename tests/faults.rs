@@ -225,7 +225,7 @@ fn a_bank_that_is_cut_short_or_changed_under_a_run_ends_it_by_name() {
 fn too_few_open_files_are_told_with_a_remedy() {
     let world = demo_world();
     // Some more than there are, whatever this test itself was started with.
-    let few = "ulimit -n $(($(ls /proc/self/fd | wc -l) + 4)); exec \"$@\"";
+    let few = "ulimit -n $(($(ls /proc/self/fd | wc -l) + 2)); exec \"$@\"";
     let message = failure(&script(&world, &[], few, &[&TRAIN[..], &["--NW=4"]].concat()));
     assert!(message.contains("Too many open files") && message.contains("ulimit -n"), "{message}");
 }

@@ -17,7 +17,10 @@ const LAG: usize = 3;
 /// The losses of one epoch.
 pub struct Watch<'a> {
     task: &'a Task,
-    replica: &'a Replica,
+    /// Whether the run has one replica.
+    alone: bool,
+    /// Steps by which what is read may be behind what is computed.
+    lag: usize,
     epoch: u64,
     sum: f64,
     /// Step and summed loss of the last one.
@@ -38,9 +41,10 @@ struct Pending {
 
 impl<'a> Watch<'a> {
     /// For epoch `epoch` (from 1) over `task`, of which losses of `sum` together have been seen before.
-    pub fn new(task: &'a Task, epoch: u64, replica: &'a Replica, sum: f64) -> Watch<'a> {
+    pub fn new(task: &'a Task, epoch: u64, replica: &Replica, sum: f64) -> Watch<'a> {
+        let (alone, lag) = (replica.is_alone(), if replica.device.is_cuda() { LAG } else { 0 });
         let (pending, tallies) = (Vec::new(), VecDeque::new());
-        Watch { task, replica, epoch, sum, last: (0, 0.0), pending, tallies, stop: None }
+        Watch { task, alone, lag, epoch, sum, last: (0, 0.0), pending, tallies, stop: None }
     }
 
     /// Takes the summed loss of a part of optimizer step `step` on these images.
@@ -48,29 +52,24 @@ impl<'a> Watch<'a> {
         self.pending.push(Pending { step, loss, image_ids });
     }
 
-    /// All parts of `step` are added.
+    /// All parts of `step` that `replica` takes are added.
     ///
     /// # Errors
     /// As [`Watch::check`]; and when another replica is lost.
-    pub fn end_step(&mut self, step: u64) -> Result<()> {
+    pub fn end_step(&mut self, step: u64, replica: &Replica) -> Result<()> {
         let signal = stop::asked();
-        if self.replica.is_alone() {
+        if self.alone {
             self.stop = self.stop.or((signal != 0).then_some((step, signal)));
         } else {
             let parts: Vec<&Tensor> = self.pending.iter().filter(|p| p.step == step).map(|p| &p.loss).collect();
             let loss = Tensor::f_stack(&parts, 0)?.f_sum(Kind::Double)?;
-            self.tallies.extend(self.replica.tally(&loss, signal)?.map(|tally| (step, tally)));
+            self.tallies.extend(replica.tally(&loss, signal)?.map(|tally| (step, tally)));
         }
-        while self.tallies.len() > self.lag() {
+        while self.tallies.len() > self.lag {
             self.read_tally()?;
         }
         // On a CPU nothing is gained by waiting.
-        if self.lag() == 0 || self.pending.len() >= MOST_PENDING { self.check() } else { Ok(()) }
-    }
-
-    /// Steps by which what is read may be behind what is computed.
-    fn lag(&self) -> usize {
-        if self.replica.device.is_cuda() { LAG } else { 0 }
+        if self.lag == 0 || self.pending.len() >= MOST_PENDING { self.check() } else { Ok(()) }
     }
 
     /// The signal that asks to stop after `step`, the same for all replicas; or 0.
@@ -100,7 +99,7 @@ impl<'a> Watch<'a> {
             if !loss.is_finite() {
                 bail!(self.not_finite(pending.step, loss, &self.cause(&pending.image_ids)));
             }
-            if self.replica.is_alone() {
+            if self.alone {
                 self.see(pending.step, loss);
             }
         }
@@ -110,7 +109,7 @@ impl<'a> Watch<'a> {
     fn read_tally(&mut self) -> Result<()> {
         let Some((step, tally)) = self.tallies.pop_front() else { return Ok(()) };
         let (loss, signal) = tally.read()?;
-        self.stop = self.stop.or(signal.map(|signal| (step + self.lag() as u64, signal)));
+        self.stop = self.stop.or(signal.map(|signal| (step + self.lag as u64, signal)));
         if !loss.is_finite() {
             self.check_own()?;
             bail!(self.not_finite(step, loss, "another replica says why"));

@@ -1,25 +1,23 @@
-//! Training: epochs of steps, a checkpoint and a log entry after each, and val accuracy where the run asks for it.
+//! The state of a training run and its steps.
 
-use super::feed::{Fed, Feed};
-use super::inputs::{Inputs, Task};
-use super::predict;
-use super::stop::{self, Stopped};
-use super::watch::Watch;
+use super::super::feed::{Fed, Feed};
+use super::super::inputs::{Inputs, Task};
+use super::super::predict;
+use super::super::stop::{self, Stopped};
+use super::super::watch::Watch;
 use crate::checkpoint::{self, Checkpoint, RunState};
 use crate::config::{Config, ShuffleMode};
 use crate::data::loader::{Loader, Options, shuffled};
 use crate::distributed::{self, Replica};
 use crate::evaluation::write_answers;
-use crate::lock::Lock;
 use crate::model::{Net, PackedBatch, Pass};
 use crate::native::device::peak_memory;
 use crate::native::group::Reducer;
 use crate::optimizer::{Adam, Schedule};
 use crate::outputs::Start;
-use crate::paths::epoch_of_file;
-use crate::report::{Log, LogState, Phase, Profile, Progress};
+use crate::report::{Log, Phase, Profile, Progress};
+use crate::say;
 use anyhow::{Context, Result, bail, ensure};
-use std::cell::Cell;
 use std::path::Path;
 use std::time::Instant;
 use tch::{Reduction, Tensor};
@@ -57,84 +55,7 @@ pub struct Trainer<'a> {
     /// Summed loss of the epoch under way, or of the last one at its end.
     loss_sum: f64,
     /// Whether the reducer knows the order of the gradients.
-    rehearsed: Cell<bool>,
-}
-
-/// Trains as `config` says, from the beginning or from a checkpoint.
-///
-/// # Errors
-/// Missing or bad input, an older run in the way or still running, a loss that is not finite, a full disk; [`Stopped`]
-/// by a signal.
-pub fn run(mut config: Config) -> Result<()> {
-    let replicas = distributed::assemble(&mut config)?;
-    // In a job of several processes one of them writes.
-    let writes = replicas[0].is_first();
-    config.check_files()?;
-    let resumed = match config.train.resume {
-        true => Some(checkpoint::load(&config.ckpt_to_load())?),
-        false => None,
-    };
-    let carried = resumed.as_ref().and_then(|checkpoint| checkpoint.mcan.as_ref());
-    if let Some(state) = carried {
-        config.continue_with_seed(state.seed);
-    }
-    crate::say!("{}", config.to_string().trim_end());
-    let _lock = writes.then(|| Lock::take(&config.ckpt_folder())).transpose()?;
-    let start = resumed.as_ref().map_or(Ok(Start::default()), |checkpoint| start_of(&config, checkpoint))?;
-    if writes {
-        config.refuse_to_lose(start)?;
-        check_outputs(&config, resumed.as_ref())?;
-    }
-    let inputs = Inputs::read(&config, carried, &replicas)?;
-    if writes {
-        config.check_space(config.model.parameter_count(inputs.vocabulary.len(), inputs.answers.len()))?;
-    }
-    distributed::check_same_inputs(&replicas, &inputs.fingerprint())?;
-    let begin = |replica| {
-        let mut trainer = Trainer::new(&config, &inputs, replica)?;
-        if let Some(checkpoint) = &resumed {
-            trainer.restore(checkpoint, start)?;
-        }
-        Ok(trainer)
-    };
-    let trainers = replicas.into_iter().map(begin).collect::<Result<Vec<_>>>()?;
-    drop(resumed);
-    if writes {
-        config.remove_what_is_in_the_way(start)?;
-    }
-    stop::listen()?;
-    distributed::run_all(trainers, |trainer| trainer.epochs(&mut |_| ()).map_err(|error| trainer.told(error)))
-}
-
-/// Makes sure, before anything slow starts, that what the run writes can be written.
-fn check_outputs(config: &Config, resumed: Option<&Checkpoint>) -> Result<()> {
-    config.check_writable([config.ckpt_folder()])?;
-    config.check_outputs()?;
-    // Words and answers of a new run are not known yet; `run` counts again once they are.
-    let held = |checkpoint: &Checkpoint| checkpoint.state_dict.iter().map(|(_, tensor)| tensor.numel() as u64).sum();
-    config.check_space(resumed.map_or_else(|| config.model.parameter_count(0, 0), held))
-}
-
-/// What a checkpoint has behind it: ours says so; else its file name tells, or `CKPT_EPOCH`.
-///
-/// # Errors
-/// When nothing is left to train.
-pub fn start_of(config: &Config, checkpoint: &Checkpoint) -> Result<Start> {
-    let path = config.ckpt_to_load();
-    let start = match &checkpoint.mcan {
-        Some(state) => Start { epoch: state.epoch, step: state.step },
-        None => Start { epoch: epoch_of_file(&path).unwrap_or(config.run.ckpt_epoch), step: 0 },
-    };
-    let is_unlogged = || LogState::read(&config.log_of(config.version())).lacks(start.epoch, config.evaluates_epochs());
-    ensure!(
-        start.epoch < config.train.max_epoch
-            || start.epoch == config.train.max_epoch && config.continues_itself() && is_unlogged(),
-        "{} has {} epochs behind it and MAX_EPOCH is {}: nothing is left to train (--MAX_EPOCH)",
-        path.display(),
-        start.epoch,
-        config.train.max_epoch
-    );
-    Ok(start)
+    rehearsed: bool,
 }
 
 /// An epoch can be continued in its middle only with the same questions, batches and order.
@@ -188,11 +109,11 @@ impl<'a> Trainer<'a> {
             step,
             batch,
             loss_sum,
-            rehearsed: Cell::new(false),
+            rehearsed: false,
         };
         // The others are given its parameters.
         if config.data.use_glove && !config.train.resume && trainer.replica.is_first() {
-            super::glove::initialize(config, &inputs.vocabulary, &trainer.net)?;
+            super::super::glove::initialize(config, &inputs.vocabulary, &trainer.net)?;
         }
         Ok(trainer)
     }
@@ -264,10 +185,10 @@ impl<'a> Trainer<'a> {
             }
             let memory = peak_memory(self.replica.device)
                 .map_or(String::new(), |b| format!(", {:.2} GB on the GPU", b as f64 / 1e9));
-            crate::say!("epoch {}: loss {:.4}, {seconds:.2} s{memory}", self.epoch, self.mean_loss());
+            say!("epoch {}: loss {:.4}, {seconds:.2} s{memory}", self.epoch, self.mean_loss());
             self.conclude_epoch(log.as_mut())?;
         }
-        crate::say!("The last checkpoint is {}", self.config.ckpt_to_write(self.epoch).display());
+        say!("The last checkpoint is {}", self.config.ckpt_to_write(self.epoch).display());
         Ok(())
     }
 
@@ -277,38 +198,20 @@ impl<'a> Trainer<'a> {
             self.lr_base = self.schedule.base_at(self.epoch, self.lr_base);
             self.loss_sum = 0.0;
         }
-        let accu_steps = self.config.train.grad_accu_steps;
         let mut feed = self.feed_epoch()?;
-        let steps = (feed.batches() / accu_steps) as u64;
+        let steps = (feed.batches() / self.config.train.grad_accu_steps) as u64;
         let label = format!("[{}] epoch {:2}", self.config.version(), self.epoch + 1);
         let mut progress = Progress::new(label, steps, !self.config.run.verbose);
         let mut watch = Watch::new(self.task, self.epoch + 1, &self.replica, self.loss_sum);
         let mut profile = Profile::new(self.config.run.profile && self.replica.is_first(), self.replica.device);
         let first = self.batch + 1;
         for done in first..=steps {
-            self.step += 1;
-            let lr = self.schedule.rate(self.step, self.lr_base);
-            self.adam.zero_grad()?;
-            for part in 0..accu_steps {
-                let Fed { packed, image_ids } =
-                    feed.next().context("the loader stopped before the end of the epoch")??;
-                profile.end(Phase::Input);
-                self.rehearse(&packed)?;
-                if part + 1 == accu_steps {
-                    self.expect_last_part()?;
-                }
-                let loss = self.accumulate_gradients(&packed, part, &mut profile)?;
-                observe(&Observed { step: self.step, lr, loss: &loss, questions: packed.len() as usize });
-                watch.add(self.step, loss, image_ids);
-            }
-            self.adam.step(lr, self.config.train.grad_norm_clip)?;
+            let lr = self.one_step(&mut feed, &mut watch, &mut profile, observe)?;
             self.batch = done;
-            profile.end(Phase::Optimizer);
-            profile.end_step();
             if profile.is_on() && done == first {
-                crate::say!("Profile: the first step is done");
+                say!("Profile: the first step is done");
             }
-            watch.end_step(self.step)?;
+            watch.end_step(self.step, &self.replica)?;
             let (show, signal) = (progress.is_due() || done == steps, watch.asks_to_stop(self.step));
             let save = done < steps && (signal != 0 || self.is_save_due());
             if show || save {
@@ -321,15 +224,42 @@ impl<'a> Trainer<'a> {
             }
             if save {
                 self.save(&self.config.last_ckpt())?;
-            }
-            if save && signal != 0 {
-                bail!(Stopped::by(signal));
+                ensure!(signal == 0, Stopped::by(signal));
             }
         }
         if profile.is_on() {
             print!("Profile of training, epoch {}: {profile}", self.epoch + 1);
         }
         Ok(())
+    }
+
+    /// One optimizer step; returns its learning rate.
+    fn one_step(
+        &mut self,
+        feed: &mut Feed,
+        watch: &mut Watch,
+        profile: &mut Profile,
+        observe: &mut dyn FnMut(&Observed),
+    ) -> Result<f64> {
+        self.step += 1;
+        let lr = self.schedule.rate(self.step, self.lr_base);
+        self.adam.zero_grad()?;
+        let parts = self.config.train.grad_accu_steps;
+        for part in 0..parts {
+            let Fed { packed, image_ids } = feed.next().context("the loader stopped before the end of the epoch")??;
+            profile.end(Phase::Input);
+            self.rehearse(&packed)?;
+            if part + 1 == parts {
+                self.expect_last_part()?;
+            }
+            let loss = self.accumulate_gradients(&packed, part, profile)?;
+            observe(&Observed { step: self.step, lr, loss: &loss, questions: packed.len() as usize });
+            watch.add(self.step, loss, image_ids);
+        }
+        self.adam.step(lr, self.config.train.grad_norm_clip)?;
+        profile.end(Phase::Optimizer);
+        profile.end_step();
+        Ok(lr)
     }
 
     /// Whether `last.pkl` is to be written after the step just done.
@@ -340,8 +270,8 @@ impl<'a> Trainer<'a> {
 
     /// Shows the reducer, once, in which order gradients come, by which it then makes its sums at every step: so those of a run
     /// that is resumed are made as they would have been.
-    fn rehearse(&self, batch: &PackedBatch) -> Result<()> {
-        if self.reducer.is_none() || self.rehearsed.replace(true) {
+    fn rehearse(&mut self, batch: &PackedBatch) -> Result<()> {
+        if self.reducer.is_none() || std::mem::replace(&mut self.rehearsed, true) {
             return Ok(());
         }
         self.expect_last_part()?;
@@ -371,8 +301,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// Says which replica `error` is of; or, when the run was asked to stop, where it has left its state, and how to go on.
-    fn told(&self, error: anyhow::Error) -> anyhow::Error {
-        let error = super::blame(&self.replica, error);
+    pub(super) fn told(&self, error: anyhow::Error) -> anyhow::Error {
+        let error = super::super::blame(&self.replica, error);
         if !self.replica.is_first() && distributed::is_one_of_several() {
             return error;
         }
@@ -395,7 +325,7 @@ impl<'a> Trainer<'a> {
         // What the replicas take of a part are parts too: as many replicas and --ACCU as often give the same.
         let part = self.step * self.config.train.grad_accu_steps as u64 + part as u64;
         let number = part * self.replica.size as u64 + self.replica.rank as u64;
-        let pass = Pass::training(super::product_kind(self.config, device), self.config.seed(), number, device)?;
+        let pass = Pass::training(super::super::product_kind(self.config, device), self.config.seed(), number, device)?;
         let logits = self.net.forward(batch, &pass); // (B, answers)
         let targets = batch.targets();
         let loss =
@@ -420,7 +350,7 @@ impl<'a> Trainer<'a> {
             batch_size: self.config.sub_batch_size() / self.replica.size,
             drop_last: true,
             workers: self.config.data.num_workers,
-            prefetch: super::PREFETCH,
+            prefetch: super::super::PREFETCH,
             share_images: false,
             max_token: self.config.data.max_token,
             skip: self.batch as usize * self.config.train.grad_accu_steps,
@@ -469,7 +399,7 @@ impl<'a> Trainer<'a> {
         let Some(log) = log else { return Ok(()) };
         write_answers(&self.config.val_answers_of(self.config.version()), answers.iter().copied())?;
         let accuracy = predict::accuracy(evaluator, &answers)?;
-        crate::say!("{accuracy}");
+        say!("{accuracy}");
         log.accuracy(&accuracy)
     }
 }
