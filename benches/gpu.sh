@@ -7,8 +7,8 @@
 # float32, in TF32 and in bfloat16
 #   - training without dropout and in file order on both devices: the logged losses;
 #   - val and test with the GPU's float32 checkpoint on both: the answers;
-#   - training with dropout on the GPU again, resumed, without page-locked memory, and with features held on the device: the
-#     same log, to the last digit;
+#   - training with dropout on the GPU again, resumed, without page-locked memory, and with features held on the device, and as
+#     a job of one process through NCCL: the same log, to the last digit;
 #   - score and demo;
 # then the time of a training step and the memory of the GPU, next to the original's with CHECKOUT.
 # Exit status: 0 all agree, 1 some differ or fail. Needs Python 3, with numpy for the times and torch for the original, and 20 GB in
@@ -135,18 +135,24 @@ compare_answers() {
 compare_paths() {
     local model=$1 kind=$2 path flags version common=(--OVERWRITE=True --SET DROPOUT_R=0.1)
     train "$model" "$device" "$kind" 2 plain --PINM=False --NW=0 "${common[@]}"
-    for path in again pinned table resumed; do
+    for path in again pinned table nccl resumed; do
         version=path-$path
         case $path in
         again) flags=(--PINM=False --NW=0) ;;
         pinned) flags=(--PINM=True --NW=4) ;;
         table) flags=(--PRELOAD=gpu) ;;
+        nccl)
+            # A job of one process.
+            flags=(--PINM=True --NW=4)
+            export RANK=0 LOCAL_RANK=0 WORLD_SIZE=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=29517
+            ;;
         resumed)
             train "$model" "$device" "$kind" 1 "$version" "${common[@]}"
             flags=(--RESUME=True --CKPT_V="$version" --CKPT_E=1)
             ;;
         esac
         train "$model" "$device" "$kind" 2 "$version" "${common[@]}" "${flags[@]}"
+        unset RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT
         row "$(same_log plain "$version" && echo 1 || echo 0)" "$model" "$kind" "$path" "-" \
             "$(losses "$version" | tail -n 1)" "$(difference plain "$version")"
         rm -r "ckpts/ckpt_$version"

@@ -170,4 +170,13 @@ mod tests {
         write(&folder.path().join("a"), |w| Ok(w.write_all(b"a")?)).unwrap();
         assert!(!orphan.exists() && living.path().exists());
     }
+    #[cfg(unix)]
+    #[test]
+    fn what_is_written_may_be_read_by_whom_other_new_files_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |name: &str| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        write(&folder.path().join("ours"), |w| Ok(w.write_all(b"a")?)).unwrap();
+        fs::write(folder.path().join("any"), "a").unwrap();
+        assert_eq!(mode("ours"), mode("any"));
+    }
 }

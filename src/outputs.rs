@@ -231,6 +231,21 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_cannot_be_appended_to_is_found_before_the_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log_run_v.txt");
+        std::fs::create_dir(&log).unwrap();
+        let flags = format!("--SET LOG_PATH={0} --SET CACHE_PATH={0}", folder.path().display());
+        for run in ["--RUN=train --RESUME --VERSION=v", "--RUN=val --CKPT_V=v"] {
+            let message = format!("{:#}", config(&format!("mcan {run} {flags}")).check_outputs().unwrap_err());
+            assert!(message.contains("cannot write the log") && message.contains("log_run_v.txt"), "{message}");
+        }
+        std::fs::remove_dir(&log).unwrap();
+        config(&format!("mcan --RUN=val --CKPT_V=v {flags}")).check_outputs().unwrap();
+        assert!(!log.exists(), "nothing is begun that may come to nothing");
+    }
+
+    #[test]
     fn an_older_run_is_not_lost_unless_told() {
         let at = |epoch| Start { epoch, step: 10 * epoch };
         let folder = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{World, assert_same_state, demo_world, failure, has_no_gradient, shared};
+use common::{World, assert_same_state, demo_world, failure, has_no_gradient, python, shared};
 use mcan::checkpoint;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -320,6 +320,37 @@ fn separate_hosts_train_to_the_losses_of_one_and_notice_one_that_falls_silent() 
     }
     assert!(begun.elapsed() < Duration::from_secs(60), "it took {:?}", begun.elapsed());
     checkpoint::load(&world.path("ckpts/ckpt_cut/epoch1.pkl")).unwrap();
+}
+
+/// `torchrun` with two processes of the program.
+fn torchrun(world: &World, flags: &[&str]) -> Option<Command> {
+    let mut command = Command::new(python()?);
+    command.args(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]);
+    command.arg(env!("CARGO_BIN_EXE_mcan")).args(world.line(flags)).current_dir(world.folder.path());
+    command.env("OMP_NUM_THREADS", "1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Some(command)
+}
+
+#[test]
+fn torchrun_starts_and_stops_a_job() {
+    let world = demo_world();
+    world.succeed(&[&TRAIN[..], &["--VERSION=one", "--ACCU=2"]].concat());
+    let Some(mut run) = torchrun(&world, &[&TRAIN[..], &["--VERSION=two"]].concat()) else { return };
+    let output = run.output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_close(&losses(&world, "two"), &losses(&world, "one"), 1e-4);
+
+    let Some(mut run) = torchrun(&world, &[&LONG[..], &["--VERSION=stopped"]].concat()) else { return };
+    let child = run.spawn().unwrap();
+    wait_for(world.path("ckpts/ckpt_stopped/epoch1.pkl"));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let text = stderr(&output);
+    assert!(text.contains("stopped by Ctrl-C in epoch") && text.contains("--RESUME=True"), "{text}");
+    let folder = world.path("ckpts/ckpt_stopped");
+    let saved = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let whole = saved.filter(|path| path.extension().is_some_and(|kind| kind == "pkl"));
+    assert!(whole.map(|path| checkpoint::load(&path).unwrap()).count() > 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use common::{World, assert_same_state, demo_world};
 use mcan::checkpoint;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -126,6 +126,40 @@ fn what_was_saved_within_an_epoch_is_neither_lost_nor_continued_otherwise() {
     // From an earlier checkpoint the run would pass the saved state by.
     let message = world.fail(&[&TRAIN[..], &["--VERSION=v"], &from_1[..]].concat());
     assert!(message.contains("goes further") && message.contains("--CKPT_PATH="), "{message}");
+}
+
+#[test]
+fn what_a_kill_left_between_a_checkpoint_and_its_entry_in_the_log_is_made_up_for() {
+    let world = demo_world();
+    interrupt(&world, "v", 0, "KILL", &["--MAX_EPOCH=1"]);
+    let last = world.path("ckpts/ckpt_v/last.pkl");
+    let resume = [&TRAIN[..], &["--VERSION=v", "--MAX_EPOCH=1", "--RESUME"]].concat();
+    let saved = fs::read(&last).unwrap();
+    world.succeed(&[&resume[..], &[&format!("--CKPT_PATH={}", last.display())]].concat());
+    let whole = world.log("v");
+    assert!(whole.len() > 4 && !last.exists(), "{whole:?}");
+    // As if it had been killed right after the checkpoint got its name.
+    fs::write(&last, saved).unwrap();
+    fs::write(world.path("results/log/log_run_v.txt"), "nowTime: 2026-11-23 09:27:02\n").unwrap();
+    world.succeed(&[&resume[..], &["--CKPT_V=v", "--CKPT_E=1"]].concat());
+    assert_eq!(world.log("v"), whole);
+    assert!(!last.exists(), "it is behind the checkpoint");
+}
+
+#[test]
+fn a_second_demo_leaves_the_world_of_the_first_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--RUN=demo", "--GPU=cpu", "--SET=SAVE_STEPS=1"];
+    let mut first = common::command(folder.path(), &flags).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&mut first, &folder.path().join("ckpts/ckpt_demo/last.pkl"));
+    let questions = folder.path().join("datasets/demo/vqa/v2_OpenEnded_mscoco_train2014_questions.json");
+    let written = || fs::metadata(&questions).unwrap().modified().unwrap();
+    let before = written();
+    let refused = common::failure(&common::run(folder.path(), &flags));
+    assert!(refused.contains("another run"), "{refused}");
+    assert_eq!(written(), before);
+    first.kill().unwrap();
+    first.wait().unwrap();
 }
 
 #[test]

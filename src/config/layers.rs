@@ -2,7 +2,7 @@
 
 use super::{Config, validate_folder_name};
 use crate::cli::Args;
-use anyhow::{Context, Error, Result, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -77,7 +77,14 @@ fn model_file(args: &Args) -> Result<(String, String)> {
 }
 
 fn parse_yaml_mapping(source: &str, text: &str) -> Result<Map<String, Value>> {
-    let value: Value = serde_saphyr::from_str(text).map_err(|e| anyhow::anyhow!("{source} is not valid YAML: {e}"))?;
+    let invalid = |error: serde_saphyr::Error| {
+        // Behind the first line the text is shown; and what its parser's options could do is of no use here.
+        let told = error.to_string();
+        let reason = told.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let reason = reason.split(", set DuplicateKeyPolicy").next().unwrap_or(reason);
+        anyhow!("{source} is not valid YAML: {reason}")
+    };
+    let value: Value = serde_saphyr::from_str(text).map_err(invalid)?;
     match value {
         Value::Object(map) => Ok(map),
         Value::Null => Ok(Map::new()),

@@ -34,6 +34,12 @@ fn state(what: &'static str, change: impl Fn(&mut RunState) + 'static, says: &'s
     edit(what, move |checkpoint| change(checkpoint.mcan.as_mut().unwrap()), says)
 }
 
+/// Adds a parameter that is there already.
+fn add_again(checkpoint: &mut Checkpoint) {
+    let (name, tensor) = &checkpoint.state_dict[0];
+    checkpoint.state_dict.push((name.clone(), tensor.shallow_clone()));
+}
+
 /// A zip archive, members stored, with `change` applied to each name and content; `None` leaves a member out.
 fn repacked(archive: &[u8], method: CompressionMethod, change: impl Fn(&str, Vec<u8>) -> Option<Vec<u8>>) -> Vec<u8> {
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(archive)).unwrap();
@@ -103,9 +109,9 @@ fn hostile_pickles(wrap: fn(&[u8]) -> Vec<u8>) -> Vec<Row> {
         of("wrong shape: a view beyond its storage", tensor(&[4, 5], &[5, 1], 16), &["reaches beyond the 16 elements"]),
         of("wrong shape: negative", tensor(&[-4], &[1], 16), &["shape [-4]"]),
         of(
-            "duplicate name",
-            protocol_2(b"}X\x0a\x00\x00\x00state_dict}(X\x01\x00\x00\x00aNX\x01\x00\x00\x00aNus"),
-            &["\"a\""],
+            "wrong type: a parameter is nothing",
+            protocol_2(b"}X\x0a\x00\x00\x00state_dict}X\x01\x00\x00\x00aNss"),
+            &["state_dict holds None under", "\"a\""],
         ),
         of("absurd size: a tensor of 10^15", tensor(&[ABSURD as i64], &[1], 16), &["1000000000000000"]),
         of(
@@ -180,6 +186,7 @@ fn checkpoint_zip() {
         bytes("absurd size: 10^15 members", zip_of_members(ABSURD, 100), &["zip directory"]),
         bytes("absurd size: as many members as bytes", zip_of_members(4 << 20, 4 << 20), &["zip directory"]),
         edit("missing parameter", |c| drop(c.state_dict.pop()), &["missing in it: proj.bias"]),
+        edit("duplicate parameter", add_again, &["holds \"embedding.weight\" twice"]),
         edit(
             "unknown parameter",
             |c| c.state_dict.push(("colour".into(), Tensor::from(1f32))),
@@ -300,6 +307,7 @@ fn checkpoint_legacy() {
             &["storage \"1\" belongs to no tensor"],
         ),
         older("missing parameter", |c| drop(c.state_dict.pop()), &["missing in it: proj.bias"]),
+        older("duplicate parameter", add_again, &["holds \"embedding.weight\" twice"]),
         older("NaN", |c| drop(c.state_dict[0].1.fill_(f64::NAN)), &["embedding.weight is not finite"]),
         older("infinity", |c| drop(c.state_dict[3].1.fill_(f64::INFINITY)), &["is not finite"]),
     ];

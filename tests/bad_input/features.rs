@@ -188,12 +188,12 @@ fn tar_and_gz_of_features() {
             &["damaged behind COCO_test2015_000000000009"],
         ),
         bytes(
-            "a member that is no .npz",
+            "wrong type: a member that is no .npz",
             image(FIVE, b"x"),
             &["COCO_test2015_000000000005", "is unusable", "not a zip file"],
         ),
         bytes(
-            "a member of wrong shape",
+            "wrong shape of a member",
             image(FIVE, &with_x(&npy("<f4", "(5, 1)", &floats(1.0, 5)))),
             &["000000000005", "IMG_FEAT_SIZE is 2048"],
         ),

@@ -86,14 +86,17 @@ impl Source {
         let mut reader = archive.by_name(&member).with_context(|| format!("its member {member} cannot be unpacked"))?;
         let limit =
             reader.compressed_size().saturating_mul(MAX_INFLATION).clamp(ALWAYS_INFLATED_BYTES, MAX_INFLATED_BYTES);
-        let too_long = format!("its member {member} inflates to more than {limit} bytes; it is damaged or hostile");
-        ensure!(reader.size() <= limit, "{too_long}");
+        ensure!(
+            reader.size() <= limit,
+            "its member {member} inflates to more than {limit} bytes; it is damaged or hostile"
+        );
+        // What it claims is believed as far as the file can back it, and not exceeded, so that memory is taken once.
+        let claimed = reader.size();
         let mut text = Vec::new();
-        // What it claims is believed as far as the file can back it.
-        text.try_reserve_exact(usize::try_from(reader.size().min(archive_bytes.saturating_mul(MAX_INFLATION)))?)?;
-        let read = reader.by_ref().take(limit + 1).read_to_end(&mut text);
+        text.try_reserve_exact(usize::try_from(claimed.min(archive_bytes.saturating_mul(MAX_INFLATION)))?)?;
+        let read = reader.by_ref().take(claimed.saturating_add(1)).read_to_end(&mut text);
         let read = read.with_context(|| format!("its member {member} is damaged"))?;
-        ensure!(read as u64 <= limit, "{too_long}");
+        ensure!(read as u64 <= claimed, "its member {member} is longer than the {claimed} bytes that it claims");
         Ok(Self { bytes: Bytes::Inflated(text), name: format!("{} ({member})", file.display()) })
     }
 
