@@ -48,8 +48,8 @@ fn main() {
     }
 }
 
-/// Folders with the headers of CUDA and NCCL, which libtorch's interface to NCCL includes: those of the packages that pip has
-/// installed beside torch, or of the system. None where libtorch has no CUDA, or some are missing.
+/// Folders with the headers of CUDA and NCCL, which libtorch's interface to NCCL includes: those of the packages that
+/// pip has installed beside torch, or of the system. None where libtorch has no CUDA, or some are missing.
 fn nccl_headers(lib: &Path) -> Option<Vec<PathBuf>> {
     const NEEDED: [&str; 5] = ["nccl.h", "cuda_runtime_api.h", "cusparse.h", "crt/host_config.h", "nv/target"];
     let packages = lib.parent()?.parent()?.join("nvidia");

@@ -94,7 +94,7 @@ pub struct Args {
     /// Hold the features that the run needs in memory, or (gpu) on the device in half precision [default: False]
     #[arg(long, value_parser = boolean_or_gpu, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL|gpu")]
     preload: Option<Value>,
-    /// GPU indices, as in '0' or '0, 1', or cpu [default: GPU 0 if there is one, else the CPU]
+    /// GPU indices, as in '0' or '0, 1', or cpu (cpu,cpu: two replicas) [default: GPU 0 if there is one, else the CPU]
     #[arg(long)]
     gpu: Option<String>,
     /// Seed of everything random [default: drawn and printed]

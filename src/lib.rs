@@ -36,8 +36,9 @@
 //! explain.rs      failures in words               voice.rs   who speaks
 //! atomic.rs       files that are whole or absent      mapped.rs  files in memory
 //! outputs.rs      what a run writes: that it can, and that it loses nothing      lock.rs   one run per version
-//! native/         the C++ that tch does not bind, and its Rust face: kernels for the CPU; varlen (attention of a GPU), device
-//!                 (streams, copies, seeds), weights; testing
+//! native/         the C++ that tch does not bind, and its Rust face: kernels for the CPU; varlen (attention of a GPU),
+//!                 device (streams, copies, seeds), group (replicas), weights; gloo/ (names that a header mentions);
+//!                 testing
 //! ```
 //!
 //! # Where things of the reference are

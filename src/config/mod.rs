@@ -1,7 +1,7 @@
 //! From built-in defaults, a YAML file, `--SET` and flags to one validated [`Config`].
 //!
-//! Keys, defaults and meanings are those of the reference's `cfgs/base_cfgs.py` and `cfgs/path_cfgs.py`; keys of our own
-//! say so. The rest of the program sees only the typed result and never asks where a value came from.
+//! Keys, defaults and meanings are those of the reference's `cfgs/base_cfgs.py` and `cfgs/path_cfgs.py`; keys of our
+//! own say so. The rest of the program sees only the typed result and never asks where a value came from.
 
 mod layers;
 #[cfg(test)]

@@ -4,9 +4,9 @@ use crate::native::device::prepare_cuda;
 use anyhow::{Result, bail, ensure};
 use tch::{Cuda, Device};
 
-/// The devices of `--GPU`: indices of GPUs (`0` or `0, 1`), or `cpu`, which may be named several times (`cpu,cpu`) for as
-/// many replicas; absent: the GPU numbered `default` where there is one, else the CPU. `tf32`: whether a GPU may compute products of
-/// float32 matrices in TF32.
+/// The devices of `--GPU`: indices of GPUs (`0` or `0, 1`), or `cpu`, which may be named several times (`cpu,cpu`) for
+/// as many replicas; absent: the GPU numbered `default` where there is one, else the CPU. `tf32`: whether a GPU may
+/// compute products of float32 matrices in TF32.
 ///
 /// # Errors
 /// An index that does not exist (lists those that do) or is named twice, GPUs beside CPUs, anything that is no index.

@@ -1,8 +1,9 @@
-//! The replicas of a run: one device, several devices of this machine (a thread each), or one device in each process of a job
-//! that `torchrun` or Slurm has started, on one machine or many.
+//! The replicas of a run: one device, several devices of this machine (a thread each), or one device in each process of
+//! a job that `torchrun` or Slurm has started, on one machine or many.
 //!
-//! Each replica holds the whole network and takes its share of every batch; gradients are summed before every optimizer step, so
-//! that all stay the same. The engine that connects them is libtorch's own (c10d): NCCL between GPUs, Gloo between CPUs.
+//! Each replica holds the whole network and takes its share of every batch; gradients are summed before every optimizer
+//! step, so that all stay the same. The engine that connects them is libtorch's own (c10d): NCCL between GPUs, Gloo
+//! between CPUs.
 
 mod devices;
 mod job;
@@ -12,7 +13,7 @@ pub use replica::{Replica, Tally};
 
 use crate::config::Config;
 use crate::explain::{explain, panic_text};
-use crate::native::group::{Group, Reach, Store, hush_engine};
+use crate::native::group::{Group, Reach, Store, prepare_engine};
 use crate::voice;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use job::Job;
@@ -23,7 +24,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 use tch::Device;
 
-/// How long the replicas of this process may take to end once one of them has failed: most notice at once that it is gone.
+/// How long the replicas of this process may take to end once one of them has failed: most notice at once that it is
+/// gone.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Whether this process is one of several.
@@ -36,9 +38,10 @@ pub fn is_one_of_several() -> bool {
 /// In a job the drawn seed is that of the first process.
 ///
 /// # Errors
-/// A device that is not there, a batch that cannot be shared, processes that do not find each other or are told different things.
+/// A device that is not there, a batch that cannot be shared, processes that do not find each other or are told
+/// different things.
 pub fn assemble(config: &mut Config) -> Result<Vec<Replica>> {
-    hush_engine();
+    prepare_engine();
     let timeout = Duration::from_secs(config.run.dist_timeout);
     let Some(job) = Job::from_environment()? else {
         let devices = devices::devices(config.run.gpu.as_deref(), 0, config.train.tf32)?;
@@ -140,8 +143,8 @@ fn check_same_orders(replica: &Replica, config: &Config) -> Result<()> {
     replica.agree(true).map(drop)
 }
 
-/// Makes sure that the replica of this process has read the same questions, words and answers as all others. Whoever comes from
-/// here knows that all have read what they read before they came.
+/// Makes sure that the replica of this process has read the same questions, words and answers as all others. Whoever
+/// comes from here knows that all have read what they read before they came.
 ///
 /// # Errors
 /// Which replica has not, or is lost.
@@ -160,8 +163,8 @@ pub fn check_same_inputs(replicas: &[Replica], fingerprint: &str) -> Result<()> 
     }
 }
 
-/// Has every replica of this process do its `work`, each on a thread of its own where there are several. The first failure is the
-/// outcome; whoever waits for the one that failed is told by its connection.
+/// Has every replica of this process do its `work`, each on a thread of its own where there are several. The first
+/// failure is the outcome; whoever waits for the one that failed is told by its connection.
 ///
 /// # Errors
 /// What `work` has failed with first.

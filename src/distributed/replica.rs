@@ -8,7 +8,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// One copy of the network on a device of its own, which takes its share of every batch. All copies are the same at every step.
+/// One copy of the network on a device of its own, which takes its share of every batch. All copies are the same at
+/// every step.
 #[derive(Debug)]
 pub struct Replica {
     /// Where it computes.
@@ -54,7 +55,8 @@ impl Replica {
         if self.is_alone() { device } else { format!("replica {} of {} ({device})", self.rank, self.size) }
     }
 
-    /// The part of `all` that this replica takes, where each group of `batch` is shared evenly among them in order of rank.
+    /// The part of `all` that this replica takes, where each group of `batch` is shared evenly among them in order of
+    /// rank.
     pub fn share_of<T: Copy>(&self, all: &[T], batch: usize) -> Vec<T> {
         let part = |group: &[T]| {
             let bounds = [self.rank, self.rank + 1].map(|r| r * group.len() / self.size);
@@ -101,8 +103,8 @@ impl Replica {
         self.with_group(|group| group.all_gather(&rows)).unwrap_or_else(|| Ok(rows.f_unsqueeze(0)?))
     }
 
-    /// Sums a loss over the replicas, and tells them which signal has asked this one to stop (0: none); absent when there are no
-    /// others.
+    /// Sums a loss over the replicas, and tells them which signal has asked this one to stop (0: none); absent when
+    /// there are no others.
     pub fn tally(&self, loss: &Tensor, signal: i32) -> Result<Option<Tally>> {
         let Some(ties) = &self.ties else { return Ok(None) };
         let asked = |by| Tensor::f_full([1], f64::from(u8::from(signal == by)), (Kind::Double, self.device));

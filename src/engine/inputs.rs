@@ -45,8 +45,9 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Reads what `config` asks for; `carried` is the entry of a checkpoint that brings its own words and answers. `replicas`
-    /// have the devices where features are held, if the run holds them there; the first of all saves the answers that it counts.
+    /// Reads what `config` asks for; `carried` is the entry of a checkpoint that brings its own words and answers.
+    /// `replicas` have the devices where features are held, if the run holds them there; the first of all saves the
+    /// answers that it counts.
     ///
     /// # Errors
     /// Whatever is wrong with a file, and images without features, all named.

@@ -23,8 +23,8 @@ pub struct Prediction {
     pub probabilities: Vec<f32>,
 }
 
-/// Answers every question of a task, in order, batch by batch. The replicas of a run take the batches in turns, and each hears of the
-/// answers of all. What a device finds in one round is read when it has the next one to compute on.
+/// Answers every question of a task, in order, batch by batch. The replicas of a run take the batches in turns, and
+/// each hears of the answers of all. What a device finds in one round is read when it has the next one to compute on.
 pub struct Predictor<'a> {
     net: &'a Net,
     task: &'a Task,

@@ -1,6 +1,6 @@
-//! Watches the losses of an epoch without making a GPU wait for each: they are read together, now and then. Where a run has several
-//! replicas, each reads its own, for their causes, and the sums over all; and all learn at the same step that one of them was asked to
-//! stop.
+//! Watches the losses of an epoch without making a GPU wait for each: they are read together, now and then. Where a run
+//! has several replicas, each reads its own, for their causes, and the sums over all; and all learn at the same step
+//! that one of them was asked to stop.
 
 use super::inputs::Task;
 use super::stop;

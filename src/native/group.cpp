@@ -1,5 +1,5 @@
-// Replicas of a run that work together: libtorch's engine for that (c10d) behind a few functions. A store carries small texts
-// between them, a group sums and gathers tensors, a reducer sums gradients while the backward pass still runs.
+// Replicas of a run that work together: libtorch's engine for that (c10d) behind a few functions. A store carries small
+// texts between them, a group sums and gathers tensors, a reducer sums gradients while the backward pass still runs.
 #define USE_C10D_GLOO
 #include "common.h"
 #include "group.h"
@@ -55,8 +55,12 @@ class Sum : public c10d::CppCommHookInterface<intrusive_ptr<Backend>> {
 
 extern "C" {
 
-// Errors of the engine come back as messages; it need not write them, and worse, by itself.
-void mcan_hush_engine() { FLAGS_caffe2_log_level = 3 /* fatal */; }
+// Errors of the engine come back as messages: it need not write them by itself, nor, when a replica is lost, end the
+// process instead of the work that waits for it.
+void mcan_prepare_engine() {
+  FLAGS_caffe2_log_level = 3;  // fatal
+  setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2", /*overwrite=*/0);
+}
 
 // For replicas within this process.
 char *mcan_store_here(Store **out) {
@@ -88,8 +92,8 @@ char *mcan_store_get(char **out, Store *store, const char *key) {
   return guarded([&] { *out = strdup(store->store->get_to_str(key).c_str()); });
 }
 
-// Joins the others of `store`: through NCCL on a GPU, through Gloo on a CPU, where `interface` or else `address` is this
-// machine's on the network.
+// Joins the others of `store`: through NCCL on a GPU, through Gloo on a CPU, where `interface` or else `address` is
+// this machine's on the network.
 char *mcan_group_join(Group **out, Store *store, int rank, int size, int64_t gpu, const char *interface,
                       const char *address, int64_t timeout_ms) {
   return guarded([&] {

@@ -1,5 +1,5 @@
-//! Replicas that work together, on libtorch's engine for that (c10d): a store to find each other by, a group that sums and
-//! gathers tensors through NCCL on GPUs and Gloo on CPUs, and a reducer of gradients.
+//! Replicas that work together, on libtorch's engine for that (c10d): a store to find each other by, a group that sums
+//! and gathers tensors through NCCL on GPUs and Gloo on CPUs, and a reducer of gradients.
 
 use super::{check, owned_text, pointers, returned};
 use anyhow::{Context, Result};
@@ -14,7 +14,7 @@ macro_rules! opaque {
 opaque!(RawStore, RawGroup, RawReducer);
 
 unsafe extern "C" {
-    fn mcan_hush_engine();
+    fn mcan_prepare_engine();
     fn mcan_store_here(out: *mut *mut RawStore) -> *mut c_char;
     fn mcan_store_at(
         out: *mut *mut RawStore,
@@ -53,10 +53,11 @@ unsafe extern "C" {
     fn mcan_reducer_expect(reducer: *mut RawReducer) -> *mut c_char;
 }
 
-/// Keeps libtorch's engine from writing to standard error by itself: its failures come back as errors.
-pub fn hush_engine() {
-    // SAFETY: sets a number of libtorch's own.
-    unsafe { mcan_hush_engine() }
+/// Keeps libtorch's engine from writing to standard error by itself, and from ending the process: its failures come
+/// back as errors.
+pub fn prepare_engine() {
+    // SAFETY: sets a number of libtorch's own, and a variable of the environment while the run has no other threads.
+    unsafe { mcan_prepare_engine() }
 }
 
 /// A process that others are to find.
@@ -230,8 +231,8 @@ impl Drop for Group {
     }
 }
 
-/// Sums the gradients of some parameters over all replicas of a group, bucket by bucket, while the backward pass that makes
-/// them still runs.
+/// Sums the gradients of some parameters over all replicas of a group, bucket by bucket, while the backward pass that
+/// makes them still runs.
 #[derive(Debug)]
 pub struct Reducer(*mut RawReducer);
 
@@ -251,8 +252,8 @@ impl Reducer {
         Ok(Reducer(reducer))
     }
 
-    /// Announces that the next backward pass, whose forward pass is still to come, completes the gradients: it ends with their
-    /// sums over all replicas in the parameters.
+    /// Announces that the next backward pass, whose forward pass is still to come, completes the gradients: it ends
+    /// with their sums over all replicas in the parameters.
     ///
     /// # Errors
     /// When another replica is lost.

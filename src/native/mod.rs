@@ -1,7 +1,7 @@
 //! The Rust face of the C++ beside it: what libtorch has but tch does not bind, and the operations of our own.
 //!
-//! All foreign calls of the crate are here. Every function hands tensors over by pointer for the length of the call, and
-//! turns a C++ exception into an error.
+//! All foreign calls of the crate are here. Every function hands tensors over by pointer for the length of the call,
+//! and turns a C++ exception into an error.
 #![allow(unsafe_code, reason = "foreign calls")]
 
 use anyhow::{Result, bail};
@@ -96,7 +96,8 @@ impl Mask {
 pub enum Factors {
     /// In float32.
     Float,
-    /// With factors rounded to bfloat16 and sums in float32, where the processor has instructions for that; else in float32.
+    /// With factors rounded to bfloat16 and sums in float32, where the processor has instructions for that; else in
+    /// float32.
     BFloat16,
 }
 
@@ -137,8 +138,8 @@ fn linear_layer([x, weight, bias]: [&Tensor; 3], activate: Option<Mask>, factors
     })
 }
 
-/// The reference's norm of `x + dropout(s)`, or of `x` alone, on the CPU in one pass: `a (z - mean) / (std + 1e-6) + b` with
-/// the unbiased standard deviation of each row. x, s (R, D), a, b (D) -> (R, D), float32. Differentiable.
+/// The reference's norm of `x + dropout(s)`, or of `x` alone, on the CPU in one pass: `a (z - mean) / (std + 1e-6) + b`
+/// with the unbiased standard deviation of each row. x, s (R, D), a, b (D) -> (R, D), float32. Differentiable.
 ///
 /// # Errors
 /// When libtorch is out of memory.
@@ -159,8 +160,8 @@ pub struct RaggedRows<'a> {
     pub present: Option<&'a Tensor>,
 }
 
-/// Multi-head scaled dot-product attention on the CPU, without padding: each row of a sequence of `queries` sees the rows of
-/// the sequence of `keys` with the same number, uniformly if that is nothing but padding. Differentiable.
+/// Multi-head scaled dot-product attention on the CPU, without padding: each row of a sequence of `queries` sees the
+/// rows of the sequence of `keys` with the same number, uniformly if that is nothing but padding. Differentiable.
 ///
 /// # Shapes
 /// kv (S, 2 D) v and k side by side, q (R, D) -> (R, D); without `q`, kv is (S, 3 D) and holds q too.

@@ -11,8 +11,6 @@ namespace mcan {
 c10::intrusive_ptr<c10d::Backend> nccl_backend(const c10::intrusive_ptr<c10d::Store> &store, int rank, int size, int8_t gpu,
                                        std::chrono::milliseconds timeout) {
 #ifdef MCAN_NCCL
-  // When another replica is lost, end what waits for it and let the program say so; by default the process is killed.
-  setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2", /*overwrite=*/0);
   auto options = c10d::ProcessGroupNCCL::Options::create();
   options->timeout = timeout;
   auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, size, options);

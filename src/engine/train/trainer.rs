@@ -118,8 +118,8 @@ impl<'a> Trainer<'a> {
         Ok(trainer)
     }
 
-    /// Continues from `checkpoint`, which ends at `start`: exactly where one of ours stopped; by the reference's rule from one of
-    /// its own.
+    /// Continues from `checkpoint`, which ends at `start`: exactly where one of ours stopped; by the reference's rule
+    /// from one of its own.
     ///
     /// # Errors
     /// When it belongs to another network, vocabulary or answer list, or has no optimizer.
@@ -268,8 +268,8 @@ impl<'a> Trainer<'a> {
         every > 0 && self.step.is_multiple_of(every)
     }
 
-    /// Shows the reducer, once, in which order gradients come, by which it then makes its sums at every step: so those of a run
-    /// that is resumed are made as they would have been.
+    /// Shows the reducer, once, in which order gradients come, by which it then makes its sums at every step: so those
+    /// of a run that is resumed are made as they would have been.
     fn rehearse(&mut self, batch: &PackedBatch) -> Result<()> {
         if self.reducer.is_none() || std::mem::replace(&mut self.rehearsed, true) {
             return Ok(());
@@ -300,7 +300,8 @@ impl<'a> Trainer<'a> {
         self.evaluate(log)
     }
 
-    /// Says which replica `error` is of; or, when the run was asked to stop, where it has left its state, and how to go on.
+    /// Says which replica `error` is of; or, when the run was asked to stop, where it has left its state, and how to go
+    /// on.
     pub(super) fn told(&self, error: anyhow::Error) -> anyhow::Error {
         let error = super::super::blame(&self.replica, error);
         if !self.replica.is_first() && distributed::is_one_of_several() {
@@ -336,7 +337,8 @@ impl<'a> Trainer<'a> {
         Ok(loss.detach())
     }
 
-    /// What this replica takes of the batches of the epoch under way, in parts of `SUB_BATCH_SIZE`, the last partial batch left out.
+    /// What this replica takes of the batches of the epoch under way, in parts of `SUB_BATCH_SIZE`, the last partial
+    /// batch left out.
     fn feed_epoch(&self) -> Result<Feed> {
         self.task.features.check_unchanged()?;
         let len = self.task.dataset.len();

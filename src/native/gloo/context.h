@@ -1,5 +1,5 @@
-// The names of Gloo that libtorch's ProcessGroupGloo.hpp mentions. Gloo itself is inside libtorch_cpu; the headers that come
-// with libtorch include Gloo's own, which do not come with it. None of these classes is made or laid out here:
+// The names of Gloo that libtorch's ProcessGroupGloo.hpp mentions. Gloo itself is inside libtorch_cpu; the headers that
+// come with libtorch include Gloo's own, which do not come with it. None of these classes is made or laid out here:
 // ProcessGroupGloo holds them by pointer, so that names are all it takes. The other headers in this folder are empty.
 #pragma once
 
