@@ -5,8 +5,9 @@
 
 CHECKOUT is MILVLG/mcan-vqa at 6b165e9. Needs a Python with torch and numpy, which the original runs in, and `cargo build
 --release` done. WORK is any of: train-small train-large evaluate input score start; default all. Each side has two threads on
-a CPU. A figure is the median over the steps of the last of several rounds' runs, a round runs each program once, and the
-ratio is the median of the rounds' ratios. `score` and `start` have one round: the original takes minutes.
+a CPU. A round runs each program once; a figure is the median over the steps of a run (without the first), of which the median
+over the rounds is shown, and the ratio is the median of the rounds' ratios. `score` and `start` have one round: the original
+takes minutes. bfloat16 is left out on a CPU without instructions for it, where mcan computes in float32.
 """
 import argparse
 import json
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from world import World
@@ -30,6 +32,17 @@ SIZES = {  # what configs/*.yml say
     "large": {"MODEL": "large", "HIDDEN_SIZE": 1024, "FLAT_OUT_SIZE": 2048, "LR_BASE": 0.00005, "GRAD_ACCU_STEPS": 2},
     "tiny": {"MODEL": "tiny", "LAYER": 1, "HIDDEN_SIZE": 64, "MULTI_HEAD": 4, "FLAT_MLP_SIZE": 64, "FLAT_OUT_SIZE": 128},
 }
+
+
+def has_bf16():
+    """Whether this CPU multiplies bfloat16, as mcan asks for it."""
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+PRECISIONS = [("off", "float32")] + [("bf16", "bfloat16")] * has_bf16()
 
 
 def measured(command, folder, until=None, threads=THREADS):
@@ -73,17 +86,18 @@ class Bench:
         settings = [f"--SET={key}={json.dumps(value)}" for key, value in keys.items()]
         return measured([self.arguments.binary, *flags, *model, "--GPU=cpu", *settings], self.world.root, until, threads)
 
-    def rounds(self, work, original, ours, count=None):
-        """Runs both in turn; `original()` and `ours()` return (figure, memory), lower figures are better."""
-        pairs = [(original(), ours()) for _ in range(count or self.arguments.rounds)]
-        theirs, mine = ([statistics.median(pair[side][0] for pair in pairs) for side in (0, 1)])
-        ratios = sorted(pair[0][0] / pair[1][0] for pair in pairs)
-        memory = pairs[-1][0][1], pairs[-1][1][1]
-        print(
-            f"{work:<34}{theirs:>12.3f}{mine:>12.3f}{statistics.median(ratios):>8.1f}x  ({ratios[0]:.1f} to {ratios[-1]:.1f})"
-            f"{memory[0]:>9.2f}{memory[1]:>8.2f}",
-            flush=True,
-        )
+    def rounds(self, original, ours, count=None):
+        """Runs all in turn; each function returns (figure, memory), lower figures are better. `ours`: by name of the work."""
+        runs = [(original(), {work: run() for work, run in ours.items()}) for _ in range(count or self.arguments.rounds)]
+        for work in ours:
+            theirs, mine = (statistics.median(figures) for figures in zip(*((a[0], b[work][0]) for a, b in runs)))
+            ratios = sorted(a[0] / b[work][0] for a, b in runs)
+            memory = max(a[1] for a, _ in runs), max(b[work][1] for _, b in runs)
+            print(
+                f"{work:<40}{theirs:>10.3f}{mine:>10.3f}{statistics.median(ratios):>8.1f}x  ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+                f"{memory[0]:>9.2f}{memory[1]:>8.2f}",
+                flush=True,
+            )
 
     # ---- the kinds of work
 
@@ -93,17 +107,16 @@ class Bench:
         self.world.features("train", questions // 5 + 1, 1)
         # Reading is another line; here the features are in memory and one worker makes batches of them.
         size = SIZES[model] | {"PRELOAD": True, "NUM_WORKERS": 1}
-        for amp in "off", "bf16":
 
-            def theirs():
-                found, memory = self.original("train", RUN_MODE="train", VERSION="theirs", **size)
-                return statistics.median(found["step_ms"]), memory
+        def theirs():
+            found, memory = self.original("train", RUN_MODE="train", VERSION="theirs", **size)
+            return statistics.median(found["step_ms"]), memory
 
-            def mine(amp=amp):
-                output, memory, _ = self.mcan("--RUN=train", f"--AMP={amp}", VERSION="ours", **size)
-                return median_ms(output), memory
+        def mine(amp):
+            output, memory, _ = self.mcan("--RUN=train", f"--AMP={amp}", VERSION="ours", **size)
+            return median_ms(output), memory
 
-            self.rounds(f"training step, {model}, {amp} (ms)", theirs, mine)
+        self.rounds(theirs, {f"training step, {model}, {name} (ms)": partial(mine, amp) for amp, name in PRECISIONS})
 
     def evaluate(self):
         questions = self.arguments.steps * BATCH
@@ -111,17 +124,16 @@ class Bench:
         self.world.questions("test", questions, 200000)
         self.world.features("test", questions // 5 + 1, 200000)
         size = SIZES["small"] | {"PRELOAD": True, "NUM_WORKERS": 1, "CKPT_VERSION": "ours", "CKPT_EPOCH": 1}
-        for amp in "off", "bf16":
 
-            def theirs():
-                found, memory = self.original("evaluate", RUN_MODE="test", **size)
-                return statistics.median(found["step_ms"]) / (BATCH // 2), memory
+        def theirs():
+            found, memory = self.original("evaluate", RUN_MODE="test", **size)
+            return statistics.median(found["step_ms"]) / (BATCH // 2), memory
 
-            def mine(amp=amp):
-                output, memory, _ = self.mcan("--RUN=test", f"--AMP={amp}", **size)
-                return median_ms(output) / (BATCH // 2), memory
+        def mine(amp):
+            output, memory, _ = self.mcan("--RUN=test", f"--AMP={amp}", **size)
+            return median_ms(output) / (BATCH // 2), memory
 
-            self.rounds(f"evaluation, small, {amp} (ms/question)", theirs, mine)
+        self.rounds(theirs, {f"evaluation, small, {name} (ms/question)": partial(mine, amp) for amp, name in PRECISIONS})
 
     def train_once(self):
         """A checkpoint to evaluate."""
@@ -147,7 +159,7 @@ class Bench:
                 self.mcan("--RUN=pack")
             else:
                 self.world.features("train", questions // 5 + 1, 1, deflated=kind == "deflated")
-            self.rounds(f"input, {kind}, one core (ms/sample)", theirs, mine)
+            self.rounds(theirs, {f"input, {kind}, one core (ms/sample)": mine})
         for bank in self.world.root.glob("datasets/coco_extract/*.safetensors"):
             bank.unlink()
 
@@ -165,7 +177,7 @@ class Bench:
             _, memory, seconds = self.mcan("--RUN=score", f"--RESULT_FILE={file}")
             return seconds, memory
 
-        self.rounds("scoring 214,354 answers (s)", theirs, mine, count=1)
+        self.rounds(theirs, {"scoring 214,354 answers (s)": mine}, count=1)
 
     def start(self):
         """658,111 questions of VQA-v2 on 82,783 + 40,504 images, 485,000 of VG; the test questions are there for the words."""
@@ -184,7 +196,7 @@ class Bench:
             _, memory, seconds = self.mcan("--RUN=train", until="Profile: the first step", VERSION="ours", **size)
             return seconds, memory
 
-        self.rounds("start to first step (s)", theirs, mine, count=1)
+        self.rounds(theirs, {"start to first step (s)": mine}, count=1)
 
 
 def median_ms(output):
@@ -201,7 +213,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
     arguments = parser.parse_args()
-    print(f"{'lower is better':<34}{'original':>12}{'mcan':>12}{'ratio':>9}{'':>16}{'GB, each':>13}")
+    print(f"{'lower is better':<40}{'original':>10}{'mcan':>10}{'ratio':>9}{'':>16}{'GB, each':>13}")
     for work in arguments.work or works:
         with tempfile.TemporaryDirectory(prefix="mcan-compare-") as folder:
             works[work](Bench(arguments, folder))

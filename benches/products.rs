@@ -1,5 +1,7 @@
 //! Speed of the CPU's matrix products at the shapes of the small and the large model, beside libtorch's own:
 //! `cargo bench --bench products`. Half of the best of many runs is no rare thing on a shared machine; the best counts.
+//! First comes what the arithmetic units can do at most: multiplications and additions of vectors that stay in registers.
+#![allow(unsafe_code, reason = "a function for processors with AVX2 is called on one")]
 
 use mcan::native::{Factors, cpu_has_bf16, linear};
 use std::time::{Duration, Instant};
@@ -30,8 +32,51 @@ fn best(mut run: impl FnMut()) -> Duration {
     times.into_iter().min().unwrap_or_default()
 }
 
+/// GFLOP/s of fused multiplications and additions on all threads, without any memory.
+#[cfg(target_arch = "x86_64")]
+fn peak() -> Option<f64> {
+    use std::arch::x86_64::*;
+
+    const ROUNDS: usize = 20_000_000;
+    /// Enough independent sums to keep two units with a latency of four cycles busy.
+    const SUMS: usize = 12;
+
+    #[target_feature(enable = "avx2,fma")]
+    fn multiply_and_add() -> f32 {
+        let (a, b) = (_mm256_set1_ps(std::hint::black_box(0.5)), _mm256_set1_ps(1.0));
+        let mut sums = [b; SUMS];
+        for _ in 0..ROUNDS {
+            sums = sums.map(|sum| _mm256_fmadd_ps(sum, a, b));
+        }
+        sums.into_iter().map(|sum| _mm256_cvtss_f32(sum)).sum()
+    }
+
+    if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")) || is_x86_feature_detected!("avx512f") {
+        return None;
+    }
+    let threads = tch::get_num_threads();
+    let time = best(|| {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                // SAFETY: the processor has AVX2 and FMA.
+                scope.spawn(|| std::hint::black_box(unsafe { multiply_and_add() }));
+            }
+        });
+    });
+    Some(2e-9 * f64::from(threads) * (8 * SUMS * ROUNDS) as f64 / time.as_secs_f64())
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn peak() -> Option<f64> {
+    None
+}
+
 fn main() {
     let cpu = (Kind::Float, Device::Cpu);
+    match peak() {
+        Some(peak) => println!("GFLOP/s of multiplications and additions in registers: {peak:.0}"),
+        None => println!("(the peak is measured on processors with AVX2 and without AVX-512 only)"),
+    }
     println!("GFLOP/s on {} threads; forward, and forward with both gradients", tch::get_num_threads());
     println!("{:>18} {:>16} {:>16} {:>16}", "rows, in, out", "libtorch float32", "float32", "bfloat16");
     for [rows, inputs, outputs] in SHAPES {

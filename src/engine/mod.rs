@@ -33,7 +33,7 @@ const PREFETCH: usize = 2;
 /// Kind of the matrix products: on a CPU without bfloat16 instructions always float32.
 fn product_kind(config: &Config, device: Device) -> Kind {
     match config.train.amp {
-        Amp::Bf16 if device != Device::Cpu || native::cpu_has_bf16() => Kind::BFloat16,
+        Amp::Bf16 if device != Device::Cpu || native::cpu_rounds_to_bf16() => Kind::BFloat16,
         _ => Kind::Float,
     }
 }

@@ -18,10 +18,12 @@ using mcan::Factors;
 using mcan::Matrix;
 using mcan::Target;
 
-constexpr int64_t DEPTH = 256;  // of a block; even
+constexpr int64_t DEPTH = 256;   // of a block; even
+constexpr int64_t HEIGHT = 192;  // of a block of a, about: 192 KB, which the second cache holds beside some strips of b
+constexpr int64_t LINE = 64 / sizeof(float);  // numbers of a cache line
 
 int64_t divided(int64_t n, int64_t by) { return (n + by - 1) / by; }
-int64_t rounded(int64_t n, int64_t to) { return divided(n, to) * to; }
+int64_t whole(int64_t n, int64_t to) { return divided(n, to) * to; }
 
 // ---- kernels: a tile of c from a strip of a and a strip of b -------------------------------------------------------
 
@@ -32,11 +34,14 @@ template <int WIDTH, int ROWS, int VECTORS>
 INLINE void multiply(float *c, int64_t c_row, const float *a, const float *b, int64_t depth, const float *start) {
   typedef float Vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(4), may_alias));
   Vector sums[ROWS][VECTORS];
+  // What c holds is added at the end: until then it has time to come from memory.
 #pragma GCC unroll 8
   for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
-    for (int v = 0; v < VECTORS; v++)
-      sums[r][v] = *reinterpret_cast<const Vector *>((start ? start : c + r * c_row) + v * WIDTH);
+    for (int v = 0; v < VECTORS; v++) {
+      sums[r][v] = start ? *reinterpret_cast<const Vector *>(start + v * WIDTH) : Vector{};
+      __builtin_prefetch(c + r * c_row + v * WIDTH, 1);
+    }
   for (int64_t k = 0; k < depth; k++, a += ROWS, b += VECTORS * WIDTH) {
     Vector right[VECTORS];
 #pragma GCC unroll 4
@@ -49,46 +54,66 @@ INLINE void multiply(float *c, int64_t c_row, const float *a, const float *b, in
 #pragma GCC unroll 8
   for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
-    for (int v = 0; v < VECTORS; v++) *reinterpret_cast<Vector *>(c + r * c_row + v * WIDTH) = sums[r][v];
+    for (int v = 0; v < VECTORS; v++) {
+      Vector &to = *reinterpret_cast<Vector *>(c + r * c_row + v * WIDTH);
+      to = start ? sums[r][v] : to + sums[r][v];
+    }
 }
 
 // ---- packing -------------------------------------------------------------------------------------------------------
 
-// to[d][s] = from[s * along + d * down] for s < strip, d < depth; zero from `count` on.
-template <int64_t STRIP>
+// The bits of the nearest bfloat16, ties to even, in the upper half; a NaN stays one.
+INLINE uint32_t bf16_bits(float value) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  const uint32_t nearest = bits + 0x7fff + ((bits >> 16) & 1);
+  return ((bits & 0x7fffffff) > 0x7f800000 ? bits | 0x400000 : nearest) & 0xffff0000;
+}
+
+template <bool TO_BF16>
+INLINE float rounded(float value) {
+  if (!TO_BF16) return value;
+  const uint32_t bits = bf16_bits(value);
+  __builtin_memcpy(&value, &bits, sizeof bits);
+  return value;
+}
+
+// to[d][s] = from[s * along + d * down] for s < strip, d < depth; zero from `count` on. A few s at a time: the rows of a large
+// matrix lie where they drive each other from the cache.
+template <int64_t STRIP, bool TO_BF16>
 INLINE void pack(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {
-  if (count < STRIP) {
-    for (int64_t d = 0; d < depth; d++, to += STRIP)
-      for (int64_t s = 0; s < STRIP; s++) to[s] = s < count ? from[s * along + d * down] : 0.0f;
-  } else if (along == 1) {
+  constexpr int64_t LOT = STRIP % 8 == 0 ? 8 : 4;
+  if (count >= STRIP && along == 1) {
     for (int64_t d = 0; d < depth; d++, to += STRIP, from += down)
-      for (int64_t s = 0; s < STRIP; s++) to[s] = from[s];
-  } else {
-    for (int64_t d = 0; d < depth; d++, to += STRIP, from += down)
-      for (int64_t s = 0; s < STRIP; s++) to[s] = from[s * along];
+      for (int64_t s = 0; s < STRIP; s++) to[s] = rounded<TO_BF16>(from[s]);
+    return;
+  }
+  for (int64_t first = 0; first < STRIP; first += LOT, to += LOT, from += LOT * along) {
+    if (first + LOT <= count) {
+      for (int64_t d = 0; d < depth; d++)
+#pragma GCC unroll 8
+        for (int64_t s = 0; s < LOT; s++) to[d * STRIP + s] = rounded<TO_BF16>(from[s * along + d * down]);
+    } else {
+      for (int64_t d = 0; d < depth; d++)
+        for (int64_t s = 0; s < LOT; s++)
+          to[d * STRIP + s] = first + s < count ? rounded<TO_BF16>(from[s * along + d * down]) : 0.0f;
+    }
   }
 }
 
 // The same as bfloat16, two of one column beside each other: to[d / 2][s][d % 2].
 template <int64_t STRIP>
 INLINE void pack_pairs(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {
-  // To the nearest, ties to even; a NaN stays one.
-  const auto round = [](float value) {
-    uint32_t bits;
-    __builtin_memcpy(&bits, &value, sizeof bits);
-    const uint32_t nearest = bits + 0x7fff + ((bits >> 16) & 1);
-    return (bits & 0x7fffffff) > 0x7f800000 ? bits | 0x400000 : nearest;
-  };
   auto pairs = reinterpret_cast<uint32_t *>(to);
   for (int64_t d = 0; d < depth; d += 2, pairs += STRIP, from += 2 * down) {
     const int64_t second = d + 1 < depth ? down : 0;
     const uint32_t kept = d + 1 < depth ? 0xffff0000 : 0;
     const int64_t present = count < STRIP ? count : STRIP;
     if (along == 1) {
-      for (int64_t s = 0; s < present; s++) pairs[s] = (round(from[s]) >> 16) | (round(from[s + second]) & kept);
+      for (int64_t s = 0; s < present; s++) pairs[s] = (bf16_bits(from[s]) >> 16) | (bf16_bits(from[s + second]) & kept);
     } else {
       for (int64_t s = 0; s < present; s++)
-        pairs[s] = (round(from[s * along]) >> 16) | (round(from[s * along + second]) & kept);
+        pairs[s] = (bf16_bits(from[s * along]) >> 16) | (bf16_bits(from[s * along + second]) & kept);
     }
     for (int64_t s = present; s < STRIP; s++) pairs[s] = 0;
   }
@@ -103,17 +128,22 @@ struct Engine {
   Pack pack_a, pack_b;
 };
 
+// NAME, and NAME_of_bf16 with factors that are rounded to bfloat16 but multiplied as float32: what a processor without
+// instructions for bfloat16 can do.
 #define ENGINE(NAME, TARGET, WIDTH, ROWS, VECTORS)                                                                       \
   TARGET void NAME##_kernel(float *c, int64_t c_row, const float *a, const float *b, int64_t depth, const float *start) { \
     multiply<WIDTH, ROWS, VECTORS>(c, c_row, a, b, depth, start);                                                        \
   }                                                                                                                      \
-  TARGET void NAME##_pack_a(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {   \
-    pack<ROWS>(to, from, count, along, down, depth);                                                                     \
-  }                                                                                                                      \
-  TARGET void NAME##_pack_b(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {   \
-    pack<WIDTH * VECTORS>(to, from, count, along, down, depth);                                                          \
-  }                                                                                                                      \
-  const Engine NAME{ROWS, WIDTH * VECTORS, 1, NAME##_kernel, NAME##_pack_a, NAME##_pack_b};
+  PACK(NAME##_pack_a, TARGET, ROWS, false)                                                                               \
+  PACK(NAME##_pack_b, TARGET, WIDTH *VECTORS, false)                                                                     \
+  PACK(NAME##_round_a, TARGET, ROWS, true)                                                                               \
+  PACK(NAME##_round_b, TARGET, WIDTH *VECTORS, true)                                                                     \
+  const Engine NAME{ROWS, WIDTH * VECTORS, 1, NAME##_kernel, NAME##_pack_a, NAME##_pack_b};                              \
+  const Engine NAME##_of_bf16{ROWS, WIDTH * VECTORS, 1, NAME##_kernel, NAME##_round_a, NAME##_round_b};
+#define PACK(NAME, TARGET, STRIP, TO_BF16)                                                                             \
+  TARGET void NAME(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {          \
+    pack<STRIP, TO_BF16>(to, from, count, along, down, depth);                                                         \
+  }
 
 ENGINE(any_processor, , 4, 8, 2)
 
@@ -161,17 +191,19 @@ AVX512_BF16 void bf16_pack_b(float *to, const float *from, int64_t count, int64_
 const Engine avx512_bf16{8, 48, 2, bf16_kernel, bf16_pack_a, bf16_pack_b};
 
 const Engine &engine(Factors factors) {
-  static const Engine &best = mcan::has_avx512() ? avx512 : mcan::has_avx2() ? avx2 : any_processor;
-  return factors == Factors::BFLOAT16 && mcan::has_bf16() ? avx512_bf16 : best;
+  if (factors == Factors::BFLOAT16)
+    return mcan::has_bf16() ? avx512_bf16 : mcan::has_avx512() ? avx512_of_bf16 : mcan::has_avx2() ? avx2_of_bf16 : any_processor_of_bf16;
+  return mcan::has_avx512() ? avx512 : mcan::has_avx2() ? avx2 : any_processor;
 }
 #else
-const Engine &engine(Factors) { return any_processor; }
+const Engine &engine(Factors factors) { return factors == Factors::BFLOAT16 ? any_processor_of_bf16 : any_processor; }
 #endif
 
-// Memory of a thread that is used again.
+// Memory of a thread that is used again, from the beginning of a cache line.
 float *scratch(std::vector<float> &memory, int64_t count) {
-  if (memory.size() < static_cast<size_t>(count)) memory.resize(count);
-  return memory.data();
+  if (memory.size() < static_cast<size_t>(count + LINE)) memory.resize(count + LINE);
+  constexpr uintptr_t bytes = LINE * sizeof(float);
+  return reinterpret_cast<float *>((reinterpret_cast<uintptr_t>(memory.data()) + bytes - 1) / bytes * bytes);
 }
 
 // ---- blocks --------------------------------------------------------------------------------------------------------
@@ -193,16 +225,31 @@ struct Plan {
     float *packed_a = scratch(memory, groups * with.rows * DEPTH);
     for (int64_t k = 0; k < a.columns || k == 0; k += DEPTH) {
       const int64_t depth = std::min(DEPTH, a.columns - k), group_words = divided(depth, with.pairs) * with.rows;
-      for (int64_t g = 0; g < groups; g++) {
-        const int64_t row = first + g * with.rows;
-        with.pack_a(packed_a + g * group_words, a.values + row * a.row + k * a.column, last - row, a.row, a.column, depth);
-      }
+      // Where a lies column after column, few of them at a time, so that all rows of a cache line are used while it is there.
+      const int64_t step = a.row == 1 ? 8 : depth;
+      for (int64_t d = 0; d < depth; d += step)
+        for (int64_t g = 0; g < groups; g++) {
+          const int64_t row = first + g * with.rows;
+          with.pack_a(packed_a + g * group_words + divided(d, with.pairs) * with.rows,
+                      a.values + row * a.row + (k + d) * a.column, last - row, a.row, a.column, std::min(step, depth - d));
+        }
       const float *b_block = packed_b + strips * divided(k, with.pairs) * with.columns;
       const bool begins = k == 0 && !c.add;
-      for (int64_t s = strip; s < end; s++)
-        for (int64_t g = 0; g < groups; g++)
-          tile(first + g * with.rows, last, s, packed_a + g * group_words, b_block + s * words(depth), depth, begins);
+      for (int64_t s = strip; s < end; s++) {
+        const float *right = b_block + s * words(depth);
+        for (int64_t g = 0; g < groups; g++) {
+          // The next strip, so that it need not be waited for: a part of it with each group.
+          if (s + 1 < end) fetch(right + words(depth), words(depth), g, groups);
+          tile(first + g * with.rows, last, s, packed_a + g * group_words, right, depth, begins);
+        }
+      }
     }
+  }
+
+  // Asks for part `g` of `groups` of a strip.
+  static void fetch(const float *strip, int64_t words, int64_t g, int64_t groups) {
+    const int64_t size = whole(divided(words, groups), LINE), last = std::min(words, (g + 1) * size);
+    for (int64_t i = g * size; i < last; i += LINE) __builtin_prefetch(strip + i, 0, 2);
   }
 
   void tile(int64_t row, int64_t last, int64_t strip, const float *left, const float *right, int64_t depth,
@@ -212,13 +259,13 @@ struct Plan {
     float *to = c.values + row * c.stride + column;
     const float *from = begins ? start + column : nullptr;
     if (rows == with.rows && columns == with.columns) return with.kernel(to, c.stride, left, right, depth, from);
-    float whole[8 * 48] = {};
+    float all[8 * 48] = {};
     if (!begins)
       for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < columns; j++) whole[i * with.columns + j] = to[i * c.stride + j];
-    with.kernel(whole, with.columns, left, right, depth, from);
+        for (int64_t j = 0; j < columns; j++) all[i * with.columns + j] = to[i * c.stride + j];
+    with.kernel(all, with.columns, left, right, depth, from);
     for (int64_t i = 0; i < rows; i++)
-      for (int64_t j = 0; j < columns; j++) to[i * c.stride + j] = whole[i * with.columns + j];
+      for (int64_t j = 0; j < columns; j++) to[i * c.stride + j] = all[i * with.columns + j];
   }
 };
 
@@ -229,7 +276,7 @@ void mcan::gemm(const Target &c, const Matrix &a, const Matrix &b, Factors facto
   thread_local std::vector<float> memory_b, memory_start;
   const Engine &with = engine(factors);
   const int64_t strips = divided(b.columns, with.columns), width = strips * with.columns;
-  float *packed_b = scratch(memory_b, width * rounded(a.columns, 2) / with.pairs + width);
+  float *packed_b = scratch(memory_b, width * whole(a.columns, 2) / with.pairs + width);
   float *start = scratch(memory_start, width);
   for (int64_t j = 0; j < width; j++) start[j] = c.bias && j < b.columns ? c.bias[j] : 0.0f;
   const Plan plan{with, c, a, b, packed_b, start, strips};
@@ -241,9 +288,9 @@ void mcan::gemm(const Target &c, const Matrix &a, const Matrix &b, Factors facto
     with.pack_b(place, b.values + k * b.row + column * b.column, b.columns - column, b.column, b.row, depth);
   });
 
-  // Blocks of rows that a core's cache holds; where there are too few of them for the threads, each is cut across too.
-  const int64_t threads = at::get_num_threads();
-  const int64_t height = std::max(with.rows, std::min<int64_t>(16 * with.rows, rounded(divided(a.rows, 4 * threads), with.rows)));
+  // Blocks of rows that a core's cache holds, as many for each thread; where they are too low, each is cut across instead.
+  const int64_t threads = at::get_num_threads(), blocks = whole(divided(a.rows, HEIGHT), threads);
+  const int64_t height = std::max(whole(divided(a.rows, blocks), with.rows), std::min<int64_t>(HEIGHT / 2, whole(a.rows, with.rows)));
   const int64_t down = divided(a.rows, height);
   const int64_t across = std::min(strips, divided(2 * threads, std::max<int64_t>(down, 1)));
   mcan::for_each(down * across, [&](int64_t i) {

@@ -19,6 +19,7 @@ pub mod weights;
 unsafe extern "C" {
     fn mcan_free(message: *mut c_char);
     fn mcan_cpu_has_bf16() -> bool;
+    fn mcan_cpu_rounds_to_bf16() -> bool;
     fn mcan_linear(
         out: *mut *mut C_tensor,
         x: *const C_tensor,
@@ -96,15 +97,22 @@ impl Mask {
 pub enum Factors {
     /// In float32.
     Float,
-    /// With factors rounded to bfloat16 and sums in float32, where the processor has instructions for that; else in
-    /// float32.
+    /// With factors rounded to bfloat16 and sums in float32. A processor without instructions for that rounds as it
+    /// packs and multiplies in float32, which gains no time: see [`cpu_rounds_to_bf16`].
     BFloat16,
 }
 
-/// Whether this processor multiplies [`Factors::BFloat16`].
+/// Whether this processor has instructions that multiply bfloat16.
 pub fn cpu_has_bf16() -> bool {
     // SAFETY: asks the processor.
     unsafe { mcan_cpu_has_bf16() }
+}
+
+/// Whether products on this CPU are to be made of factors in bfloat16 where that was asked for: if it saves time, or if
+/// `MCAN_ROUND_TO_BF16` is set, with which its accuracy can be measured on any processor.
+pub fn cpu_rounds_to_bf16() -> bool {
+    // SAFETY: asks the processor and the environment, which nothing changes.
+    unsafe { mcan_cpu_rounds_to_bf16() }
 }
 
 /// `x Wᵀ + b` on the CPU, float32. Differentiable.

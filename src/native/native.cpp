@@ -64,6 +64,8 @@ void mcan_free(char *message) { std::free(message); }
 
 bool mcan_cpu_has_bf16() { return mcan::has_bf16(); }
 
+bool mcan_cpu_rounds_to_bf16() { return mcan::has_bf16() || std::getenv("MCAN_ROUND_TO_BF16"); }
+
 char *mcan_place_rows(at::Tensor **out, at::Tensor *rows, at::Tensor *slots, int64_t total) {
   return guarded([&] { *out = new at::Tensor(PlaceRows::apply(*rows, *slots, total)); });
 }
