@@ -208,11 +208,14 @@ def main():
     works |= {"evaluate": Bench.evaluate, "input": Bench.input, "score": Bench.score, "start": Bench.start}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", type=os.path.abspath)
-    parser.add_argument("work", nargs="*", choices=[[], *works], default=list(works))
+    parser.add_argument("work", nargs="*", metavar="WORK", help=" ".join(works))
     parser.add_argument("--binary", type=os.path.abspath, default=HERE.parent / "target/release/mcan")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
+    for work in arguments.work:
+        if work not in works:
+            parser.error(f"there is no work {work}; there is {' '.join(works)}")
     print(f"{'lower is better':<40}{'original':>10}{'mcan':>10}{'ratio':>9}{'':>16}{'GB, each':>13}")
     for work in arguments.work or works:
         with tempfile.TemporaryDirectory(prefix="mcan-compare-") as folder:

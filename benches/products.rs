@@ -48,7 +48,11 @@ fn peak() -> Option<f64> {
         for _ in 0..ROUNDS {
             sums = sums.map(|sum| _mm256_fmadd_ps(sum, a, b));
         }
-        sums.into_iter().map(|sum| _mm256_cvtss_f32(sum)).sum()
+        let mut total = 0.0;
+        for sum in sums {
+            total += _mm256_cvtss_f32(sum);
+        }
+        total
     }
 
     if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")) || is_x86_feature_detected!("avx512f") {

@@ -60,7 +60,9 @@ class World:
                 | {"answers": [{"answer": a, "answer_confidence": "yes", "answer_id": n + 1} for n, a in enumerate(given)]}
             )
         name = PARTS[part]
-        write_json(self.root / f"datasets/vqa/v2_OpenEnded_mscoco_{name}_questions.json", {"questions": questions})
+        # What the original's evaluator copies.
+        head = dict.fromkeys(("info", "task_type", "data_type", "data_subtype", "license"), "")
+        write_json(self.root / f"datasets/vqa/v2_OpenEnded_mscoco_{name}_questions.json", head | {"questions": questions})
         if part != "test":
             write_json(self.root / f"datasets/vqa/v2_mscoco_{name}_annotations.json", {"annotations": annotations})
         return [entry["question_id"] for entry in questions]
