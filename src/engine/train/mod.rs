@@ -19,7 +19,7 @@ use anyhow::{Result, ensure};
 /// Trains as `config` says, from the beginning or from a checkpoint.
 ///
 /// # Errors
-/// Missing or bad input, an older run in the way or still running, a loss that is not finite, a full disk; [`Stopped`]
+/// Missing or bad input, an older run in the way or still running, a loss that is not finite, a full disk; [`Stopped`](stop::Stopped)
 /// by a signal.
 pub fn run(mut config: Config) -> Result<()> {
     let replicas = distributed::assemble(&mut config)?;

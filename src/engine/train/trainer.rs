@@ -154,7 +154,7 @@ impl<'a> Trainer<'a> {
     /// All epochs that are left; `observe` sees every part of every batch.
     ///
     /// # Errors
-    /// See [`run`].
+    /// See [`run`](super::run).
     pub fn epochs(&mut self, observe: &mut dyn FnMut(&Observed)) -> Result<()> {
         let mut log =
             self.replica.is_first().then(|| Log::resume(&self.config.log_of(self.config.version()))).transpose()?;
