@@ -291,8 +291,8 @@ void mcan::gemm(const Target &c, const Matrix &a, const Matrix &b, Factors facto
   });
 
   // Blocks of rows that a core's cache holds, as many for each thread; where they are too low, each is cut across instead.
-  const int64_t threads = at::get_num_threads(), blocks = whole(std::max<int64_t>(1, divided(a.rows, HEIGHT)), threads);
-  const int64_t lowest = std::min<int64_t>(HEIGHT / 2, whole(a.rows, with.rows));
+  const int64_t threads = at::get_num_threads(), blocks = whole(divided(std::max<int64_t>(a.rows, 1), HEIGHT), threads);
+  const int64_t lowest = std::max(with.rows, std::min<int64_t>(HEIGHT / 2, whole(a.rows, with.rows)));
   const int64_t height = std::max(lowest, whole(divided(a.rows, blocks), with.rows));
   const int64_t down = divided(a.rows, height);
   const int64_t across = std::min(strips, divided(2 * threads, std::max<int64_t>(down, 1)));
