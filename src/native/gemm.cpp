@@ -191,9 +191,11 @@ AVX512_BF16 void bf16_pack_b(float *to, const float *from, int64_t count, int64_
 const Engine avx512_bf16{8, 48, 2, bf16_kernel, bf16_pack_a, bf16_pack_b};
 
 const Engine &engine(Factors factors) {
-  if (factors == Factors::BFLOAT16)
-    return mcan::has_bf16() ? avx512_bf16 : mcan::has_avx512() ? avx512_of_bf16 : mcan::has_avx2() ? avx2_of_bf16 : any_processor_of_bf16;
-  return mcan::has_avx512() ? avx512 : mcan::has_avx2() ? avx2 : any_processor;
+  const bool bf16 = factors == Factors::BFLOAT16;
+  if (bf16 && mcan::has_bf16()) return avx512_bf16;
+  if (mcan::has_avx512()) return bf16 ? avx512_of_bf16 : avx512;
+  if (mcan::has_avx2()) return bf16 ? avx2_of_bf16 : avx2;
+  return bf16 ? any_processor_of_bf16 : any_processor;
 }
 #else
 const Engine &engine(Factors factors) { return factors == Factors::BFLOAT16 ? any_processor_of_bf16 : any_processor; }
@@ -289,8 +291,9 @@ void mcan::gemm(const Target &c, const Matrix &a, const Matrix &b, Factors facto
   });
 
   // Blocks of rows that a core's cache holds, as many for each thread; where they are too low, each is cut across instead.
-  const int64_t threads = at::get_num_threads(), blocks = whole(divided(a.rows, HEIGHT), threads);
-  const int64_t height = std::max(whole(divided(a.rows, blocks), with.rows), std::min<int64_t>(HEIGHT / 2, whole(a.rows, with.rows)));
+  const int64_t threads = at::get_num_threads(), blocks = whole(divided(std::max<int64_t>(a.rows, 1), HEIGHT), threads);
+  const int64_t lowest = std::max(with.rows, std::min<int64_t>(HEIGHT / 2, whole(a.rows, with.rows)));
+  const int64_t height = std::max(lowest, whole(divided(a.rows, blocks), with.rows));
   const int64_t down = divided(a.rows, height);
   const int64_t across = std::min(strips, divided(2 * threads, std::max<int64_t>(down, 1)));
   mcan::for_each(down * across, [&](int64_t i) {
