@@ -182,9 +182,9 @@ class Bench:
     def start(self):
         """658,111 questions of VQA-v2 on 82,783 + 40,504 images, 485,000 of VG; the test questions are there for the words."""
         for part, images, first in ("train", 82783, 1), ("val", 40504, 100001):
-            self.world.questions(part, images * 16 // 3, first)
+            self.world.questions(part, images * 16 // 3, first, images)
             self.world.link_features(part, images, first)
-        self.world.questions("vg", 485000, 1)
+        self.world.questions("vg", 485000, 1, 82783)
         self.world.questions("test", 0, 0)
         size = SIZES["small"] | {"TRAIN_SPLIT": "train+val+vg", "NUM_WORKERS": 1}
 

@@ -43,13 +43,13 @@ class World:
         write_json(self.root / "datasets/vqa/VG_questions.json", {"questions": entries})
         write_json(self.root / "datasets/vqa/VG_annotations.json", {"annotations": []})
 
-    def questions(self, part, count, first_image):
-        """`count` questions of 3 to 12 words with ten answers each, five an image."""
+    def questions(self, part, count, first_image, images=None):
+        """`count` questions of 3 to 12 words with ten answers each, five an image, or more when there are only so many `images`."""
         questions, annotations = [], []
         kinds = ("other", "yes/no", "number")
         for i in range(count):
-            image = first_image + i // QUESTIONS_PER_IMAGE
-            ids = {"image_id": image, "question_id": first_image * 1000 + i}
+            image = first_image + i // QUESTIONS_PER_IMAGE % (images or count)
+            ids = {"image_id": image, "question_id": (10**9 if part == "vg" else first_image * 1000) + i}
             text = " ".join(self.random.choices(self.words, k=self.random.randint(3, 12))) + "?"
             questions.append(ids | {"question": text})
             first, second = (self.answers[min(int(self.random.paretovariate(0.4)), ANSWERS - 1)] for _ in range(2))
@@ -59,12 +59,13 @@ class World:
                 | {"question_type": f"w{i % 65}", "answer_type": kinds[i % 3], "multiple_choice_answer": first}
                 | {"answers": [{"answer": a, "answer_confidence": "yes", "answer_id": n + 1} for n, a in enumerate(given)]}
             )
-        name = PARTS[part]
+        names = ("v2_OpenEnded_mscoco_{}_questions", "v2_mscoco_{}_annotations") if part in PARTS else ("VG_questions", "VG_annotations")
+        asked, answered = (self.root / f"datasets/vqa/{name.format(PARTS.get(part))}.json" for name in names)
         # What the original's evaluator copies.
         head = dict.fromkeys(("info", "task_type", "data_type", "data_subtype", "license"), "")
-        write_json(self.root / f"datasets/vqa/v2_OpenEnded_mscoco_{name}_questions.json", head | {"questions": questions})
+        write_json(asked, head | {"questions": questions})
         if part != "test":
-            write_json(self.root / f"datasets/vqa/v2_mscoco_{name}_annotations.json", {"annotations": annotations})
+            write_json(answered, {"annotations": annotations})
         return [entry["question_id"] for entry in questions]
 
     def features(self, part, images, first_image, deflated=True):
