@@ -4,6 +4,8 @@ mod common;
 
 use common::{World, assert_same_state, demo_world, failure, has_no_gradient, python, shared};
 use mcan::checkpoint;
+use ndarray::Array2;
+use ndarray_npy::WriteNpyExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -279,6 +281,23 @@ fn a_killed_process_ends_the_job_and_another_number_goes_on() {
             ["--RUN=train", "--SPLIT=train", "--EVAL_EE=False", "--RESUME=True", &version, &version_flag, &from, &to];
         job(&world, 4, &flags);
         assert!(folder.join(format!("epoch{}.pkl", last + 1)).exists());
+    }
+}
+
+#[test]
+fn features_that_are_not_finite_are_named_whichever_replica_has_them() {
+    let world = demo_world();
+    let folder = world.root.join("datasets/coco_extract/train2014");
+    let mut images: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    images.sort();
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(&images[7]).unwrap());
+    archive.start_file("x.npy", zip::write::SimpleFileOptions::default()).unwrap();
+    Array2::from_elem((2048, 10), f32::NAN).write_npy(&mut archive).unwrap();
+    archive.finish().unwrap();
+    for seed in ["--SEED=1", "--SEED=2", "--SEED=3"] {
+        let message = world.fail(&[&TRAIN[..], &["--GPU=cpu,cpu", "--OVERWRITE=True", "--VERSION=n", seed]].concat());
+        let file = images[7].file_name().unwrap().to_string_lossy();
+        assert!(message.contains(&*file) && message.contains("not finite"), "{message}");
     }
 }
 

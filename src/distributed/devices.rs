@@ -18,6 +18,8 @@ pub fn devices(gpu: Option<&str>, default: usize, tf32: bool) -> Result<Vec<Devi
             crate::note!("No GPU found: computing on the CPU.");
             vec![Device::Cpu]
         }
+        // A launcher may show each process a GPU of its own.
+        None if count == 1 => vec![Device::Cuda(0)],
         None => vec![named(&default.to_string(), &default.to_string(), count)?],
     };
     let text = gpu.unwrap_or_default();

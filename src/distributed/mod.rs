@@ -17,6 +17,7 @@ use crate::native::group::{Group, Reach, Store, prepare_engine};
 use crate::voice;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use job::Job;
+use std::fmt;
 use std::net::UdpSocket;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -64,15 +65,17 @@ pub fn assemble(config: &mut Config) -> Result<Vec<Replica>> {
     Ok(vec![replica])
 }
 
-/// The device of this process: the one that `--GPU` names for all, or the one at its place in that list.
+/// The device of this process: the CPU, the GPU of its number, or the one at its place in the list of `--GPU`.
 fn device_of(job: &Job, gpu: Option<&str>, devices: &[Device]) -> Result<Device> {
-    if let [device] = devices {
+    if let [device] = devices
+        && (gpu.is_none() || !device.is_cuda())
+    {
         return Ok(*device);
     }
     devices.get(job.local_rank).copied().with_context(|| {
-        let (named, text) = (devices.len(), gpu.unwrap_or_default());
         format!(
-            "--GPU={text} names {named} devices, but more processes were started on this machine (number {})",
+            "--GPU={} has no entry for process {} of this machine (counted from 0); name as many devices as it has processes",
+            gpu.unwrap_or_default(),
             job.local_rank
         )
     })
@@ -194,11 +197,24 @@ pub fn run_all<T: Send>(mut members: Vec<T>, work: impl Fn(&mut T) -> Result<()>
     })
 }
 
+/// The error of a replica that only sees that another one has failed.
+#[derive(Debug)]
+pub struct Elsewhere(pub String);
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Elsewhere {}
+
 fn first_failure(outcomes: &Receiver<Result<()>>) -> Result<()> {
     while let Ok(outcome) = outcomes.recv() {
-        let Err(error) = outcome else { continue };
+        let Err(mut error) = outcome else { continue };
         loop {
             match outcomes.recv_timeout(GRACE) {
+                Ok(Err(cause)) if error.is::<Elsewhere>() => error = cause,
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(error),
                 Err(RecvTimeoutError::Timeout) => {
@@ -250,6 +266,8 @@ mod tests {
         let four: Vec<Device> = (0..4).map(Device::Cuda).collect();
         assert_eq!(device_of(&job(2), Some("0,1,2,3"), &four).unwrap(), Device::Cuda(2));
         assert_eq!(device_of(&job(2), Some("cpu"), &[Device::Cpu]).unwrap(), Device::Cpu);
-        assert!(device_of(&job(4), Some("0,1,2,3"), &four).unwrap_err().to_string().contains("names 4 devices"));
+        assert_eq!(device_of(&job(2), None, &[Device::Cuda(2)]).unwrap(), Device::Cuda(2));
+        assert!(device_of(&job(4), Some("0,1,2,3"), &four).unwrap_err().to_string().contains("no entry for process 4"));
+        assert!(device_of(&job(1), Some("0"), &four[..1]).unwrap_err().to_string().contains("no entry for process 1"));
     }
 }

@@ -4,7 +4,7 @@
 
 use super::inputs::Task;
 use super::stop;
-use crate::distributed::{Replica, Tally};
+use crate::distributed::{Elsewhere, Replica, Tally};
 use anyhow::{Result, bail};
 use std::collections::VecDeque;
 use tch::{Kind, Tensor};
@@ -112,7 +112,7 @@ impl<'a> Watch<'a> {
         self.stop = self.stop.or(signal.map(|signal| (step + self.lag as u64, signal)));
         if !loss.is_finite() {
             self.check_own()?;
-            bail!(self.not_finite(step, loss, "another replica says why"));
+            bail!(Elsewhere(self.not_finite(step, loss, "another replica says why")));
         }
         self.see(step, loss);
         Ok(())
