@@ -115,6 +115,16 @@ pub fn cpu_rounds_to_bf16() -> bool {
     unsafe { mcan_cpu_rounds_to_bf16() }
 }
 
+/// Gives memory that was freed back to the system. glibc keeps what the threads that parsed files have freed, for them
+/// alone.
+pub fn return_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointers; what is in use stays where it is.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// `x Wᵀ + b` on the CPU, float32. Differentiable.
 ///
 /// # Shapes

@@ -10,6 +10,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::Config;
 use crate::distributed;
 use crate::lock::Lock;
+use crate::native;
 use crate::outputs::Start;
 use crate::paths::epoch_of_file;
 use crate::report::LogState;
@@ -42,6 +43,8 @@ pub fn run(mut config: Config) -> Result<()> {
         check_outputs(&config, resumed.as_ref())?;
     }
     let inputs = Inputs::read(&config, carried, &replicas)?;
+    // Parsing a million questions takes as much memory as training on them.
+    native::return_freed_memory();
     if writes {
         config.check_space(config.model.parameter_count(inputs.vocabulary.len(), inputs.answers.len()))?;
     }
