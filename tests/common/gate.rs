@@ -29,13 +29,21 @@ impl Gate {
 
     /// Waits until the program has come to the file.
     pub fn wait(self, child: &mut Child) -> Reached {
-        let open = |flags| OpenOptions::new().write(true).custom_flags(flags).open(&self.file);
-        // Without a reader a pipe cannot be opened for writing in this way.
-        while open(libc::O_NONBLOCK).is_err() {
-            assert!(child.try_wait().unwrap().is_none(), "it ended before it came to {}", self.file.display());
-            sleep(Duration::from_millis(1));
-        }
-        Reached { pipe: open(0).unwrap(), gate: self }
+        // Without a reader a pipe cannot be opened for writing in this way. Once it is, it stays open: a reader that finds
+        // nobody at the other end takes the file for an empty one.
+        let open = || OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&self.file);
+        let pipe = loop {
+            match open() {
+                Ok(pipe) => break pipe,
+                Err(_) => {
+                    assert!(child.try_wait().unwrap().is_none(), "it ended before it came to {}", self.file.display());
+                    sleep(Duration::from_millis(1));
+                }
+            }
+        };
+        // What is written waits for the reader again.
+        rustix::fs::fcntl_setfl(&pipe, rustix::fs::OFlags::empty()).unwrap();
+        Reached { pipe, gate: self }
     }
 }
 
