@@ -15,7 +15,7 @@
 //!
 //! main.rs         parse, resolve, run, exit status
 //! cli.rs          what was typed; no I/O
-//! config/         defaults, YAML, --SET and flags (layers) -> a validated Config {model, data, train, run}
+//! config/         defaults (keys), YAML, --SET and flags (layers) -> a validated Config {model, data, train, run}
 //! paths.rs        where every file is, and the check before a run
 //! text/           words of a question; normal form of an answer (evaluation and targets share it); contractions
 //! data/           Split, Sample, Batch
