@@ -19,7 +19,13 @@ pub fn explain(text: &str) -> String {
     if reason.contains("Too many open files") {
         return format!("{reason}; lower --NW, or allow more open files (ulimit -n)");
     }
-    const LOST: [&str; 4] = ["Connection closed by peer", "Connection reset by peer", "Timed out waiting", "NCCL"];
+    const LOST: [&str; 5] = [
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Timed out waiting",
+        "NCCL error",
+        "collective operation timeout",
+    ];
     if LOST.iter().any(|sign| reason.contains(sign)) {
         return format!(
             "{reason}; another process or device of this run has ended or does not answer: see what it said"

@@ -151,13 +151,18 @@ fn apart(a: PathBuf, b: PathBuf) -> f64 {
 
 const TRAIN: [&str; 4] = ["--RUN=train", "--SPLIT=train", "--SET=SHUFFLE_MODE=external", "--SET=MAX_EPOCH=2"];
 
+/// The golden world, and the flags that train it from the reference's initial parameters.
+fn golden_run() -> Option<(World, Vec<String>)> {
+    let root = shared("golden/world")?;
+    let init = format!("--CKPT_PATH={}", root.join("ckpts/ckpt_init/epoch0.pkl").display());
+    let fixed = ["--RUN=train", "--SPLIT=train", "--RESUME=True", "--MAX_EPOCH=3", "--BS=16"].map(str::to_owned);
+    Some((World::new(root), fixed.into_iter().chain([init]).collect()))
+}
+
 #[test]
 fn replicas_train_the_golden_world_to_the_losses_of_one() {
-    let Some(root) = shared("golden/world") else { return };
-    let world = World::new(root.clone());
-    let init = root.join("ckpts/ckpt_init/epoch0.pkl");
-    let resume = format!("--CKPT_PATH={}", init.display());
-    let run = ["--RUN=train", "--SPLIT=train", "--RESUME=True", "--MAX_EPOCH=3", "--BS=16", &resume];
+    let Some((world, run)) = golden_run() else { return };
+    let run: Vec<&str> = run.iter().map(String::as_str).collect();
     world.succeed(&[&run[..], &["--VERSION=one"]].concat());
     for (version, devices) in [("two", "--GPU=cpu,cpu"), ("four", "--GPU=cpu,cpu,cpu,cpu")] {
         world.succeed(&[&run[..], &[&format!("--VERSION={version}"), devices]].concat());
@@ -325,10 +330,19 @@ fn separate_hosts_train_to_the_losses_of_one_and_notice_one_that_falls_silent() 
     let Some(hosts) = Hosts::new("h", 4) else { return };
     let world = demo_world();
     world.succeed(&[&TRAIN[..], &["--VERSION=one", "--ACCU=4"]].concat());
-    for output in ends(hosts.start_job(&world, &[&TRAIN[..], &["--VERSION=four"]].concat())) {
-        assert!(output.status.success(), "{}", stderr(&output));
-    }
+    let succeed = |world: &World, flags: &[&str]| {
+        for output in ends(hosts.start_job(world, flags)) {
+            assert!(output.status.success(), "{}", stderr(&output));
+        }
+    };
+    succeed(&world, &[&TRAIN[..], &["--VERSION=four"]].concat());
     assert_close(&losses(&world, "four"), &losses(&world, "one"), 1e-4);
+    if let Some((world, run)) = golden_run() {
+        let run: Vec<&str> = run.iter().map(String::as_str).collect();
+        world.succeed(&[&run[..], &["--VERSION=one"]].concat());
+        succeed(&world, &[&run[..], &["--VERSION=four"]].concat());
+        assert_close(&losses(&world, "four"), &losses(&world, "one"), 1e-4);
+    }
 
     let children = hosts.start_job(&world, &[&LONG[..], &["--VERSION=cut", "--SET=DIST_TIMEOUT=5"]].concat());
     wait_for(world.path("ckpts/ckpt_cut/epoch1.pkl"));

@@ -98,13 +98,15 @@ impl Config {
     fn validate(&self) -> Result<()> {
         self.model.validate()?;
         let train = &self.train;
-        for (key, value) in [
-            ("BATCH_SIZE", train.batch_size),
-            ("GRAD_ACCU_STEPS", train.grad_accu_steps),
-            ("DIST_TIMEOUT", self.run.dist_timeout as usize),
-        ] {
+        for (key, value) in [("BATCH_SIZE", train.batch_size), ("GRAD_ACCU_STEPS", train.grad_accu_steps)] {
             ensure!(value >= 1, "{key} = {value}: it must be at least 1");
         }
+        const LONGEST_S: u64 = 1_000_000;
+        let timeout = self.run.dist_timeout;
+        ensure!(
+            (1..=LONGEST_S).contains(&timeout),
+            "DIST_TIMEOUT = {timeout}: it must be from 1 to {LONGEST_S} seconds"
+        );
         ensure!(
             train.batch_size.is_multiple_of(train.grad_accu_steps),
             "BATCH_SIZE = {} is not divisible by GRAD_ACCU_STEPS = {} (--BS, --ACCU)",

@@ -100,7 +100,7 @@ impl Loaded {
         adopt(&mut config, &checkpoint).with_context(cannot)?;
         say!("{}", config.to_string().trim_end());
         let inputs = Inputs::read(&config, checkpoint.mcan.as_ref(), &replicas)?;
-        distributed::check_same_inputs(&replicas, &inputs.fingerprint())?;
+        distributed::check_same_inputs(&replicas, || inputs.fingerprint())?;
         let with_net = |replica: Replica| {
             let net = Net::new(&config.model, inputs.vocabulary.len(), inputs.answers.len(), replica.device);
             let values = checkpoint::state_dict::match_shapes(&checkpoint.state_dict, &net.parameters.shapes());

@@ -88,7 +88,8 @@ impl<'a> Predictor<'a> {
         replica: &'a Replica,
         with_probabilities: bool,
     ) -> Result<Self> {
-        let (batch_size, device) = (config.eval_batch_size(), replica.device);
+        // What is gathered has room for whole batches.
+        let (batch_size, device) = (config.eval_batch_size().min(task.dataset.len()), replica.device);
         let options = Options {
             batch_size,
             drop_last: false,

@@ -8,10 +8,48 @@ use std::time::Duration;
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
-macro_rules! opaque {
-    ($($name:ident),*) => { $(#[repr(C)] struct $name { _opaque: [u8; 0] })* };
+/// A type for what C++ has made, and frees when this is dropped.
+macro_rules! owner {
+    ($(#[$doc:meta])* $name:ident of $raw:ident, freed by $free:ident) => {
+        #[repr(C)]
+        struct $raw {
+            _opaque: [u8; 0],
+        }
+
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name(*mut $raw);
+
+        // SAFETY: libtorch allows each of these to be used by one thread after another.
+        unsafe impl Send for $name {}
+
+        impl Drop for $name {
+            fn drop(&mut self) {
+                // SAFETY: made by the C++ side, and freed once.
+                unsafe { $free(self.0) }
+            }
+        }
+    };
 }
-opaque!(RawStore, RawGroup, RawReducer);
+
+owner! {
+    /// Small texts that all replicas see.
+    Store of RawStore, freed by mcan_free_store
+}
+
+owner! {
+    /// One replica's connection to all others. Every function has to be called by all of them, in the same order.
+    Group of RawGroup, freed by mcan_free_group
+}
+
+owner! {
+    /// Sums the gradients of some parameters over all replicas of a group, bucket by bucket, while the backward pass that
+    /// makes them still runs.
+    Reducer of RawReducer, freed by mcan_free_reducer
+}
+
+// SAFETY: libtorch's stores lock themselves.
+unsafe impl Sync for Store {}
 
 unsafe extern "C" {
     fn mcan_prepare_engine();
@@ -73,15 +111,6 @@ pub struct Meeting {
     pub prefix: String,
 }
 
-/// Small texts that all replicas see.
-#[derive(Debug)]
-pub struct Store(*mut RawStore);
-
-// SAFETY: libtorch's stores lock themselves.
-unsafe impl Send for Store {}
-// SAFETY: as above.
-unsafe impl Sync for Store {}
-
 impl Store {
     /// For replicas within this process.
     ///
@@ -132,20 +161,6 @@ impl Store {
         Ok(unsafe { owned_text(text) })
     }
 }
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        // SAFETY: freed once.
-        unsafe { mcan_free_store(self.0) }
-    }
-}
-
-/// One replica's connection to all others. Every function has to be called by all of them, in the same order.
-#[derive(Debug)]
-pub struct Group(*mut RawGroup);
-
-// SAFETY: a group may be used by one thread after another.
-unsafe impl Send for Group {}
 
 /// Where a replica is reached on the network.
 #[derive(Clone, Debug)]
@@ -224,21 +239,6 @@ impl Group {
     }
 }
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        // SAFETY: freed once.
-        unsafe { mcan_free_group(self.0) }
-    }
-}
-
-/// Sums the gradients of some parameters over all replicas of a group, bucket by bucket, while the backward pass that
-/// makes them still runs.
-#[derive(Debug)]
-pub struct Reducer(*mut RawReducer);
-
-// SAFETY: a reducer may be used by one thread after another.
-unsafe impl Send for Reducer {}
-
 impl Reducer {
     /// For `params`, which have to be the same in all replicas, in the same order.
     ///
@@ -260,13 +260,6 @@ impl Reducer {
     pub fn expect_last_part(&self) -> Result<()> {
         // SAFETY: no arguments besides the reducer itself.
         check(unsafe { mcan_reducer_expect(self.0) })
-    }
-}
-
-impl Drop for Reducer {
-    fn drop(&mut self) {
-        // SAFETY: freed once.
-        unsafe { mcan_free_reducer(self.0) }
     }
 }
 

@@ -48,7 +48,7 @@ pub fn run(mut config: Config) -> Result<()> {
     if writes {
         config.check_space(config.model.parameter_count(inputs.vocabulary.len(), inputs.answers.len()))?;
     }
-    distributed::check_same_inputs(&replicas, &inputs.fingerprint())?;
+    distributed::check_same_inputs(&replicas, || inputs.fingerprint())?;
     let begin = |replica| {
         let mut trainer = Trainer::new(&config, &inputs, replica)?;
         if let Some(checkpoint) = &resumed {
