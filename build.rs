@@ -3,8 +3,20 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-const NATIVE: [&str; 11] =
-    ["native", "gemm", "linear", "norm", "attention", "varlen", "testing", "device", "weights", "group", "nccl"];
+const NATIVE: [&str; 12] = [
+    "native",
+    "gemm",
+    "linear",
+    "norm",
+    "attention",
+    "varlen",
+    "testing",
+    "device",
+    "random",
+    "weights",
+    "group",
+    "nccl",
+];
 const HEADERS: [&str; 5] = ["common.h", "gemm.h", "mask.h", "group.h", "gloo/context.h"];
 
 fn main() {

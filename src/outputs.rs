@@ -215,7 +215,7 @@ mod tests {
             img_feat_size: 11,
             dropout_r: 0.2,
         };
-        let net = Net::new(&sizes, 20, 4, tch::Device::Cpu);
+        let net = Net::new(&sizes, 20, 4, 1, tch::Device::Cpu);
         let counted: usize = net.parameters.tensors.iter().map(|tensor| tensor.numel()).sum();
         assert_eq!(sizes.parameter_count(20, 4), counted as u64);
     }

@@ -1,7 +1,6 @@
 //! From the loader's batches to batches on the device. For a GPU a thread of its own packs and copies them, on a stream of its
 //! own, while the GPU computes on the ones before; a CPU has nothing to gain from that.
 
-use crate::data::Batch;
 use crate::data::loader::Loader;
 use crate::explain::panic_text;
 use crate::model::{PackedBatch, Packer};
@@ -19,17 +18,9 @@ pub struct Feed {
     source: Source,
 }
 
-/// A batch on the device.
-pub struct Fed {
-    /// The batch.
-    pub packed: PackedBatch,
-    /// COCO image ids, for messages.
-    pub image_ids: Vec<u64>,
-}
-
 enum Source {
     Here { loader: Loader, packer: Packer },
-    Ahead { queue: Receiver<Result<(Fed, Mark)>>, thread: JoinHandle<()> },
+    Ahead { queue: Receiver<Result<(PackedBatch, Mark)>>, thread: JoinHandle<()> },
     Ended,
 }
 
@@ -63,13 +54,13 @@ impl Feed {
         self.batches
     }
 
-    fn take(&mut self) -> Option<Result<Fed>> {
+    fn take(&mut self) -> Option<Result<PackedBatch>> {
         match &mut self.source {
-            Source::Here { loader, packer } => Some(loader.next()?.and_then(|batch| pack(batch, packer))),
+            Source::Here { loader, packer } => Some(loader.next()?.and_then(|batch| packer.pack(batch))),
             Source::Ahead { queue, .. } => match queue.recv() {
-                Ok(item) => Some(item.and_then(|(fed, packed)| {
-                    fed.packed.take_over(&packed)?;
-                    Ok(fed)
+                Ok(item) => Some(item.and_then(|(batch, packed)| {
+                    batch.take_over(&packed)?;
+                    Ok(batch)
                 })),
                 Err(_) => self.stop().map(Err),
             },
@@ -88,9 +79,9 @@ impl Feed {
 }
 
 impl Iterator for Feed {
-    type Item = Result<Fed>;
+    type Item = Result<PackedBatch>;
 
-    fn next(&mut self) -> Option<Result<Fed>> {
+    fn next(&mut self) -> Option<Result<PackedBatch>> {
         let item = self.take();
         if !matches!(item, Some(Ok(_))) {
             self.stop();
@@ -106,24 +97,16 @@ impl Drop for Feed {
     }
 }
 
-fn pack(batch: Batch, packer: &Packer) -> Result<Fed> {
-    Ok(Fed { packed: packer.pack(&batch)?, image_ids: batch.image_ids })
-}
-
-fn send_all(loader: Loader, packer: &Packer, begun: &Mark, sender: &SyncSender<Result<(Fed, Mark)>>) {
+fn send_all(loader: Loader, packer: &Packer, begun: &Mark, sender: &SyncSender<Result<(PackedBatch, Mark)>>) {
     if let Err(error) = take_side_stream(packer.device).and_then(|()| begun.follow()) {
         // Nobody listens any more if this fails.
         let _ = sender.send(Err(error));
         return;
     }
     for batch in loader {
-        let fed = batch.and_then(|batch| {
-            let fed = pack(batch, packer)?;
-            let packed = Mark::now(packer.device)?;
-            Ok((fed, packed))
-        });
-        let failed = fed.is_err();
-        if sender.send(fed).is_err() || failed {
+        let batch = batch.and_then(|batch| Ok((packer.pack(batch)?, Mark::now(packer.device)?)));
+        let failed = batch.is_err();
+        if sender.send(batch).is_err() || failed {
             return;
         }
     }
@@ -169,10 +152,9 @@ mod tests {
     #[test]
     fn batches_are_the_same_ahead_of_their_use_or_not() {
         let folder = tempfile::tempdir().unwrap();
-        let all = |ahead| -> Vec<(Vec<u64>, Tensor, Tensor, Tensor)> {
-            let fed = feed(folder.path(), 10, ahead).map(Result::unwrap);
-            fed.map(|fed| (fed.image_ids, fed.packed.word_ids.copy(), fed.packed.features.copy(), fed.packed.targets()))
-                .collect()
+        let all = |ahead| -> Vec<(Tensor, Vec<u64>, Tensor, Tensor)> {
+            let batches = feed(folder.path(), 10, ahead).map(Result::unwrap);
+            batches.map(|batch| (batch.targets(), batch.image_ids, batch.word_ids, batch.features)).collect()
         };
         let (here, ahead) = (all(false), all(true));
         assert_eq!((here.len(), feed(folder.path(), 10, true).batches()), (5, 5));

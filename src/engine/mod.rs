@@ -102,7 +102,8 @@ impl Loaded {
         let inputs = Inputs::read(&config, checkpoint.mcan.as_ref(), &replicas)?;
         distributed::check_same_inputs(&replicas, || inputs.fingerprint())?;
         let with_net = |replica: Replica| {
-            let net = Net::new(&config.model, inputs.vocabulary.len(), inputs.answers.len(), replica.device);
+            let (words, answers) = (inputs.vocabulary.len(), inputs.answers.len());
+            let net = Net::new(&config.model, words, answers, config.seed(), replica.device);
             let values = checkpoint::state_dict::match_shapes(&checkpoint.state_dict, &net.parameters.shapes());
             net.parameters.assign(&values.with_context(cannot)?)?;
             Ok((net, replica))

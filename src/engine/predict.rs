@@ -133,9 +133,9 @@ impl<'a> Predictor<'a> {
         let _no_grad = tch::no_grad_guard();
         let device = self.replica.device;
         let (answers, probabilities) = match self.feed.next().transpose()? {
-            Some(fed) => {
+            Some(batch) => {
                 self.profile.end(Phase::Input);
-                let probabilities = self.net.forward(&fed.packed, &self.pass).sigmoid(); // (B, answers)
+                let probabilities = self.net.forward(&batch, &self.pass).sigmoid(); // (B, answers)
                 (most_probable(&probabilities), probabilities)
             }
             // In the last round there may be none for this replica.

@@ -15,9 +15,10 @@ pub mod table;
 mod tests;
 
 use crate::config::ModelConfig;
+use crate::native::random::Generator;
 use attention::{AttFlat, Sa, Sequences, Sga};
 pub use layers::Pass;
-use layers::{LayerNorm, Linear};
+use layers::{LayerNorm, Linear, or_oom};
 pub use packed::{PackedBatch, Packer};
 pub use parameters::Parameters;
 use parameters::Path;
@@ -41,12 +42,12 @@ pub struct Net {
 }
 
 impl Net {
-    /// A network with fresh parameters, drawn from libtorch's CPU generator (seed it first).
+    /// A network with fresh parameters, those that `seed` means.
     ///
     /// `words` and `answers` are the sizes of the vocabulary and of the answer list.
-    pub fn new(config: &ModelConfig, words: usize, answers: usize, device: Device) -> Net {
-        let mut parameters = Parameters::default();
-        let mut root = Path::root(&mut parameters, device);
+    pub fn new(config: &ModelConfig, words: usize, answers: usize, seed: u64, device: Device) -> Net {
+        let (mut parameters, mut generator) = (Parameters::default(), or_oom(Generator::new(seed)));
+        let mut root = Path::root(&mut parameters, &mut generator, device);
         let embedding = root.sub("embedding").normal("weight", &[words as i64, config.word_embed_size as i64]);
         let lstm = Lstm::new(root.sub("lstm"), config.word_embed_size, config.hidden_size, device);
         let img_feat_linear = Linear::new(root.sub("img_feat_linear"), config.img_feat_size, config.hidden_size);

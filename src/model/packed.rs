@@ -163,6 +163,8 @@ pub struct PackedBatch {
     targets: [Tensor; 2],
     answers: i64,
     delivery: Delivery,
+    /// (I) COCO ids of the distinct images, for messages.
+    pub image_ids: Vec<u64>,
 }
 
 /// From the rows of I distinct images to those of each of B questions.
@@ -175,18 +177,18 @@ pub struct Expansion {
 }
 
 impl Packer {
-    /// Copies `batch` to the device.
+    /// Brings `batch` to the device.
     ///
     /// # Errors
     /// When the batch contradicts itself, or the device is out of memory.
-    pub fn pack(&self, batch: &Batch) -> Result<PackedBatch> {
-        self.check(batch)?;
+    pub fn pack(&self, batch: Batch) -> Result<PackedBatch> {
+        self.check(&batch)?;
         let mut parcel = Parcel::default();
         let word_ids = parcel.add(&batch.words);
         let words = RaggedPieces::new(&batch.word_counts, &batch.no_words, &mut parcel);
         let shared = RaggedPieces::new(&batch.region_counts, &batch.no_regions, &mut parcel);
         let shares = batch.image_ids.len() < batch.samples.len();
-        let expanded = shares.then(|| ExpansionPieces::new(batch, &mut parcel));
+        let expanded = shares.then(|| ExpansionPieces::new(&batch, &mut parcel));
         let place = |&(row, answer, _): &(u32, u32, f32)| row as i64 * self.answers as i64 + answer as i64;
         let places = parcel.add(&batch.targets.iter().map(place).collect::<Vec<i64>>());
         let scores = parcel.add(&batch.targets.iter().map(|&(_, _, score)| score).collect::<Vec<f32>>());
@@ -195,9 +197,9 @@ impl Packer {
             _ => None,
         };
         let delivery = parcel.send(self.device, self.pin_mem)?;
-        let features = match (&batch.regions, table_rows) {
-            (Regions::F32(values), _) => device::send(values, self.device, self.pin_mem)?,
-            (Regions::F16(values), _) => device::send(values, self.device, self.pin_mem)?,
+        let features = match (batch.regions, table_rows) {
+            (Regions::F32(values), _) => device::give(values, self.device, self.pin_mem)?,
+            (Regions::F16(values), _) => device::give(values, self.device, self.pin_mem)?,
             (Regions::Rows(_), None) => bail!("row numbers were not sent"),
             (Regions::Rows(_), Some(piece)) => {
                 let table = self.table.as_ref().context("row numbers without a table")?;
@@ -213,6 +215,7 @@ impl Packer {
             targets: [delivery.array(places)?, delivery.array(scores)?],
             answers: self.answers as i64,
             delivery,
+            image_ids: batch.image_ids,
         })
     }
 

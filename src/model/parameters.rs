@@ -2,6 +2,8 @@
 //!
 //! tch's own `nn` is not used: its variable store has no order, and its defaults differ from PyTorch's.
 
+use super::layers::or_oom;
+use crate::native::random::Generator;
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
 
@@ -39,31 +41,33 @@ impl Parameters {
 /// A place in the tree of parameters, such as `backbone.enc_list.0`, where layers create theirs.
 pub struct Path<'a> {
     parameters: &'a mut Parameters,
+    generator: &'a mut Generator,
     prefix: String,
     device: Device,
 }
 
 impl<'a> Path<'a> {
-    /// The root; what is created under it is appended to `parameters`.
-    pub fn root(parameters: &'a mut Parameters, device: Device) -> Path<'a> {
-        Path { parameters, prefix: String::new(), device }
+    /// The root; what is created under it is drawn from `generator`, which is of the CPU so that a seed means the same
+    /// network on every device, and is appended to `parameters`.
+    pub fn root(parameters: &'a mut Parameters, generator: &'a mut Generator, device: Device) -> Path<'a> {
+        Path { parameters, generator, prefix: String::new(), device }
     }
 
     /// The child of this name.
     pub fn sub(&mut self, name: impl std::fmt::Display) -> Path<'_> {
         let prefix = format!("{}{name}.", self.prefix);
-        Path { parameters: self.parameters, prefix, device: self.device }
+        Path { parameters: self.parameters, generator: self.generator, prefix, device: self.device }
     }
 
     /// A parameter drawn uniformly from ±`bound`.
     pub fn uniform(&mut self, name: &str, shape: &[i64], bound: f64) -> Tensor {
-        let initial = Tensor::empty(shape, (Kind::Float, Device::Cpu)).uniform_(-bound, bound);
+        let initial = or_oom(self.generator.uniform(shape, bound));
         self.add(name, initial)
     }
 
     /// A parameter drawn from the standard normal distribution.
     pub fn normal(&mut self, name: &str, shape: &[i64]) -> Tensor {
-        let initial = Tensor::empty(shape, (Kind::Float, Device::Cpu)).normal_(0.0, 1.0);
+        let initial = or_oom(self.generator.normal(shape));
         self.add(name, initial)
     }
 
@@ -72,7 +76,6 @@ impl<'a> Path<'a> {
         self.add(name, Tensor::full(shape, value, (Kind::Float, Device::Cpu)))
     }
 
-    /// Initial values are always drawn on the CPU, so that a seed means the same network on every device.
     fn add(&mut self, name: &str, initial: Tensor) -> Tensor {
         let tensor = initial.to_device(self.device).set_requires_grad(true);
         self.parameters.names.push(format!("{}{name}", self.prefix));

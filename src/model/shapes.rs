@@ -62,7 +62,7 @@ mod tests {
             img_feat_size: 11,
             dropout_r: 0.2,
         };
-        let net = Net::new(&sizes, 20, 4, Device::Cpu);
+        let net = Net::new(&sizes, 20, 4, 1, Device::Cpu);
         let given = ModelConfig { multi_head: 2, dropout_r: 0.2, ..ModelConfig::default() };
         assert_eq!(sizes_of(&net.parameters.shapes(), &given).unwrap(), sizes);
         let error = sizes_of(&net.parameters.shapes()[1..], &given).unwrap_err().to_string();

@@ -2,6 +2,7 @@ use super::layers::Kernels;
 use super::*;
 use crate::config::TrainConfig;
 use crate::data::{Batch, Regions};
+use crate::native::random::Generator;
 use crate::native::testing::{gpu_to_test, operations, register_reference_kernels};
 use crate::optimizer::Adam;
 use std::collections::BTreeMap;
@@ -20,8 +21,11 @@ const SIZES: ModelConfig = ModelConfig {
 };
 
 fn net() -> Net {
-    tch::manual_seed(1);
-    Net::new(&SIZES, 20, 7, Device::Cpu)
+    Net::new(&SIZES, 20, 7, 1, Device::Cpu)
+}
+
+fn net_without_dropout(multi_head: usize, device: Device) -> Net {
+    Net::new(&ModelConfig { multi_head, dropout_r: 0.0, ..SIZES }, 20, 7, 1, device)
 }
 
 /// Questions 0 and 1 about image 0 of 3 regions, question 2, which has no word, about image 1, which has no region.
@@ -47,16 +51,16 @@ fn batch(shared: bool) -> Batch {
     }
 }
 
-fn packed_on(device: Device, batch: &Batch) -> anyhow::Result<PackedBatch> {
+fn packed_on(device: Device, batch: Batch) -> anyhow::Result<PackedBatch> {
     Packer { device, pin_mem: true, feature_size: SIZES.img_feat_size, answers: 7, table: None }.pack(batch)
 }
 
-fn packed(batch: &Batch) -> anyhow::Result<PackedBatch> {
+fn packed(batch: Batch) -> anyhow::Result<PackedBatch> {
     packed_on(Device::Cpu, batch)
 }
 
 fn logits(net: &Net, batch: &Batch, pass: &Pass) -> Tensor {
-    net.forward(&packed(batch).unwrap(), pass)
+    net.forward(&packed(batch.clone()).unwrap(), pass)
 }
 
 fn training(pass: u64) -> Pass {
@@ -70,7 +74,7 @@ fn evaluate(net: &Net, batch: &Batch) -> Tensor {
 #[test]
 fn initial_values_are_distributed_as_in_pytorch() {
     let sizes = ModelConfig { hidden_size: 64, word_embed_size: 50, img_feat_size: 80, ..SIZES };
-    let net = Net::new(&sizes, 200, 90, Device::Cpu);
+    let net = Net::new(&sizes, 200, 90, 1, Device::Cpu);
     let shapes = net.parameters.shapes();
     for ((name, shape), values) in shapes.iter().zip(&net.parameters.tensors) {
         let (std, most) = (values.std(false).double_value(&[]), values.abs().max().double_value(&[]));
@@ -126,10 +130,11 @@ fn a_question_answered_alone_is_answered_as_in_a_batch() {
 fn what_is_nothing_but_padding_is_attended_to_uniformly() {
     let net = net();
     let before = evaluate(&net, &batch(false));
+    let mut random = Generator::new(2).unwrap();
     tch::no_grad(|| {
         for (name, values) in net.parameters.names.iter().zip(&net.parameters.tensors) {
             if name.contains("linear_q") || name.contains("linear_k") || name.starts_with("attflat_img.mlp") {
-                let _ = values.shallow_clone().normal_(0.0, 1.0);
+                values.shallow_clone().copy_(&random.normal(&values.size()).unwrap());
             }
         }
     });
@@ -163,7 +168,7 @@ fn dropout_depends_on_the_pass_and_on_nothing_else() {
 
 #[test]
 fn targets_become_dense_rows() {
-    let dense = packed(&batch(false)).unwrap().targets();
+    let dense = packed(batch(false)).unwrap().targets();
     assert_eq!(dense.size(), [3, 7]);
     assert_eq!((dense.double_value(&[0, 2]), dense.double_value(&[2, 0])), (1.0, 0.3f32 as f64));
     assert_eq!(dense.count_nonzero(None::<i64>).int64_value(&[]), 2);
@@ -173,7 +178,7 @@ fn targets_become_dense_rows() {
 fn a_batch_that_contradicts_itself_is_an_error() {
     let mut wrong = batch(false);
     wrong.region_counts[0] = 4;
-    assert!(packed(&wrong).is_err());
+    assert!(packed(wrong).is_err());
 }
 
 /// Logits of a training pass by these kernels, and the gradients of all parameters.
@@ -182,7 +187,7 @@ fn results(net: &Net, product: Kind, kernels: Kernels) -> (Tensor, Vec<Tensor>) 
     let mut pass = Pass::training(product, 7, 1, device).unwrap();
     pass.kernels = kernels;
     crate::native::clear_grads(&net.parameters.tensors).unwrap();
-    let logits = net.forward(&packed_on(device, &batch(false)).unwrap(), &pass);
+    let logits = net.forward(&packed_on(device, batch(false)).unwrap(), &pass);
     let weights = Tensor::arange(logits.numel() as i64, (Kind::Float, device)).cos().view_as(&logits);
     (&logits * weights).sum(Kind::Float).backward();
     let gradients = net.parameters.tensors.iter().map(|parameter| parameter.grad().to_device(Device::Cpu));
@@ -195,24 +200,28 @@ fn apart(a: &(Tensor, Vec<Tensor>), b: &(Tensor, Vec<Tensor>)) -> Vec<f64> {
     std::iter::once(one(&a.0, &b.0)).chain(a.1.iter().zip(&b.1).map(|(a, b)| one(a, b))).collect()
 }
 
+fn mean(apart: &[f64]) -> f64 {
+    apart.iter().sum::<f64>() / apart.len() as f64
+}
+
+/// In bfloat16 a sum near zero passes a ReLU here and not there, which in so small a network moves a whole gradient: only
+/// the average of all is near then.
+fn assert_near(apart: &[f64], each: f64, on_average: f64) {
+    assert!(apart.iter().all(|&share| share < each) && mean(apart) < on_average, "{}: {apart:?}", mean(apart));
+}
+
 /// What a GPU runs, on the CPU: with heads of 8 attention is that of the variable-length kernels, with heads of 4 that on a
 /// grid.
 #[test]
 fn the_kernels_of_a_gpu_compute_what_those_of_the_cpu_do() {
     register_reference_kernels();
     for multi_head in [4, 2] {
-        tch::manual_seed(1);
-        let net = Net::new(&ModelConfig { multi_head, dropout_r: 0.0, ..SIZES }, 20, 7, Device::Cpu);
+        let net = net_without_dropout(multi_head, Device::Cpu);
         let exact = results(&net, Kind::Float, Kernels::Own);
-        let single = apart(&results(&net, Kind::Float, Kernels::Libtorch), &exact);
-        let half = apart(&results(&net, Kind::BFloat16, Kernels::Libtorch), &exact);
-        let half_of_cpu = apart(&results(&net, Kind::BFloat16, Kernels::Own), &exact);
-        let names = std::iter::once("logits").chain(net.parameters.names.iter().map(String::as_str));
-        for (i, name) in names.enumerate() {
-            assert!(single[i] < 1e-5, "{multi_head} heads, {name}: {} apart", single[i]);
-            let (ours, theirs) = (half_of_cpu[i], half[i]);
-            assert!(theirs < 2.0 * ours + 0.02, "{multi_head} heads, {name} in bfloat16: {theirs}, on a CPU {ours}");
-        }
+        let from_exact = |product, kernels| apart(&results(&net, product, kernels), &exact);
+        assert_near(&from_exact(Kind::Float, Kernels::Libtorch), 1e-5, 1e-5);
+        let ours = mean(&from_exact(Kind::BFloat16, Kernels::Own));
+        assert_near(&from_exact(Kind::BFloat16, Kernels::Libtorch), 0.4, 2.0 * ours + 0.02);
     }
 }
 
@@ -220,14 +229,10 @@ fn the_kernels_of_a_gpu_compute_what_those_of_the_cpu_do() {
 fn a_gpu_computes_what_the_cpu_does() {
     let Some(gpu) = gpu_to_test() else { return };
     for multi_head in [4, 2] {
-        let net_on = |device| {
-            tch::manual_seed(1);
-            Net::new(&ModelConfig { multi_head, dropout_r: 0.0, ..SIZES }, 20, 7, device)
-        };
-        let (here, there) = (net_on(Device::Cpu), net_on(gpu));
-        for (product, tolerance) in [(Kind::Float, 1e-4), (Kind::BFloat16, 0.2)] {
+        let (here, there) = (net_without_dropout(multi_head, Device::Cpu), net_without_dropout(multi_head, gpu));
+        for (product, each, on_average) in [(Kind::Float, 1e-4, 1e-4), (Kind::BFloat16, 0.4, 0.05)] {
             let apart = apart(&results(&there, product, Kernels::Libtorch), &results(&here, product, Kernels::Own));
-            assert!(apart.iter().all(|&share| share < tolerance), "{multi_head} heads, {product:?}: {apart:?}");
+            assert_near(&apart, each, on_average);
         }
     }
 }
@@ -235,9 +240,9 @@ fn a_gpu_computes_what_the_cpu_does() {
 /// What libtorch's kernels are asked to do in a training step of a network of the published depth, by operation.
 fn operations_of_a_step(product: Kind) -> BTreeMap<String, u64> {
     register_reference_kernels();
-    let net = Net::new(&ModelConfig { layer: 6, multi_head: 2, ..SIZES }, 20, 7, Device::Cpu);
+    let net = Net::new(&ModelConfig { layer: 6, multi_head: 2, ..SIZES }, 20, 7, 1, Device::Cpu);
     let adam = Adam::new(&net.parameters.tensors, &TrainConfig::default());
-    let batch = packed(&Batch { no_words: vec![false; 3], no_regions: vec![false; 3], ..batch(false) }).unwrap();
+    let batch = packed(Batch { no_words: vec![false; 3], no_regions: vec![false; 3], ..batch(false) }).unwrap();
     let mut pass = Pass::training(product, 7, 1, Device::Cpu).unwrap();
     pass.kernels = Kernels::Libtorch;
     operations(|| {

@@ -76,6 +76,11 @@ char *mcan_send(Tensor **out, const void *bytes, int64_t count, int64_t gpu, boo
   });
 }
 
+// These bytes of the caller's as a tensor on the CPU, which frees them, or rather their owner, when it is done with them.
+char *mcan_adopt(Tensor **out, void *bytes, int64_t count, void *owner, void (*free)(void *)) {
+  return guarded([&] { *out = new Tensor(at::from_blob(bytes, {count}, [=](void *) { free(owner); }, at::kByte)); });
+}
+
 // The same values on the CPU, there once the device has come this far: see mcan_mark.
 char *mcan_fetch(Tensor **out, Tensor *tensor) {
   return guarded([&] { *out = new Tensor(tensor->to(at::kCPU, /*non_blocking=*/true)); });

@@ -21,6 +21,13 @@ unsafe extern "C" {
     fn mcan_free_memory(gpu: i64, bytes: *mut u64) -> *mut c_char;
     fn mcan_peak_memory(gpu: i64, bytes: *mut u64) -> *mut c_char;
     fn mcan_send(out: *mut *mut C_tensor, bytes: *const c_void, count: i64, gpu: i64, pin: bool) -> *mut c_char;
+    fn mcan_adopt(
+        out: *mut *mut C_tensor,
+        bytes: *mut c_void,
+        count: i64,
+        owner: *mut c_void,
+        free: extern "C" fn(*mut c_void),
+    ) -> *mut c_char;
     fn mcan_fetch(out: *mut *mut C_tensor, tensor: *const C_tensor) -> *mut c_char;
     fn mcan_take_side_stream(gpu: i64) -> *mut c_char;
     fn mcan_mark(out: *mut *mut Event, gpu: i64) -> *mut c_char;
@@ -93,6 +100,25 @@ pub fn send<T: Element>(values: &[T], device: Device, pin: bool) -> Result<Tenso
     // SAFETY: `values` are numbers, `count` bytes of them, and are copied during the call.
     let sent = returned(|out| unsafe { mcan_send(out, bytes, count, gpu(device), pin) })?;
     Ok(sent.f_view_dtype(T::KIND)?)
+}
+
+/// [`send`] for values that nobody else needs: on a CPU the tensor takes their memory over instead of copying it.
+///
+/// # Errors
+/// When memory runs out.
+pub fn give<T: Element + Send + 'static>(mut values: Vec<T>, device: Device, pin: bool) -> Result<Tensor> {
+    if device != Device::Cpu || values.is_empty() {
+        return send(&values, device, pin);
+    }
+    extern "C" fn free<T>(owner: *mut c_void) {
+        // SAFETY: the box of `values` below, which libtorch gives back once.
+        drop(unsafe { Box::from_raw(owner.cast::<Vec<T>>()) });
+    }
+    let (bytes, count) = (values.as_mut_ptr().cast(), size_of_val(&values[..]) as i64);
+    let owner = Box::into_raw(Box::new(values)).cast();
+    // SAFETY: the memory of a vector stays where it is when the vector moves, and lives until `free` is called.
+    let adopted = returned(|out| unsafe { mcan_adopt(out, bytes, count, owner, free::<T>) })?;
+    Ok(adopted.f_view_dtype(T::KIND)?)
 }
 
 /// The values of `tensor` in memory of the CPU. They are there once a [`Mark`] made afterwards is reached.
@@ -191,6 +217,10 @@ mod tests {
                 Mark::now(device).unwrap().wait().unwrap();
                 assert_eq!(Vec::<f32>::try_from(&back).unwrap(), [1.5, -2.0]);
                 assert_eq!(send::<i64>(&[], device, pin).unwrap().size(), [0]);
+                let given = give(vec![3i64, 4], device, pin).unwrap();
+                assert_eq!((given.device(), given.kind()), (device, Kind::Int64));
+                assert_eq!(given, Tensor::from_slice(&[3i64, 4]).to_device(device));
+                assert_eq!(give::<f32>(Vec::new(), device, pin).unwrap().size(), [0]);
             }
         }
     }

@@ -8,30 +8,6 @@ use std::time::Duration;
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
-/// A type for what C++ has made, and frees when this is dropped.
-macro_rules! owner {
-    ($(#[$doc:meta])* $name:ident of $raw:ident, freed by $free:ident) => {
-        #[repr(C)]
-        struct $raw {
-            _opaque: [u8; 0],
-        }
-
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub struct $name(*mut $raw);
-
-        // SAFETY: libtorch allows each of these to be used by one thread after another.
-        unsafe impl Send for $name {}
-
-        impl Drop for $name {
-            fn drop(&mut self) {
-                // SAFETY: made by the C++ side, and freed once.
-                unsafe { $free(self.0) }
-            }
-        }
-    };
-}
-
 owner! {
     /// Small texts that all replicas see.
     Store of RawStore, freed by mcan_free_store

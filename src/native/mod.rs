@@ -9,8 +9,33 @@ use std::ffi::{CStr, c_char};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+/// A type for what C++ has made, and frees when this is dropped.
+macro_rules! owner {
+    ($(#[$doc:meta])* $name:ident of $raw:ident, freed by $free:ident) => {
+        #[repr(C)]
+        struct $raw {
+            _opaque: [u8; 0],
+        }
+
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name(*mut $raw);
+
+        // SAFETY: libtorch allows each of these to be used by one thread after another.
+        unsafe impl Send for $name {}
+
+        impl Drop for $name {
+            fn drop(&mut self) {
+                // SAFETY: made by the C++ side, and freed once.
+                unsafe { $free(self.0) }
+            }
+        }
+    };
+}
+
 pub mod device;
 pub mod group;
+pub mod random;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod varlen;

@@ -1,15 +1,28 @@
-//! For tests of what a GPU is asked to do, without one.
+//! For tests: numbers, and what a GPU is asked to do, without one.
 
+use super::random::Generator;
 use super::{check, owned_text};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::sync::Once;
-use tch::{Cuda, Device};
+use tch::{Cuda, Device, Kind, Tensor};
 
 unsafe extern "C" {
     fn mcan_register_reference_kernels() -> *mut c_char;
     fn mcan_begin_counting() -> *mut c_char;
     fn mcan_end_counting() -> *mut c_char;
+}
+
+/// Numbers of the standard normal distribution, the same in every run of a test, which has a thread of its own.
+pub(crate) fn normal<const N: usize>(shape: [i64; N]) -> Tensor {
+    thread_local!(static GENERATOR: RefCell<Generator> = RefCell::new(Generator::new(5).unwrap()));
+    GENERATOR.with_borrow_mut(|generator| generator.normal(&shape).unwrap())
+}
+
+/// Weights of an output, by which its gradient is the same for everything that computes it.
+pub(crate) fn output_weights(y: &Tensor) -> Tensor {
+    Tensor::arange(y.numel() as i64, (Kind::Float, y.device())).sin().view_as(y)
 }
 
 /// Attention by the formula takes the place of the variable-length kernels on the CPU, where libtorch has none.

@@ -1,5 +1,6 @@
 //! Each operation of our own against the same thing spelled out in libtorch's.
 
+use super::testing::{normal, output_weights};
 use super::*;
 use tch::{Device, Kind};
 
@@ -41,12 +42,11 @@ fn a_mask_is_the_same_for_any_number_of_threads_and_differs_between_streams() {
     }
 }
 
-/// Gradients of the sum of `f(inputs)` times fixed random weights.
+/// Gradients of the sum of `f(inputs)` times fixed weights.
 fn gradients(inputs: &[&Tensor], f: impl Fn(&[Tensor]) -> Tensor) -> (Tensor, Vec<Tensor>) {
     let leaves: Vec<Tensor> = inputs.iter().map(|t| t.detach().copy().set_requires_grad(true)).collect();
     let y = f(&leaves);
-    tch::manual_seed(5);
-    (&y * Tensor::randn_like(&y)).sum(Kind::Float).backward();
+    (&y * output_weights(&y)).sum(Kind::Float).backward();
     (y.detach(), leaves.iter().map(Tensor::grad).collect())
 }
 
@@ -61,7 +61,7 @@ fn assert_same(ours: (Tensor, Vec<Tensor>), theirs: (Tensor, Vec<Tensor>)) {
 const SHAPES: [[i64; 3]; 4] = [[1, 1, 1], [67, 100, 51], [13, 517, 48], [300, 256, 97]];
 
 fn layer([rows, inputs, outputs]: [i64; 3]) -> [Tensor; 3] {
-    [Tensor::randn([rows, inputs], CPU), Tensor::randn([outputs, inputs], CPU), Tensor::randn([outputs], CPU)]
+    [normal([rows, inputs]), normal([outputs, inputs]), normal([outputs])]
 }
 
 #[test]
@@ -118,8 +118,8 @@ fn residual_norm_is_the_formula_of_the_reference() {
     let norm = |z: &Tensor, a: &Tensor, b: &Tensor| {
         a * (z - z.mean_dim(-1, true, Kind::Float)) / (z.std_dim(-1, true, true) + 1e-6) + b
     };
-    let (x, s) = (Tensor::randn([67, 100], CPU), Tensor::randn([67, 100], CPU));
-    let (a, b) = (Tensor::randn([100], CPU), Tensor::randn([100], CPU));
+    let (x, s) = (normal([67, 100]), normal([67, 100]));
+    let (a, b) = (normal([100]), normal([100]));
     let factors = kept(67, 100, MASK);
     assert_same(
         gradients(&[&x, &a, &b], |t| residual_norm(&t[0], None, &t[1], &t[2], MASK).unwrap()),
@@ -156,7 +156,7 @@ fn attention_is_softmax_over_the_keys_of_the_same_sequence() {
     let present = Tensor::from_slice(&[1f32, 1., 0., 1.]);
     let rows = RaggedRows { starts: &query_starts, longest: 17, present: None };
     let columns = RaggedRows { starts: &key_starts, longest: 14, present: Some(&present) };
-    let (kv, q) = (Tensor::randn([27, 2 * d], CPU), Tensor::randn([31, d], CPU));
+    let (kv, q) = (normal([27, 2 * d]), normal([31, d]));
     let by_formula = |t: &[Tensor]| {
         let (mut row, mut key) = (0, 0);
         let parts: Vec<Tensor> = (0..4)
@@ -172,7 +172,7 @@ fn attention_is_softmax_over_the_keys_of_the_same_sequence() {
     let guided = |t: &[Tensor]| attention(&t[0], Some(&t[1]), rows, columns, heads, Mask::NONE).unwrap();
     assert_same(gradients(&[&kv, &q], guided), gradients(&[&kv, &q], by_formula));
 
-    let vkq = Tensor::randn([31, 3 * d], CPU);
+    let vkq = normal([31, 3 * d]);
     let among = |t: &[Tensor]| attention(&t[0], None, rows, rows, heads, Mask::NONE).unwrap();
     let apart = |t: &[Tensor]| {
         let (kv, q) = (t[0].narrow(1, 0, 2 * d), t[0].narrow(1, 2 * d, d));
@@ -185,7 +185,7 @@ fn attention_is_softmax_over_the_keys_of_the_same_sequence() {
 fn attention_drops_weights_and_its_gradient_is_that_of_what_it_computed() {
     let starts = Tensor::from_slice(&[0i32, 20, 50]);
     let rows = RaggedRows { starts: &starts, longest: 30, present: None };
-    let vkq = Tensor::randn([50, 3 * 16], CPU) * 0.5;
+    let vkq = normal([50, 3 * 16]) * 0.5;
     let drop = Mask { p: 0.3, ..MASK };
     let f = |t: &Tensor| attention(t, None, rows, rows, 2, drop).unwrap();
     assert!(!f(&vkq).allclose(&attention(&vkq, None, rows, rows, 2, Mask::NONE).unwrap(), 1e-3, 1e-3, false));
@@ -194,11 +194,10 @@ fn attention_drops_weights_and_its_gradient_is_that_of_what_it_computed() {
     let _ = ones.narrow(1, 0, 16).fill_(1.0);
     assert!((f(&ones).mean(Kind::Float).double_value(&[]) - 1.0).abs() < 0.05);
     ones = vkq.copy();
-    let (_, grads) = gradients(&[&ones], |t| f(&t[0]));
+    let (y, grads) = gradients(&[&ones], |t| f(&t[0]));
     // The derivative along a random direction, by differences.
-    tch::manual_seed(5);
-    let weights = Tensor::randn([50, 16], CPU);
-    let direction = Tensor::randn([50, 48], CPU);
+    let weights = output_weights(&y);
+    let direction = normal([50, 48]);
     let value = |t: &Tensor| (f(t) * &weights).sum(Kind::Double).double_value(&[]);
     let h = 1e-2;
     let difference = (value(&(&ones + &direction * h)) - value(&(&ones - &direction * h))) / (2.0 * h);
@@ -218,17 +217,16 @@ fn gradients_are_forgotten_not_zeroed() {
 
 #[test]
 fn rows_placed_and_taken_are_adjoint() {
-    let options = (Kind::Float, Device::Cpu);
     let slots = Tensor::from_slice(&[5i64, 0, 3]);
-    let rows = Tensor::rand([3, 4], options).set_requires_grad(true);
+    let rows = normal([3, 4]).set_requires_grad(true);
     let grid = place_rows(&rows, &slots, 7).unwrap();
     assert!(take_rows(&grid, &slots).unwrap().equal(&rows));
     assert_eq!(grid.count_nonzero(None::<i64>), rows.count_nonzero(None::<i64>));
-    let weight = Tensor::rand([7, 4], options);
+    let weight = normal([7, 4]);
     (&grid * &weight).sum(Kind::Float).backward();
     assert!(rows.grad().equal(&weight.index_select(0, &slots)));
-    let source = Tensor::rand([7, 4], options).set_requires_grad(true);
-    let weight = Tensor::rand([3, 4], options);
+    let source = normal([7, 4]).set_requires_grad(true);
+    let weight = normal([3, 4]);
     (take_rows(&source, &slots).unwrap() * &weight).sum(Kind::Float).backward();
     assert!(source.grad().equal(&place_rows(&weight, &slots, 7).unwrap()));
 }
@@ -242,10 +240,9 @@ fn an_exception_becomes_an_error() {
 
 #[test]
 fn one_step_of_adam_is_the_formula() {
-    let options = (Kind::Float, Device::Cpu);
-    let (p, g) = (Tensor::rand([5, 3], options), Tensor::rand([5, 3], options) - 0.5);
+    let (p, g) = (normal([5, 3]), normal([5, 3]));
     let expected = &p - 0.01 * &g / (g.abs() + 1e-9);
-    let (m, v) = (Tensor::zeros([5, 3], options), Tensor::zeros([5, 3], options));
+    let (m, v) = (Tensor::zeros([5, 3], CPU), Tensor::zeros([5, 3], CPU));
     let with = AdamStep { lr: 0.01, betas: (0.9, 0.98), eps: 1e-9 };
     let params = [p];
     fused_adam(&params, &[g], (&[m], &[v]), &Tensor::from(1f32), with).unwrap();

@@ -64,7 +64,7 @@ pub fn attention(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{gpu_to_test, register_reference_kernels};
+    use super::super::testing::{gpu_to_test, normal, output_weights, register_reference_kernels};
     use super::super::{Mask, attention as on_the_cpu};
     use super::*;
     use tch::{Device, Kind};
@@ -104,11 +104,7 @@ mod tests {
     }
 
     fn random(rows: i64, columns: i64, kind: Kind) -> Tensor {
-        Tensor::randn([rows, columns], (Kind::Float, Device::Cpu)).to_kind(kind)
-    }
-
-    fn output_weights(y: &Tensor) -> Tensor {
-        Tensor::arange(y.numel() as i64, (Kind::Float, y.device())).sin().view_as(y)
+        normal([rows, columns]).to_kind(kind)
     }
 
     /// Output and gradients of `f` on `device`, for a fixed gradient of the output.

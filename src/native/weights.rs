@@ -35,6 +35,7 @@ pub fn join_and_cast(groups: &[Vec<&Tensor>], kind: Kind) -> Result<Vec<Tensor>>
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::normal;
     use super::*;
     use tch::Device;
 
@@ -43,11 +44,11 @@ mod tests {
     #[test]
     fn parameters_are_joined_and_cast_and_each_gets_its_gradient() {
         for kind in [Kind::Float, Kind::BFloat16] {
-            let leaf = |shape: &[i64]| Tensor::randn(shape, CPU).set_requires_grad(true);
-            let (a, b, c) = (leaf(&[2, 3]), leaf(&[4, 3]), leaf(&[5]));
+            let [a, b] = [2, 4].map(|rows| normal([rows, 3]).set_requires_grad(true));
+            let c = normal([5]).set_requires_grad(true);
             let joined = join_and_cast(&[vec![&a, &b], vec![&c]], kind).unwrap();
             assert!(joined[0].equal(&Tensor::cat(&[&a, &b], 0).to_kind(kind)) && joined[1].equal(&c.to_kind(kind)));
-            let weights = Tensor::randn([6, 3], CPU).to_kind(kind);
+            let weights = normal([6, 3]).to_kind(kind);
             ((&joined[0] * &weights).sum(Kind::Float) + (&joined[1] * 2.0).sum(Kind::Float)).backward();
             let expected = weights.to_kind(Kind::Float);
             assert!(a.grad().equal(&expected.narrow(0, 0, 2)) && b.grad().equal(&expected.narrow(0, 2, 4)));

@@ -1,6 +1,6 @@
 //! The state of a training run and its steps.
 
-use super::super::feed::{Fed, Feed};
+use super::super::feed::Feed;
 use super::super::inputs::{Inputs, Task};
 use super::super::predict;
 use super::super::stop::{self, Stopped};
@@ -88,8 +88,8 @@ impl<'a> Trainer<'a> {
             data_size >= batch_size,
             "{data_size} questions do not fill one batch of {batch_size}; lower it with --BS"
         );
-        tch::manual_seed(config.seed() as i64);
-        let net = Net::new(&config.model, inputs.vocabulary.len(), inputs.answers.len(), replica.device);
+        let (words, answers) = (inputs.vocabulary.len(), inputs.answers.len());
+        let net = Net::new(&config.model, words, answers, config.seed(), replica.device);
         let reducer = replica.reducer(&net.parameters.tensors)?;
         let adam = Adam::new(&net.parameters.tensors, &config.train);
         let schedule = Schedule::new(&config.train, data_size);
@@ -246,15 +246,15 @@ impl<'a> Trainer<'a> {
         self.adam.zero_grad()?;
         let parts = self.config.train.grad_accu_steps;
         for part in 0..parts {
-            let Fed { packed, image_ids } = feed.next().context("the loader stopped before the end of the epoch")??;
+            let batch = feed.next().context("the loader stopped before the end of the epoch")??;
             profile.end(Phase::Input);
-            self.rehearse(&packed)?;
+            self.rehearse(&batch)?;
             if part + 1 == parts {
                 self.expect_last_part()?;
             }
-            let loss = self.accumulate_gradients(&packed, part, profile)?;
-            observe(&Observed { step: self.step, lr, loss: &loss, questions: packed.len() as usize });
-            watch.add(self.step, loss, image_ids);
+            let loss = self.accumulate_gradients(&batch, part, profile)?;
+            observe(&Observed { step: self.step, lr, loss: &loss, questions: batch.len() as usize });
+            watch.add(self.step, loss, batch.image_ids);
         }
         self.adam.step(lr, self.config.train.grad_norm_clip)?;
         profile.end(Phase::Optimizer);

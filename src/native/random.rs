@@ -1,0 +1,77 @@
+//! Random numbers from a generator of one's own.
+//!
+//! libtorch's default generator belongs to all threads of the process: what one draws changes what another gets. Replicas
+//! are threads, and so are tests.
+
+use super::check;
+use anyhow::Result;
+use std::ffi::c_char;
+use tch::{Device, Kind, Tensor};
+use torch_sys::C_tensor;
+
+owner! {
+    /// A generator on the CPU. It gives the numbers that libtorch's default one gives after `manual_seed`.
+    Generator of RawGenerator, freed by mcan_free_generator
+}
+
+unsafe extern "C" {
+    fn mcan_generator(out: *mut *mut RawGenerator, seed: u64) -> *mut c_char;
+    fn mcan_free_generator(generator: *mut RawGenerator);
+    fn mcan_draw_uniform(generator: *mut RawGenerator, tensor: *const C_tensor, from: f64, to: f64) -> *mut c_char;
+    fn mcan_draw_normal(generator: *mut RawGenerator, tensor: *const C_tensor, mean: f64, std: f64) -> *mut c_char;
+}
+
+impl Generator {
+    /// A generator that this seed begins.
+    ///
+    /// # Errors
+    /// When libtorch refuses.
+    pub fn new(seed: u64) -> Result<Generator> {
+        let mut generator = std::ptr::null_mut();
+        // SAFETY: `generator` is written before null is returned.
+        check(unsafe { mcan_generator(&mut generator, seed) })?;
+        Ok(Generator(generator))
+    }
+
+    /// Numbers drawn uniformly from [-`bound`, `bound`), float32.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn uniform(&mut self, shape: &[i64], bound: f64) -> Result<Tensor> {
+        let tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
+        // SAFETY: both are borrowed for the length of the call, and nobody else has the tensor.
+        check(unsafe { mcan_draw_uniform(self.0, tensor.as_ptr(), -bound, bound) })?;
+        Ok(tensor)
+    }
+
+    /// Numbers drawn from the standard normal distribution, float32.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn normal(&mut self, shape: &[i64]) -> Result<Tensor> {
+        let tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
+        // SAFETY: as above.
+        check(unsafe { mcan_draw_normal(self.0, tensor.as_ptr(), 0.0, 1.0) })?;
+        Ok(tensor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_numbers_whatever_others_draw() {
+        let draw = |seed| {
+            let mut generator = Generator::new(seed).unwrap();
+            let first = generator.uniform(&[3, 50], 0.5).unwrap();
+            let _ = Tensor::rand([7], (Kind::Float, Device::Cpu));
+            (first, generator.normal(&[200]).unwrap())
+        };
+        assert_eq!(draw(11), draw(11));
+        assert_ne!(draw(11), draw(12));
+        let (uniform, normal) = draw(11);
+        assert!(uniform.abs().max().double_value(&[]) <= 0.5);
+        assert!((normal.std(true).double_value(&[]) - 1.0).abs() < 0.2);
+    }
+}
