@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{World, assert_same_state, demo_world};
+use common::{World, assert_same_state, demo_world, failure};
 use mcan::checkpoint;
 use ndarray::{Array1, Array2};
 use ndarray_npy::WriteNpyExt;
@@ -160,6 +160,22 @@ fn missing_images_are_counted_and_named_before_training() {
         message.contains("2 images") && message.contains("train2014") && message.contains("--RUN=pack"),
         "{message}"
     );
+}
+
+#[test]
+fn no_feature_is_read_ahead_of_a_failure_that_can_be_known() {
+    let world = demo_world();
+    let told = |flags: &[&str]| {
+        let output = world.run(&[&TRAIN[..], &["--PRELOAD=True", "--SET=VERBOSE=true"], flags].concat());
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("Preloading"));
+        failure(&output)
+    };
+    assert!(told(&["--BS=100000"]).contains("--BS"));
+    // An image that only the evaluation after the first epoch needs.
+    let folder = world.root.join("datasets/coco_extract/val2014");
+    fs::remove_file(fs::read_dir(&folder).unwrap().flatten().next().unwrap().path()).unwrap();
+    let message = told(&["--VERSION=other"]);
+    assert!(message.contains("1 images") && message.contains("val2014"), "{message}");
 }
 
 #[test]

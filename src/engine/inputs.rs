@@ -52,7 +52,6 @@ impl Inputs {
     /// # Errors
     /// Whatever is wrong with a file, and images without features, all named.
     pub fn read(config: &Config, carried: Option<&RunState>, replicas: &[Replica]) -> Result<Inputs> {
-        let devices: Vec<Device> = replicas.iter().map(|replica| replica.device).collect();
         let files = Files::read(config, carried.is_some())?;
         let cannot = || format!("cannot use the checkpoint {}", config.ckpt_to_load().display());
         let vocabulary = match carried {
@@ -64,14 +63,16 @@ impl Inputs {
             None => files.answers(config, replicas[0].is_first())?,
         };
         let mut inputs = Inputs { vocabulary, answers, training: None, answering: None, evaluator: None };
-        if config.run.run_mode == RunMode::Train {
-            inputs.training = Some(files.training(config, &inputs, &devices)?);
-        }
+        let training = match config.run.run_mode {
+            RunMode::Train => Some(files.training(config, &inputs)?),
+            _ => None,
+        };
         let answered = match config.run.run_mode {
             RunMode::Train => config.evaluates_epochs().then_some(Source::Val),
             RunMode::Test => Some(config.test_source()),
             _ => Some(Source::Val),
         };
+        let mut answering = None;
         if let Some(source) = answered {
             let questions = files.questions_of(source)?;
             let dataset = Dataset::for_answering(questions, &inputs.vocabulary, config.data.max_token);
@@ -82,8 +83,12 @@ impl Inputs {
                 evaluator.check_questions(dataset.question_ids()).with_context(cannot)?;
                 inputs.evaluator = Some(evaluator);
             }
-            inputs.answering = Some(Task::new(config, dataset, &[split], &[questions.name()], &devices)?);
+            answering = Some(Unread::new(config, dataset, &[split], &[questions.name()])?);
         }
+        drop(files);
+        let devices: Vec<Device> = replicas.iter().map(|replica| replica.device).collect();
+        let read = |task: Option<Unread>| task.map(|task| task.read(config, &devices)).transpose();
+        (inputs.training, inputs.answering) = (read(training)?, read(answering)?);
         Ok(inputs)
     }
 
@@ -108,13 +113,19 @@ impl Inputs {
     }
 }
 
-impl Task {
+/// A task with all its features in place. None is read ahead before all that can be wrong with any file is known.
+struct Unread {
+    dataset: Dataset,
+    features: Features,
+}
+
+impl Unread {
     /// `names` are the files that the questions are of, for messages.
-    fn new(config: &Config, dataset: Dataset, splits: &[Split], names: &[&str], devices: &[Device]) -> Result<Task> {
+    fn new(config: &Config, dataset: Dataset, splits: &[Split], names: &[&str]) -> Result<Unread> {
         let names = names.join(", ");
         ensure!(!dataset.is_empty(), "there is no question to train on or to answer in {names}");
         let folders: Vec<PathBuf> = splits.iter().map(|&split| config.features_of(split)).collect();
-        let mut features = Features::open(&folders, config.model.img_feat_size, config.data.img_feat_pad_size)?;
+        let features = Features::open(&folders, config.model.img_feat_size, config.data.img_feat_pad_size)?;
         let missing = features.missing(dataset.image_ids().iter().copied());
         if !missing.is_empty() {
             let asked_by = |image: &u64| dataset.image_ids().iter().position(|other| other == image);
@@ -128,6 +139,12 @@ impl Task {
                 first.join(", ")
             );
         }
+        Ok(Unread { dataset, features })
+    }
+
+    /// With the features in memory or on the devices, if that is where the run holds them.
+    fn read(self, config: &Config, devices: &[Device]) -> Result<Task> {
+        let Unread { dataset, mut features } = self;
         let table = match config.data.preload {
             Preload::InMemory(false) => None,
             Preload::InMemory(true) => preload(&mut features, &dataset, false).map(|()| None)?,
@@ -138,7 +155,9 @@ impl Task {
         };
         Ok(Task { dataset: Arc::new(dataset), features: Arc::new(features), table })
     }
+}
 
+impl Task {
     /// What packs batches of these questions for `net`.
     pub fn packer(&self, config: &Config, net: &Net, device: Device) -> Packer {
         Packer {
@@ -240,7 +259,7 @@ impl Files {
         Ok(answers)
     }
 
-    fn training(&self, config: &Config, inputs: &Inputs, devices: &[Device]) -> Result<Task> {
+    fn training(&self, config: &Config, inputs: &Inputs) -> Result<Unread> {
         let sources = Source::of_training(config.data.train_split);
         let files = sources
             .iter()
@@ -252,7 +271,10 @@ impl Files {
             _ => vec![Split::Train, Split::Val],
         };
         let names: Vec<&str> = files.iter().map(|(_, annotations)| annotations.name()).collect();
-        Task::new(config, dataset, &splits, &names, devices)
+        let task = Unread::new(config, dataset, &splits, &names)?;
+        let (len, batch_size) = (task.dataset.len(), config.train.batch_size);
+        ensure!(len >= batch_size, "{len} questions do not fill one batch of {batch_size}; lower it with --BS");
+        Ok(task)
     }
 }
 

@@ -80,19 +80,14 @@ impl<'a> Trainer<'a> {
     /// A run at its beginning, the network initialised from the seed.
     ///
     /// # Errors
-    /// When `inputs` has nothing to train on, or less than one batch of it.
+    /// When `inputs` has nothing to train on.
     pub fn new(config: &'a Config, inputs: &'a Inputs, replica: Replica) -> Result<Trainer<'a>> {
         let task = inputs.training.as_ref().context("there is nothing to train on")?;
-        let (data_size, batch_size) = (task.dataset.len(), config.train.batch_size);
-        ensure!(
-            data_size >= batch_size,
-            "{data_size} questions do not fill one batch of {batch_size}; lower it with --BS"
-        );
         let (words, answers) = (inputs.vocabulary.len(), inputs.answers.len());
         let net = Net::new(&config.model, words, answers, config.seed(), replica.device);
         let reducer = replica.reducer(&net.parameters.tensors)?;
         let adam = Adam::new(&net.parameters.tensors, &config.train);
-        let schedule = Schedule::new(&config.train, data_size);
+        let schedule = Schedule::new(&config.train, task.dataset.len());
         let lr_base = config.train.lr_base;
         let (epoch, step, batch, loss_sum) = (0, 0, 0, 0.0);
         let trainer = Trainer {
