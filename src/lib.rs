@@ -37,8 +37,8 @@
 //! atomic.rs       files that are whole or absent      mapped.rs  files in memory
 //! outputs.rs      what a run writes: that it can, and that it loses nothing      lock.rs   one run per version
 //! native/         the C++ that tch does not bind, and its Rust face: kernels for the CPU; varlen (attention of a GPU),
-//!                 device (streams, copies, seeds), group (replicas), weights; gloo/ (names that a header mentions);
-//!                 testing
+//!                 device (streams, copies, seeds), group (replicas), random, weights; gloo/ (names that a header
+//!                 mentions); testing
 //! ```
 //!
 //! # Where things of the reference are
@@ -64,6 +64,9 @@
 //! | `utils/vqaEval.py` | [`evaluation`], [`text`] |
 //! | `setup.sh` | `setup.sh`, `--RUN=pack` |
 //! | `torch.save`, `torch.load` | [`checkpoint`] |
+
+// A user's file or flag never ends the program with a panic; tests may.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 pub mod atomic;
 pub mod checkpoint;

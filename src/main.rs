@@ -1,5 +1,7 @@
 //! Parses, resolves, runs, and turns the outcome into an exit status.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 use mcan::cli::Args;
 use mcan::config::Config;
 use mcan::engine::stop::Stopped;

@@ -84,6 +84,7 @@ impl Pass {
 
 /// The native operations fail as tch's own do inside a forward pass: only when memory runs out. tch panics then; the
 /// program catches that once, around the whole run.
+#[allow(clippy::panic, reason = "as tch's own operations do")]
 pub(super) fn or_oom<T>(result: Result<T>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
 }

@@ -97,8 +97,8 @@ fn remove_periods(text: &str) -> String {
 
 /// Python's `\d`: a decimal digit of any script.
 fn is_decimal(c: char) -> bool {
+    #[allow(clippy::expect_used, reason = "a constant pattern: a test matches it, so it compiles")]
     static DECIMAL: LazyLock<fancy_regex::Regex> =
-        // A constant pattern: a test matches it, so it compiles.
         LazyLock::new(|| fancy_regex::Regex::new(r"\d").expect("a valid pattern"));
     c.is_ascii_digit() || !c.is_ascii() && DECIMAL.is_match(c.encode_utf8(&mut [0; 4])).unwrap_or(false)
 }
