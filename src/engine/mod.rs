@@ -173,9 +173,7 @@ fn test(config: Config) -> Result<()> {
         let predictor = Predictor::new(net, task, &config, replica, keeps)?;
         match keeps && replica.is_first() {
             true => answer_and_keep(predictor, task.dataset.question_ids(), inputs.answers.len(), &keep),
-            false => {
-                predictor.map(|prediction| Ok(prediction?.answers)).collect::<Result<Vec<_>>>().map(|all| all.concat())
-            }
+            false => predictor.answers(),
         }
     };
     distributed::run_all(answerers, |(net, replica)| {

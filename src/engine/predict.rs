@@ -168,6 +168,14 @@ impl<'a> Predictor<'a> {
         self.found.pop_front().map(|prediction| self.checked(prediction)).transpose()
     }
 
+    /// The index of every question's answer.
+    ///
+    /// # Errors
+    /// When a batch cannot be read or memory runs out.
+    pub fn answers(self) -> Result<Vec<i64>> {
+        self.map(|prediction| Ok(prediction?.answers)).collect::<Result<Vec<_>>>().map(|all| all.concat())
+    }
+
     /// The next prediction, if the network had numbers for all of it.
     fn checked(&mut self, prediction: Prediction) -> Result<Prediction> {
         if let Some(at) = prediction.answers.iter().position(|&answer| answer < 0) {
@@ -213,11 +221,7 @@ pub fn answer_all<'a>(
     config: &Config,
     replica: &Replica,
 ) -> Result<Vec<(i64, &'a str)>> {
-    let mut indices = Vec::with_capacity(task.dataset.len());
-    for prediction in Predictor::new(net, task, config, replica, false)? {
-        indices.extend(prediction?.answers);
-    }
-    name_answers(task, answers, &indices)
+    name_answers(task, answers, &Predictor::new(net, task, config, replica, false)?.answers()?)
 }
 
 /// Joins question ids and answer texts, and makes sure that no question was left out.
