@@ -20,7 +20,12 @@ const NATIVE: [&str; 12] = [
 const HEADERS: [&str; 5] = ["common.h", "gemm.h", "mask.h", "group.h", "gloo/context.h"];
 
 fn main() {
-    for file in NATIVE.map(|name| format!("{name}.cpp")).iter().map(String::as_str).chain(HEADERS) {
+    for file in NATIVE
+        .map(|name| format!("{name}.cpp"))
+        .iter()
+        .map(String::as_str)
+        .chain(HEADERS)
+    {
         println!("cargo:rerun-if-changed=src/native/{file}");
     }
     // Clippy, which sets this, runs build scripts of its own and links nothing: it need not wait for the C++.
@@ -68,19 +73,37 @@ fn main() {
 /// Folders with the headers of CUDA and NCCL, which libtorch's interface to NCCL includes: those of the packages that
 /// pip has installed beside torch, or of the system. None where libtorch has no CUDA, or some are missing.
 fn nccl_headers(lib: &Path) -> Option<Vec<PathBuf>> {
-    const NEEDED: [&str; 5] = ["nccl.h", "cuda_runtime_api.h", "cusparse.h", "crt/host_config.h", "nv/target"];
+    const NEEDED: [&str; 5] = [
+        "nccl.h",
+        "cuda_runtime_api.h",
+        "cusparse.h",
+        "crt/host_config.h",
+        "nv/target",
+    ];
     let packages = lib.parent()?.parent()?.join("nvidia");
-    let toolkit = env::var_os("CUDA_HOME").map_or_else(|| "/usr/local/cuda".into(), PathBuf::from).join("include");
-    let mut folders = ["cu13/include", "cu13/include/cccl", "nccl/include"].map(|name| packages.join(name)).to_vec();
+    let toolkit = env::var_os("CUDA_HOME")
+        .map_or_else(|| "/usr/local/cuda".into(), PathBuf::from)
+        .join("include");
+    let mut folders = ["cu13/include", "cu13/include/cccl", "nccl/include"]
+        .map(|name| packages.join(name))
+        .to_vec();
     folders.extend([toolkit.join("cccl"), toolkit, "/usr/include".into()]);
     let found = lib.join("libtorch_cuda.so").exists()
-        && NEEDED.iter().all(|header| folders.iter().any(|folder| folder.join(header).exists()));
+        && NEEDED
+            .iter()
+            .all(|header| folders.iter().any(|folder| folder.join(header).exists()));
     folders.retain(|folder| folder.exists() && folder != Path::new("/usr/include"));
     found.then_some(folders)
 }
 
 /// The OpenMP runtime that came with libtorch.
 fn openmp(lib: &Path) -> Option<PathBuf> {
-    let files = lib.read_dir().ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-    files.into_iter().find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libgomp")))
+    let files = lib
+        .read_dir()
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()));
+    files.into_iter().find(|path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("libgomp"))
+    })
 }

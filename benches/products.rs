@@ -1,7 +1,10 @@
 //! Speed of the CPU's matrix products at the shapes of the small and the large model, beside libtorch's own:
 //! `cargo bench --bench products`. Half of the best of many runs is no rare thing on a shared machine; the best counts.
 //! First comes what the arithmetic units can do at most: multiplications and additions of vectors that stay in registers.
-#![allow(unsafe_code, reason = "a function for processors with AVX2 is called on one")]
+#![allow(
+    unsafe_code,
+    reason = "a function for processors with AVX2 is called on one"
+)]
 
 use mcan::native::{Factors, cpu_has_bf16, linear};
 use std::time::{Duration, Instant};
@@ -43,7 +46,10 @@ fn peak() -> Option<f64> {
 
     #[target_feature(enable = "avx2,fma")]
     fn multiply_and_add() -> f32 {
-        let (a, b) = (_mm256_set1_ps(std::hint::black_box(0.5)), _mm256_set1_ps(1.0));
+        let (a, b) = (
+            _mm256_set1_ps(std::hint::black_box(0.5)),
+            _mm256_set1_ps(1.0),
+        );
         let mut sums = [b; SUMS];
         for _ in 0..ROUNDS {
             sums = sums.map(|sum| _mm256_fmadd_ps(sum, a, b));
@@ -55,7 +61,9 @@ fn peak() -> Option<f64> {
         total
     }
 
-    if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")) || is_x86_feature_detected!("avx512f") {
+    if !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
+        || is_x86_feature_detected!("avx512f")
+    {
         return None;
     }
     let threads = tch::get_num_threads();
@@ -81,8 +89,14 @@ fn main() {
         Some(peak) => println!("GFLOP/s of multiplications and additions in registers: {peak:.0}"),
         None => println!("(the peak is measured on processors with AVX2 and without AVX-512 only)"),
     }
-    println!("GFLOP/s on {} threads; forward, and forward with both gradients", tch::get_num_threads());
-    println!("{:>18} {:>16} {:>16} {:>16}", "rows, in, out", "libtorch float32", "float32", "bfloat16");
+    println!(
+        "GFLOP/s on {} threads; forward, and forward with both gradients",
+        tch::get_num_threads()
+    );
+    println!(
+        "{:>18} {:>16} {:>16} {:>16}",
+        "rows, in, out", "libtorch float32", "float32", "bfloat16"
+    );
     for [rows, inputs, outputs] in SHAPES {
         let x = Tensor::randn([rows, inputs], cpu).set_requires_grad(true);
         let weight = Tensor::randn([outputs, inputs], cpu).set_requires_grad(true);
@@ -92,14 +106,33 @@ fn main() {
             let grad = layer().ones_like();
             let forward = best(|| drop(tch::no_grad(layer)));
             let both = best(|| {
-                drop(Tensor::run_backward(&[(layer() * &grad).sum(Kind::Float)], &[&x, &weight], false, false))
+                drop(Tensor::run_backward(
+                    &[(layer() * &grad).sum(Kind::Float)],
+                    &[&x, &weight],
+                    false,
+                    false,
+                ))
             });
-            format!("{:.0}, {:.0}", work / forward.as_secs_f64(), 3.0 * work / both.as_secs_f64())
+            format!(
+                "{:.0}, {:.0}",
+                work / forward.as_secs_f64(),
+                3.0 * work / both.as_secs_f64()
+            )
         };
         let theirs = measure(&|| x.linear(&weight, Some(&bias)));
-        let [float, bf16] = [Factors::Float, Factors::BFloat16]
-            .map(|factors| measure(&|| linear(&x, &weight, &bias, factors).unwrap_or_else(|error| panic!("{error}"))));
-        let bf16 = if cpu_has_bf16() { bf16 } else { "none here".into() };
-        println!("{:>18} {theirs:>16} {float:>16} {bf16:>16}", format!("{rows}, {inputs}, {outputs}"));
+        let [float, bf16] = [Factors::Float, Factors::BFloat16].map(|factors| {
+            measure(&|| {
+                linear(&x, &weight, &bias, factors).unwrap_or_else(|error| panic!("{error}"))
+            })
+        });
+        let bf16 = if cpu_has_bf16() {
+            bf16
+        } else {
+            "none here".into()
+        };
+        println!(
+            "{:>18} {theirs:>16} {float:>16} {bf16:>16}",
+            format!("{rows}, {inputs}, {outputs}")
+        );
     }
 }

@@ -14,7 +14,9 @@ from pathlib import Path
 
 FUZZ = Path(__file__).resolve().parent
 CORPUS = Path(os.environ.get("FUZZ_CORPUS") or FUZZ / "corpus")
-DATA = FUZZ.parent / "tests" / "data"
+ROOT = FUZZ.parent
+DATA = ROOT / "tests" / "data"
+TEXT_DATA = ROOT / "crates" / "mcan-data" / "tests" / "data"
 FEATURE_SIZE = 64  # as in the targets
 
 

@@ -2,66 +2,13 @@
 //!
 //! Every flag is an override of one configuration key; [`Args::overrides`] lists those that were given.
 
+use crate::config::{Amp, Given, RunMode, TestSplit, TrainSplit};
 use anyhow::{Result, bail};
-use clap::{Parser, ValueEnum};
-use serde::{Deserialize, Serialize};
+use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-
-/// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RunMode {
-    /// Train, and evaluate the val split after each epoch when it is not trained on.
-    Train,
-    /// Answer the val split with a checkpoint and print its accuracy.
-    Val,
-    /// Answer the test split with a checkpoint and write the file for EvalAI.
-    Test,
-    /// Pack the image features of each split into one memory-mapped file.
-    Pack,
-    /// Score an answer file against questions and annotations, without a model.
-    Score,
-    /// Make a small learnable dataset, train on it, evaluate and answer its test split.
-    Demo,
-}
-
-/// Which question files to train on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-pub enum TrainSplit {
-    /// The train split; val is evaluated after each epoch.
-    #[value(name = "train")]
-    #[serde(rename = "train")]
-    Train,
-    /// Train and val.
-    #[value(name = "train+val")]
-    #[serde(rename = "train+val")]
-    TrainVal,
-    /// Train, val and the Visual Genome questions.
-    #[value(name = "train+val+vg")]
-    #[serde(rename = "train+val+vg")]
-    TrainValVg,
-}
-
-/// Which test questions to answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TestSplit {
-    /// All of test2015.
-    Test,
-    /// Its test-dev2015 subset.
-    TestDev,
-}
-
-/// Arithmetic of the matrix products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Amp {
-    /// float32 throughout.
-    Off,
-    /// bfloat16 products; weights, optimizer, norms, softmax and loss stay float32.
-    Bf16,
-}
 
 /// Train and evaluate Deep Modular Co-Attention Networks (MCAN) for visual question answering on VQA-v2.
 #[derive(Parser, Debug, Default)]
@@ -71,13 +18,13 @@ pub enum Amp {
 )]
 pub struct Args {
     /// What to do
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = one_of::<RunMode>(&["train", "val", "test", "pack", "score", "demo"]))]
     run: Option<RunMode>,
     /// Model: small, large, tiny, or any NAME with a configs/NAME_model.yml [default: small]
     #[arg(long)]
     model: Option<String>,
     /// Question files to train on; `train` evaluates val after each epoch [default: train+val+vg]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = one_of::<TrainSplit>(&["train", "train+val", "train+val+vg"]))]
     split: Option<TrainSplit>,
     /// Evaluate val after each epoch (with --SPLIT=train) [default: True]
     #[arg(long, value_parser = boolean, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
@@ -140,7 +87,7 @@ pub struct Args {
     #[arg(long = "SET", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Arithmetic of the matrix products [default: off]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = one_of::<Amp>(&["off", "bf16"]))]
     amp: Option<Amp>,
     /// Word vectors: en_vectors_web_lg-2.1.0 (.tar.gz or folder) or a GloVe text file
     #[arg(long, value_name = "PATH")]
@@ -149,7 +96,7 @@ pub struct Args {
     #[arg(long, value_parser = boolean, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     overwrite: Option<bool>,
     /// Which test questions to answer [default: test]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = one_of::<TestSplit>(&["test", "test-dev"]))]
     test_split: Option<TestSplit>,
     /// Answer file for --RUN=score
     #[arg(long, value_name = "FILE")]
@@ -160,6 +107,14 @@ pub struct Args {
     /// Annotations for --RUN=score [default: those of val]
     #[arg(long, value_name = "FILE")]
     annotations: Option<PathBuf>,
+}
+
+/// A parser of words that a configuration key knows.
+fn one_of<T: DeserializeOwned + Clone + Send + Sync + 'static>(
+    words: &'static [&'static str],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(words)
+        .try_map(|word| serde_json::from_value::<T>(Value::String(word)))
 }
 
 /// Reads a boolean flag as what it says. (The reference takes any text, `False` included, for true.)
@@ -188,7 +143,9 @@ impl Args {
         let args = Args::parse();
         if let Err(reason) = args.check() {
             use clap::CommandFactory;
-            Args::command().error(clap::error::ErrorKind::MissingRequiredArgument, reason).exit();
+            Args::command()
+                .error(clap::error::ErrorKind::MissingRequiredArgument, reason)
+                .exit();
         }
         args
     }
@@ -213,13 +170,38 @@ impl Args {
         }
     }
 
+    /// The values that the command line gives, for [`Config::resolve`](crate::config::Config::resolve).
+    pub fn given(&self) -> Given {
+        Given {
+            model: self.model().to_owned(),
+            cfg: self.cfg.clone(),
+            set: self.set.clone(),
+            flags: self.overrides(),
+            spelled_out: self.spelled_out(),
+        }
+    }
+
     /// The flags that were given, each as one word that means the same.
     pub fn spelled_out(&self) -> Vec<String> {
-        let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let mut flags: Vec<String> =
-            self.overrides().into_iter().map(|(flag, _, value)| format!("{flag}={}", text(value))).collect();
-        let paths = [("--MODEL", self.model.clone()), ("--CFG", self.cfg.as_ref().map(|p| p.display().to_string()))];
-        flags.extend(paths.into_iter().filter_map(|(flag, value)| Some(format!("{flag}={}", value?))));
+        let text = |value: Value| {
+            value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned)
+        };
+        let mut flags: Vec<String> = self
+            .overrides()
+            .into_iter()
+            .map(|(flag, _, value)| format!("{flag}={}", text(value)))
+            .collect();
+        let paths = [
+            ("--MODEL", self.model.clone()),
+            ("--CFG", self.cfg.as_ref().map(|p| p.display().to_string())),
+        ];
+        flags.extend(
+            paths
+                .into_iter()
+                .filter_map(|(flag, value)| Some(format!("{flag}={}", value?))),
+        );
         flags.extend(self.set.iter().map(|pair| format!("--SET={pair}")));
         flags
     }
@@ -229,31 +211,79 @@ impl Args {
         [
             ("--RUN", "RUN_MODE", self.run.map(|v| json!(v))),
             ("--SPLIT", "TRAIN_SPLIT", self.split.map(|v| json!(v))),
-            ("--EVAL_EE", "EVAL_EVERY_EPOCH", self.eval_ee.map(|v| json!(v))),
-            ("--SAVE_PRED", "TEST_SAVE_PRED", self.save_pred.map(|v| json!(v))),
+            (
+                "--EVAL_EE",
+                "EVAL_EVERY_EPOCH",
+                self.eval_ee.map(|v| json!(v)),
+            ),
+            (
+                "--SAVE_PRED",
+                "TEST_SAVE_PRED",
+                self.save_pred.map(|v| json!(v)),
+            ),
             ("--BS", "BATCH_SIZE", self.bs.map(|v| json!(v))),
             ("--MAX_EPOCH", "MAX_EPOCH", self.max_epoch.map(|v| json!(v))),
             ("--PRELOAD", "PRELOAD", self.preload.clone()),
             ("--GPU", "GPU", self.gpu.as_ref().map(|v| json!(v))),
             ("--SEED", "SEED", self.seed.map(|v| json!(v))),
-            ("--VERSION", "VERSION", self.version.as_ref().map(|v| json!(v))),
+            (
+                "--VERSION",
+                "VERSION",
+                self.version.as_ref().map(|v| json!(v)),
+            ),
             ("--RESUME", "RESUME", self.resume.map(|v| json!(v))),
-            ("--CKPT_V", "CKPT_VERSION", self.ckpt_v.as_ref().map(|v| json!(v))),
+            (
+                "--CKPT_V",
+                "CKPT_VERSION",
+                self.ckpt_v.as_ref().map(|v| json!(v)),
+            ),
             ("--CKPT_E", "CKPT_EPOCH", self.ckpt_e.map(|v| json!(v))),
-            ("--CKPT_PATH", "CKPT_PATH", self.ckpt_path.as_ref().map(|v| json!(v))),
+            (
+                "--CKPT_PATH",
+                "CKPT_PATH",
+                self.ckpt_path.as_ref().map(|v| json!(v)),
+            ),
             ("--ACCU", "GRAD_ACCU_STEPS", self.accu.map(|v| json!(v))),
             ("--NW", "NUM_WORKERS", self.nw.map(|v| json!(v))),
             ("--PINM", "PIN_MEM", self.pinm.map(|v| json!(v))),
             ("--VERB", "VERBOSE", self.verb.map(|v| json!(v))),
-            ("--DATA_PATH", "DATASET_PATH", self.data_path.as_ref().map(|v| json!(v))),
-            ("--FEAT_PATH", "FEATURE_PATH", self.feat_path.as_ref().map(|v| json!(v))),
+            (
+                "--DATA_PATH",
+                "DATASET_PATH",
+                self.data_path.as_ref().map(|v| json!(v)),
+            ),
+            (
+                "--FEAT_PATH",
+                "FEATURE_PATH",
+                self.feat_path.as_ref().map(|v| json!(v)),
+            ),
             ("--AMP", "AMP", self.amp.map(|v| json!(v))),
-            ("--GLOVE_PATH", "GLOVE_PATH", self.glove_path.as_ref().map(|v| json!(v))),
+            (
+                "--GLOVE_PATH",
+                "GLOVE_PATH",
+                self.glove_path.as_ref().map(|v| json!(v)),
+            ),
             ("--OVERWRITE", "OVERWRITE", self.overwrite.map(|v| json!(v))),
-            ("--TEST_SPLIT", "TEST_SPLIT", self.test_split.map(|v| json!(v))),
-            ("--RESULT_FILE", "RESULT_FILE", self.result_file.as_ref().map(|v| json!(v))),
-            ("--QUESTIONS", "QUESTIONS", self.questions.as_ref().map(|v| json!(v))),
-            ("--ANNOTATIONS", "ANNOTATIONS", self.annotations.as_ref().map(|v| json!(v))),
+            (
+                "--TEST_SPLIT",
+                "TEST_SPLIT",
+                self.test_split.map(|v| json!(v)),
+            ),
+            (
+                "--RESULT_FILE",
+                "RESULT_FILE",
+                self.result_file.as_ref().map(|v| json!(v)),
+            ),
+            (
+                "--QUESTIONS",
+                "QUESTIONS",
+                self.questions.as_ref().map(|v| json!(v)),
+            ),
+            (
+                "--ANNOTATIONS",
+                "ANNOTATIONS",
+                self.annotations.as_ref().map(|v| json!(v)),
+            ),
         ]
         .into_iter()
         .filter_map(|(flag, key, value)| Some((flag, key, value?)))
@@ -267,20 +297,35 @@ mod tests {
 
     fn given(line: &str) -> Vec<(&'static str, Value)> {
         let args = Args::try_parse_from(line.split(' ')).unwrap();
-        args.overrides().into_iter().map(|(_, key, value)| (key, value)).collect()
+        args.overrides()
+            .into_iter()
+            .map(|(_, key, value)| (key, value))
+            .collect()
     }
 
     #[test]
     fn booleans_are_read_as_what_they_say() {
-        assert_eq!(given("mcan --RUN train --RESUME False")[1], ("RESUME", json!(false)));
-        assert_eq!(given("mcan --RUN=train --RESUME=0")[1], ("RESUME", json!(false)));
-        assert_eq!(given("mcan --RUN=train --RESUME --BS 8")[1..], [("BATCH_SIZE", json!(8)), ("RESUME", json!(true))]);
+        assert_eq!(
+            given("mcan --RUN train --RESUME False")[1],
+            ("RESUME", json!(false))
+        );
+        assert_eq!(
+            given("mcan --RUN=train --RESUME=0")[1],
+            ("RESUME", json!(false))
+        );
+        assert_eq!(
+            given("mcan --RUN=train --RESUME --BS 8")[1..],
+            [("BATCH_SIZE", json!(8)), ("RESUME", json!(true))]
+        );
         assert!(Args::try_parse_from(["mcan", "--RUN=train", "--RESUME=no way"]).is_err());
     }
 
     #[test]
     fn flags_may_be_shortened_as_in_the_reference() {
-        assert_eq!(given("mcan --RUN=val --CKPT_P=a.pkl")[1], ("CKPT_PATH", json!("a.pkl")));
+        assert_eq!(
+            given("mcan --RUN=val --CKPT_P=a.pkl")[1],
+            ("CKPT_PATH", json!("a.pkl"))
+        );
     }
 
     #[test]
@@ -297,7 +342,10 @@ mod tests {
         let line = "mcan --RUN train --MODEL=tiny --RESUM --CKPT_P=a.pkl --BS 8 --SET LR_BASE=1 --SET NW=2 --CFG=c.yml --VERB=0";
         let args = Args::try_parse_from(line.split(' ')).unwrap();
         let flags = args.spelled_out();
-        assert!(flags.contains(&"--RESUME=true".into()) && flags.contains(&"--CFG=c.yml".into()), "{flags:?}");
+        assert!(
+            flags.contains(&"--RESUME=true".into()) && flags.contains(&"--CFG=c.yml".into()),
+            "{flags:?}"
+        );
         let again = Args::try_parse_from(["mcan".into()].into_iter().chain(flags.clone())).unwrap();
         assert_eq!(again.overrides(), args.overrides());
         assert_eq!((again.spelled_out(), again.model()), (flags, "tiny"));
@@ -306,7 +354,17 @@ mod tests {
     #[test]
     fn a_missing_run_or_result_file_is_wrong_usage() {
         assert!(Args::try_parse_from(["mcan"]).unwrap().check().is_err());
-        assert!(Args::try_parse_from(["mcan", "--RUN=score"]).unwrap().check().is_err());
-        assert!(Args::try_parse_from(["mcan", "--RUN=score", "--RESULT_FILE=a"]).unwrap().check().is_ok());
+        assert!(
+            Args::try_parse_from(["mcan", "--RUN=score"])
+                .unwrap()
+                .check()
+                .is_err()
+        );
+        assert!(
+            Args::try_parse_from(["mcan", "--RUN=score", "--RESULT_FILE=a"])
+                .unwrap()
+                .check()
+                .is_ok()
+        );
     }
 }

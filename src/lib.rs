@@ -66,24 +66,23 @@
 //! | `torch.save`, `torch.load` | [`checkpoint`] |
 
 // A user's file or flag never ends the program with a panic; tests may.
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
 
-pub mod atomic;
 pub mod checkpoint;
 pub mod cli;
-pub mod config;
-pub mod data;
 pub mod distributed;
-pub mod engine;
-pub mod evaluation;
-pub mod explain;
-pub mod lock;
-pub mod mapped;
-pub mod model;
+pub mod models;
 pub mod native;
-pub mod optimizer;
-pub mod outputs;
-pub mod paths;
+pub mod nn;
 pub mod report;
-pub mod text;
-pub mod voice;
+pub mod run;
+
+pub use mcan_data::{base, config, data, datasets, formats, note, say, text};

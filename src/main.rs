@@ -1,11 +1,19 @@
 //! Parses, resolves, runs, and turns the outcome into an exit status.
 
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
 
+use mcan::base::errors::{explain, panic_text};
 use mcan::cli::Args;
 use mcan::config::Config;
-use mcan::engine::stop::Stopped;
-use mcan::explain::{explain, panic_text};
+use mcan::run::stop::Stopped;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -17,7 +25,9 @@ fn main() -> ExitCode {
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, &FILE_TOO_LARGE);
     // tch panics where libtorch throws, mostly out of memory. Nobody should see a C++ stack trace for that.
     std::panic::set_hook(Box::new(|_| ()));
-    let outcome = catch_unwind(AssertUnwindSafe(|| Config::resolve(&args).and_then(mcan::engine::run)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        Config::resolve(&args.given()).and_then(mcan::run::run)
+    }));
     let message = match outcome {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => {

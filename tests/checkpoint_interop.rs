@@ -13,14 +13,25 @@ fn python(script: &str, arguments: &[&Path]) -> Option<String> {
         eprintln!("skipped: MCAN_PYTHON names no Python with PyTorch");
         return None;
     };
-    let output = Command::new(python).arg("-c").arg(script).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(python)
+        .arg("-c")
+        .arg(script)
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
 fn golden(name: &str) -> Option<PathBuf> {
-    let shared = std::env::var_os("MCAN_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let shared = std::env::var_os("MCAN_SHARED").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
+        PathBuf::from,
+    );
     let path = shared.join("golden/world/ckpts").join(name);
     if !path.exists() {
         eprintln!("skipped: {} is not there", path.display());
@@ -32,11 +43,30 @@ fn golden(name: &str) -> Option<PathBuf> {
 #[test]
 fn pytorch_loads_what_is_saved_and_its_adam_takes_the_state() {
     let plain = Tensor::arange(6, (Kind::Float, Device::Cpu)).reshape([2, 3]);
-    let moments = Moments { step: 3.0, exp_avg: &plain * 2.0, exp_avg_sq: &plain * 3.0 };
-    let kinds =
-        [Kind::Double, Kind::Half, Kind::BFloat16, Kind::Int64, Kind::Int, Kind::Int16, Kind::Int8, Kind::Uint8];
-    let mut state_dict = vec![("weight".to_owned(), plain.shallow_clone()), ("bias".to_owned(), plain.get(0))];
-    state_dict.extend(kinds.iter().map(|&kind| (format!("{kind:?}"), plain.to_kind(kind))));
+    let moments = Moments {
+        step: 3.0,
+        exp_avg: &plain * 2.0,
+        exp_avg_sq: &plain * 3.0,
+    };
+    let kinds = [
+        Kind::Double,
+        Kind::Half,
+        Kind::BFloat16,
+        Kind::Int64,
+        Kind::Int,
+        Kind::Int16,
+        Kind::Int8,
+        Kind::Uint8,
+    ];
+    let mut state_dict = vec![
+        ("weight".to_owned(), plain.shallow_clone()),
+        ("bias".to_owned(), plain.get(0)),
+    ];
+    state_dict.extend(
+        kinds
+            .iter()
+            .map(|&kind| (format!("{kind:?}"), plain.to_kind(kind))),
+    );
     let checkpoint = Checkpoint {
         state_dict,
         optimizer: Some(AdamState {
@@ -92,7 +122,9 @@ assert adam.state[weight]["step"].dtype == torch.float32 and adam.state[weight][
 weight.sum().backward(); bias.sum().backward(); adam.step()
 print("good")
 "#;
-    let Some(said) = python(script, &[&path]) else { return };
+    let Some(said) = python(script, &[&path]) else {
+        return;
+    };
     assert_eq!(said.trim(), "good");
 }
 
@@ -115,12 +147,18 @@ for i, state in a["state"].items():
 assert old["lr_base"] == new["lr_base"]
 print("good")
 "#;
-    for name in ["ckpt_golden/epoch3.pkl", "ckpt_legacy/epoch3.pkl", "ckpt_multigpu/epoch3.pkl", "ckpt_init/epoch0.pkl"]
-    {
+    for name in [
+        "ckpt_golden/epoch3.pkl",
+        "ckpt_legacy/epoch3.pkl",
+        "ckpt_multigpu/epoch3.pkl",
+        "ckpt_init/epoch0.pkl",
+    ] {
         let Some(path) = golden(name) else { return };
         let again = folder.path().join("again.pkl");
         checkpoint::save(&again, &checkpoint::load(&path).unwrap()).unwrap();
-        let Some(said) = python(script, &[&path, &again]) else { return };
+        let Some(said) = python(script, &[&path, &again]) else {
+            return;
+        };
         assert_eq!(said.trim(), "good", "{name}");
     }
 }

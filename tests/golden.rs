@@ -6,8 +6,8 @@ use common::{World, largest_difference, shared};
 use mcan::checkpoint;
 use mcan::config::Config;
 use mcan::distributed::Replica;
-use mcan::engine::inputs::Inputs;
-use mcan::engine::train::{self, Trainer};
+use mcan::run::inputs::Inputs;
+use mcan::run::train::{self, Trainer};
 use ndarray::{Array1, Array2};
 use ndarray_npy::ReadNpyExt;
 use serde_json::Value;
@@ -31,7 +31,10 @@ fn recorded(path: &Path) -> Vec<Part> {
         match entry.get("loss") {
             Some(loss) => waiting.push((loss.as_f64().unwrap(), entry["n"].as_u64().unwrap())),
             None => {
-                let (step, lr) = (entry["step"].as_u64().unwrap(), entry["lr"].as_f64().unwrap());
+                let (step, lr) = (
+                    entry["step"].as_u64().unwrap(),
+                    entry["lr"].as_f64().unwrap(),
+                );
                 let done = waiting.drain(..);
                 parts.extend(done.map(|(loss_per_question, questions)| Part {
                     loss_per_question,
@@ -57,7 +60,12 @@ fn replay(config: &Config) -> Vec<Part> {
     trainer
         .epochs(&mut |seen| {
             let loss_per_question = seen.loss.double_value(&[]) / seen.questions as f64;
-            parts.push(Part { loss_per_question, questions: seen.questions as u64, step: seen.step, lr: seen.lr });
+            parts.push(Part {
+                loss_per_question,
+                questions: seen.questions as u64,
+                step: seen.step,
+                lr: seen.lr,
+            });
         })
         .unwrap();
     parts
@@ -68,40 +76,74 @@ fn assert_same_steps(ours: &[Part], theirs: &[Part], tolerance: f64) {
     for (a, b) in ours.iter().zip(theirs) {
         assert_eq!((a.step, a.lr, a.questions), (b.step, b.lr, b.questions));
         let relative = (a.loss_per_question / b.loss_per_question - 1.0).abs();
-        assert!(relative < tolerance, "step {}: {} is not {}", a.step, a.loss_per_question, b.loss_per_question);
+        assert!(
+            relative < tolerance,
+            "step {}: {} is not {}",
+            a.step,
+            a.loss_per_question,
+            b.loss_per_question
+        );
     }
 }
 
 /// Lines of a log but for the times and the losses, which are compared as numbers.
 fn log_lines(text: &str) -> Vec<String> {
     let kept = text.lines().filter(|line| !line.starts_with("nowTime"));
-    kept.map(|line| line.split("  loss = ").next().unwrap().to_string()).collect()
+    kept.map(|line| line.split("  loss = ").next().unwrap().to_string())
+        .collect()
 }
 
 fn losses(text: &str) -> Vec<f64> {
-    text.lines().filter_map(|line| line.split("  loss = ").nth(1)?.parse().ok()).collect()
+    text.lines()
+        .filter_map(|line| line.split("  loss = ").nth(1)?.parse().ok())
+        .collect()
 }
 
 fn compare_parameters(ours: &Path, theirs: &Path, tolerance: f64) {
-    let (a, b) = (checkpoint::load(ours).unwrap(), checkpoint::load(theirs).unwrap());
+    let (a, b) = (
+        checkpoint::load(ours).unwrap(),
+        checkpoint::load(theirs).unwrap(),
+    );
     let (difference, name) = largest_difference(&a.state_dict, &b.state_dict);
-    assert!(difference < tolerance, "{name} differs by {difference} from {}", theirs.display());
+    assert!(
+        difference < tolerance,
+        "{name} differs by {difference} from {}",
+        theirs.display()
+    );
 }
 
 #[test]
 fn training_from_the_stored_state_is_the_references_training() {
-    let Some(root) = shared("golden/world") else { return };
+    let Some(root) = shared("golden/world") else {
+        return;
+    };
     let ckpts = format!("--CKPT_PATH={}/ckpts/ckpt_init/epoch0.pkl", root.display());
     let world = World::new(root.clone());
-    let flags = ["--RUN=train", "--SPLIT=train", "--VERSION=golden", "--BS=32", "--MAX_EPOCH=6", "--RESUME", "--NW=2"];
+    let flags = [
+        "--RUN=train",
+        "--SPLIT=train",
+        "--VERSION=golden",
+        "--BS=32",
+        "--MAX_EPOCH=6",
+        "--RESUME",
+        "--NW=2",
+    ];
     let config = world.config(&[&flags[..], &[&ckpts]].concat());
-    assert_same_steps(&replay(&config), &recorded(&root.join("trace_train.json")), 1e-5);
+    assert_same_steps(
+        &replay(&config),
+        &recorded(&root.join("trace_train.json")),
+        1e-5,
+    );
 
     let (ours, theirs) = (
         world.read("results/log/log_run_golden.txt"),
         std::fs::read_to_string(root.join("log_run_golden_train.txt")).unwrap(),
     );
-    assert_eq!(log_lines(&ours), log_lines(&theirs), "learning rates and accuracies, to the last digit");
+    assert_eq!(
+        log_lines(&ours),
+        log_lines(&theirs),
+        "learning rates and accuracies, to the last digit"
+    );
     for (a, b) in losses(&ours).iter().zip(losses(&theirs)) {
         assert!((a / b - 1.0).abs() < 1e-5, "{a} is not {b}");
     }
@@ -113,8 +155,13 @@ fn training_from_the_stored_state_is_the_references_training() {
 
 #[test]
 fn resuming_the_references_checkpoint_is_what_the_reference_did() {
-    let Some(root) = shared("golden/world") else { return };
-    let ckpts = format!("--CKPT_PATH={}/ckpts/ckpt_golden/epoch3.pkl", root.display());
+    let Some(root) = shared("golden/world") else {
+        return;
+    };
+    let ckpts = format!(
+        "--CKPT_PATH={}/ckpts/ckpt_golden/epoch3.pkl",
+        root.display()
+    );
     let world = World::new(root.clone());
     let flags = [
         "--RUN=train",
@@ -131,8 +178,12 @@ fn resuming_the_references_checkpoint_is_what_the_reference_did() {
     let parts = replay(&config);
     assert_same_steps(&parts, &recorded(&root.join("trace_resume.json")), 1e-5);
     // The reference's log multiplies the loss by ACCU; ours does not.
-    let theirs = losses(&std::fs::read_to_string(root.join("results/log/log_run_resumed.txt")).unwrap());
-    for (a, b) in losses(&world.read("results/log/log_run_resumed.txt")).iter().zip(theirs) {
+    let theirs =
+        losses(&std::fs::read_to_string(root.join("results/log/log_run_resumed.txt")).unwrap());
+    for (a, b) in losses(&world.read("results/log/log_run_resumed.txt"))
+        .iter()
+        .zip(theirs)
+    {
         assert!((2.0 * a / b - 1.0).abs() < 1e-5, "{a} is not half of {b}");
     }
     let name = "ckpts/ckpt_resumed/epoch5.pkl";
@@ -142,21 +193,35 @@ fn resuming_the_references_checkpoint_is_what_the_reference_did() {
 fn predictions(path: &Path) -> (Array1<i64>, Array2<f32>) {
     let mut npz = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
     let ids = Array1::read_npy(npz.by_name("question_id.npy").unwrap()).unwrap();
-    (ids, Array2::read_npy(npz.by_name("pred.npy").unwrap()).unwrap())
+    (
+        ids,
+        Array2::read_npy(npz.by_name("pred.npy").unwrap()).unwrap(),
+    )
 }
 
 #[test]
 fn answers_and_probabilities_are_the_references() {
-    let Some(root) = shared("golden/world") else { return };
+    let Some(root) = shared("golden/world") else {
+        return;
+    };
     let world = World::new(root.clone());
     for (folder, epoch) in [("ckpt_golden", 3), ("ckpt_legacy", 3), ("ckpt_multigpu", 3)] {
-        let file = format!("--CKPT_PATH={}/ckpts/{folder}/epoch{epoch}.pkl", root.display());
+        let file = format!(
+            "--CKPT_PATH={}/ckpts/{folder}/epoch{epoch}.pkl",
+            root.display()
+        );
         let out = world.succeed(&["--RUN=val", "--BS=32", &file]);
         assert!(
-            out.contains("Overall Accuracy is: 27.17\n") && out.contains("other : 5.41\nyes/no : 1.07\nnumber : 93.55"),
+            out.contains("Overall Accuracy is: 27.17\n")
+                && out.contains("other : 5.41\nyes/no : 1.07\nnumber : 93.55"),
             "{out}"
         );
-        let written = std::fs::read_dir(world.path("results/cache")).unwrap().next().unwrap().unwrap().path();
+        let written = std::fs::read_dir(world.path("results/cache"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path();
         let name = written.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("result_run_epoch3.pkl_"), "{name}");
         assert_eq!(
@@ -166,27 +231,55 @@ fn answers_and_probabilities_are_the_references() {
         std::fs::remove_file(written).unwrap();
     }
     std::fs::create_dir_all(world.path("ckpts/ckpt_golden")).unwrap();
-    std::fs::copy(root.join("ckpts/ckpt_golden/epoch6.pkl"), world.path("ckpts/ckpt_golden/epoch6.pkl")).unwrap();
-    world.succeed(&["--RUN=test", "--BS=32", "--CKPT_V=golden", "--CKPT_E=6", "--SAVE_PRED=True"]);
+    std::fs::copy(
+        root.join("ckpts/ckpt_golden/epoch6.pkl"),
+        world.path("ckpts/ckpt_golden/epoch6.pkl"),
+    )
+    .unwrap();
+    world.succeed(&[
+        "--RUN=test",
+        "--BS=32",
+        "--CKPT_V=golden",
+        "--CKPT_E=6",
+        "--SAVE_PRED=True",
+    ]);
     let answers = "results/result_test/result_run_golden_epoch6.json";
-    assert_eq!(world.read(answers), std::fs::read_to_string(root.join(answers)).unwrap());
+    assert_eq!(
+        world.read(answers),
+        std::fs::read_to_string(root.join(answers)).unwrap()
+    );
     let (ids, pred) = predictions(&world.path("results/pred/result_run_golden_epoch6.npz"));
     let (their_ids, their_pred) = predictions(&root.join("pred_golden_epoch6.npz"));
     assert_eq!(ids, their_ids);
-    let difference = (pred - their_pred).iter().fold(0f32, |most, d| most.max(d.abs()));
+    let difference = (pred - their_pred)
+        .iter()
+        .fold(0f32, |most, d| most.max(d.abs()));
     assert!(difference < 1e-5, "{difference}");
 }
 
 #[test]
 fn real_features_questions_and_answers_give_the_references_losses() {
-    let Some(root) = shared("real/mini") else { return };
+    let Some(root) = shared("real/mini") else {
+        return;
+    };
     let ckpts = format!("--CKPT_PATH={}/ckpts/ckpt_init/epoch0.pkl", root.display());
     let world = World::new(root.clone());
-    let flags = ["--RUN=train", "--SPLIT=train", "--VERSION=real", "--BS=2", "--MAX_EPOCH=40", "--RESUME", "--NW=0"];
+    let flags = [
+        "--RUN=train",
+        "--SPLIT=train",
+        "--VERSION=real",
+        "--BS=2",
+        "--MAX_EPOCH=40",
+        "--RESUME",
+        "--NW=0",
+    ];
     let config = world.config(&[&flags[..], &[&ckpts]].concat());
     let (ours, theirs) = (replay(&config), recorded(&root.join("trace_train.json")));
     assert_eq!(ours.len(), 120);
     assert_same_steps(&ours, &theirs, 1e-4);
     let log = std::fs::read_to_string(root.join("results/log/log_run_real.txt")).unwrap();
-    assert_eq!(log_lines(&world.read("results/log/log_run_real.txt")), log_lines(&log));
+    assert_eq!(
+        log_lines(&world.read("results/log/log_run_real.txt")),
+        log_lines(&log)
+    );
 }

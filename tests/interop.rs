@@ -5,7 +5,7 @@ mod common;
 use common::python;
 use mcan::checkpoint::{self, Checkpoint};
 use mcan::config::TrainConfig;
-use mcan::optimizer::Adam;
+use mcan::nn::optim::Adam;
 use std::process::Command;
 use tch::{Device, Kind, Tensor};
 
@@ -36,7 +36,11 @@ fn set_gradient(parameter: &Tensor, gradient: &Tensor) {
 }
 
 fn named(tensors: &[Tensor]) -> Vec<(String, Tensor)> {
-    tensors.iter().enumerate().map(|(i, t)| (format!("p{i}"), t.detach().copy())).collect()
+    tensors
+        .iter()
+        .enumerate()
+        .map(|(i, t)| (format!("p{i}"), t.detach().copy()))
+        .collect()
 }
 
 #[test]
@@ -44,22 +48,37 @@ fn one_step_of_pytorchs_adam_from_our_checkpoint_is_one_step_of_ours() {
     let Some(python) = python() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let params: Vec<Tensor> =
-        [&[7i64, 5][..], &[33], &[2, 3, 4]].iter().map(|s| random(s).set_requires_grad(true)).collect();
+    let params: Vec<Tensor> = [&[7i64, 5][..], &[33], &[2, 3, 4]]
+        .iter()
+        .map(|s| random(s).set_requires_grad(true))
+        .collect();
     let mut adam = Adam::new(&params, &TrainConfig::default());
     let step = |adam: &mut Adam, grads: &[Tensor]| {
         adam.zero_grad().unwrap();
-        params.iter().zip(grads).for_each(|(p, g)| set_gradient(p, g));
+        params
+            .iter()
+            .zip(grads)
+            .for_each(|(p, g)| set_gradient(p, g));
         adam.step(0.002, -1.0).unwrap();
     };
     for _ in 0..3 {
         let grads: Vec<Tensor> = params.iter().map(|p| random(&p.size())).collect();
         step(&mut adam, &grads);
     }
-    let state = |optimizer| Checkpoint { state_dict: named(&params), optimizer, lr_base: Some(0.002), mcan: None };
+    let state = |optimizer| Checkpoint {
+        state_dict: named(&params),
+        optimizer,
+        lr_base: Some(0.002),
+        mcan: None,
+    };
     checkpoint::save(&path("state.pkl"), &state(Some(adam.state()))).unwrap();
     let grads: Vec<Tensor> = params.iter().map(|p| random(&p.size())).collect();
-    let gradients = Checkpoint { state_dict: named(&grads), optimizer: None, lr_base: None, mcan: None };
+    let gradients = Checkpoint {
+        state_dict: named(&grads),
+        optimizer: None,
+        lr_base: None,
+        mcan: None,
+    };
     checkpoint::save(&path("grads.pkl"), &gradients).unwrap();
 
     let output = Command::new(python)
@@ -67,16 +86,28 @@ fn one_step_of_pytorchs_adam_from_our_checkpoint_is_one_step_of_ours() {
         .args([path("state.pkl"), path("grads.pkl"), path("theirs.pkl")])
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     step(&mut adam, &grads);
 
     let theirs = checkpoint::load(&path("theirs.pkl")).unwrap();
     let (difference, name) = common::largest_difference(&named(&params), &theirs.state_dict);
     assert!(difference < 1e-6, "{name} differs by {difference}");
-    for (ours, theirs) in adam.state().moments.iter().flatten().zip(theirs.optimizer.unwrap().moments.iter().flatten())
+    for (ours, theirs) in adam
+        .state()
+        .moments
+        .iter()
+        .flatten()
+        .zip(theirs.optimizer.unwrap().moments.iter().flatten())
     {
         assert_eq!(ours.step, theirs.step);
         assert!(ours.exp_avg.allclose(&theirs.exp_avg, 1e-5, 1e-7, false));
-        assert!(ours.exp_avg_sq.allclose(&theirs.exp_avg_sq, 1e-5, 1e-7, false));
+        assert!(
+            ours.exp_avg_sq
+                .allclose(&theirs.exp_avg_sq, 1e-5, 1e-7, false)
+        );
     }
 }

@@ -16,7 +16,12 @@ use std::thread::sleep;
 use std::time::Duration;
 
 const EPOCHS: u64 = 5;
-const TRAIN: [&str; 4] = ["--RUN=train", "--SPLIT=train", "--SET=SHUFFLE_MODE=external", "--MAX_EPOCH=5"];
+const TRAIN: [&str; 4] = [
+    "--RUN=train",
+    "--SPLIT=train",
+    "--SET=SHUFFLE_MODE=external",
+    "--MAX_EPOCH=5",
+];
 
 /// What the kills have met with.
 #[derive(Debug, Default)]
@@ -47,13 +52,21 @@ impl Victim<'_> {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        fs::read_dir(self.folder()).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+        fs::read_dir(self.folder())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect()
     }
 
     /// Whether something has been written to a temporary file. (An empty one only tries whether the folder is writable.)
     fn is_saving(&self) -> bool {
         let is_begun = |file: &PathBuf| {
-            file.file_name().unwrap().to_string_lossy().starts_with(".partial-")
+            file.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with(".partial-")
                 && fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0)
         };
         self.files().iter().any(is_begun)
@@ -62,13 +75,26 @@ impl Victim<'_> {
     /// The checkpoint that goes furthest; every one there is has to be whole.
     fn newest(&self, tally: &mut Tally) -> Option<(PathBuf, checkpoint::RunState)> {
         let mut newest: Option<(PathBuf, checkpoint::RunState)> = None;
-        for file in self.files().into_iter().filter(|file| file.extension().is_some_and(|e| e == "pkl")) {
-            let whole = checkpoint::load(&file).unwrap_or_else(|why| panic!("{}: {why:#}", file.display()));
+        for file in self
+            .files()
+            .into_iter()
+            .filter(|file| file.extension().is_some_and(|e| e == "pkl"))
+        {
+            let whole =
+                checkpoint::load(&file).unwrap_or_else(|why| panic!("{}: {why:#}", file.display()));
             let state = whole.mcan.unwrap();
             tally.checkpoints_read += 1;
-            let name = format!("{}-{}-{}", tally.kills, self.version, file.file_name().unwrap().to_str().unwrap());
+            let name = format!(
+                "{}-{}-{}",
+                tally.kills,
+                self.version,
+                file.file_name().unwrap().to_str().unwrap()
+            );
             fs::copy(&file, self.keep.join(name)).unwrap();
-            if newest.as_ref().is_none_or(|(_, other)| other.step < state.step) {
+            if newest
+                .as_ref()
+                .is_none_or(|(_, other)| other.step < state.step)
+            {
                 newest = Some((file, state));
             }
         }
@@ -78,8 +104,13 @@ impl Victim<'_> {
     fn start(&self, newest: Option<&Path>) -> Child {
         let version = format!("--VERSION={}", self.version);
         let from = newest.map(|file| format!("--CKPT_PATH={}", file.display()));
-        let more = from.as_ref().map_or(["--OVERWRITE=True", "--VERB=0"], |from| ["--RESUME=True", from]);
-        self.world.start(&[&TRAIN[..], &["--SET=SAVE_STEPS=2", &version], &more].concat())
+        let more = from
+            .as_ref()
+            .map_or(["--OVERWRITE=True", "--VERB=0"], |from| {
+                ["--RESUME=True", from]
+            });
+        self.world
+            .start(&[&TRAIN[..], &["--SET=SAVE_STEPS=2", &version], &more].concat())
     }
 
     /// Kills the child at a random moment, or when a random one of its next saves is under way. Whether it still lived.
@@ -87,8 +118,9 @@ impl Victim<'_> {
         if random.random_bool(0.3) {
             sleep(Duration::from_millis(random.random_range(0..2500)));
         } else {
-            let mut wait_while =
-                |saving: bool| while self.is_saving() == saving && child.try_wait().unwrap().is_none() {};
+            let mut wait_while = |saving: bool| {
+                while self.is_saving() == saving && child.try_wait().unwrap().is_none() {}
+            };
             wait_while(false);
             for _ in 0..random.random_range(0..4) {
                 wait_while(true);
@@ -108,15 +140,19 @@ impl Victim<'_> {
 
     /// Nothing but whole entries and whole answers.
     fn check_other_files(&self) {
-        let log = self.world.path(&format!("results/log/log_run_{}.txt", self.version));
+        let log = self
+            .world
+            .path(&format!("results/log/log_run_{}.txt", self.version));
         let text = fs::read_to_string(log).unwrap_or_default();
         for entry in ["nowTime: ", "epoch = ", "Overall Accuracy is: "] {
             let last = text.rfind(entry).map_or("", |start| &text[start..]);
             assert!(last.is_empty() || last.ends_with('\n'), "torn: {text:?}");
         }
-        let answers = self.world.path(&format!("results/cache/result_run_{}.json", self.version));
+        let answers = self
+            .world
+            .path(&format!("results/cache/result_run_{}.json", self.version));
         if answers.exists() {
-            mcan::evaluation::read_answers(&answers).unwrap();
+            mcan::datasets::vqa2::read_answers(&answers).unwrap();
         }
     }
 }
@@ -140,17 +176,30 @@ fn torment(victim: &Victim, most: u64, random: &mut StdRng, tally: &mut Tally) {
         let output = child.wait_with_output().unwrap();
         let message = String::from_utf8_lossy(&output.stderr);
         // A kill may have come when everything was done but the exit.
-        assert!(output.status.success() || message.contains("nothing is left to train"), "{message}");
+        assert!(
+            output.status.success() || message.contains("nothing is left to train"),
+            "{message}"
+        );
         tally.finished_runs += 1;
         return;
     }
 }
 
 fn torch_reads(folder: &Path) {
-    let Some(python) = common::python() else { return };
+    let Some(python) = common::python() else {
+        return;
+    };
     let script = "import sys, os, torch\nfor name in os.listdir(sys.argv[1]):\n    torch.load(os.path.join(sys.argv[1], name), weights_only=True)\n";
-    let output = Command::new(python).args(["-c", script]).arg(folder).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(python)
+        .args(["-c", script])
+        .arg(folder)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -161,20 +210,37 @@ fn training_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
     let (mut random, mut tally) = (StdRng::seed_from_u64(most), Tally::default());
     let keep = tempfile::tempdir().unwrap();
     while tally.kills < most {
-        let victim = Victim { world: &world, version: format!("v{}", tally.finished_runs), keep: keep.path() };
+        let victim = Victim {
+            world: &world,
+            version: format!("v{}", tally.finished_runs),
+            keep: keep.path(),
+        };
         torment(&victim, most, &mut random, &mut tally);
         for epoch in 1..=EPOCHS {
-            let file = |version: &str| world.path(&format!("ckpts/ckpt_{version}/epoch{epoch}.pkl"));
+            let file =
+                |version: &str| world.path(&format!("ckpts/ckpt_{version}/epoch{epoch}.pkl"));
             assert_same_state(&file("whole"), &file(&victim.version));
         }
         assert_eq!(world.log("whole"), world.log(&victim.version), "{tally:?}");
-        let answers = |version: &str| world.read(&format!("results/cache/result_run_{version}.json"));
+        let answers =
+            |version: &str| world.read(&format!("results/cache/result_run_{version}.json"));
         assert_eq!(answers("whole"), answers(&victim.version));
-        let names: Vec<_> = victim.files().iter().map(|file| file.file_name().unwrap().to_owned()).collect();
-        assert_eq!(names.len() as u64, EPOCHS + 1, "nothing but the epochs and the lock: {names:?}");
+        let names: Vec<_> = victim
+            .files()
+            .iter()
+            .map(|file| file.file_name().unwrap().to_owned())
+            .collect();
+        assert_eq!(
+            names.len() as u64,
+            EPOCHS + 1,
+            "nothing but the epochs and the lock: {names:?}"
+        );
         torch_reads(keep.path());
         fs::remove_dir_all(victim.folder()).unwrap();
-        fs::read_dir(keep.path()).unwrap().flatten().for_each(|file| fs::remove_file(file.path()).unwrap());
+        fs::read_dir(keep.path())
+            .unwrap()
+            .flatten()
+            .for_each(|file| fs::remove_file(file.path()).unwrap());
     }
     println!("{tally:#?}");
 }

@@ -5,10 +5,10 @@ mod common;
 use common::{World, python, shared};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use mcan::data::glove;
+use mcan::data::embeddings;
 use mcan::distributed::Replica;
-use mcan::engine::inputs::Inputs;
-use mcan::engine::train::Trainer;
+use mcan::run::inputs::Inputs;
+use mcan::run::train::Trainer;
 use ndarray::Array2;
 use ndarray_npy::ReadNpyExt;
 use serde_json::{Value, json};
@@ -39,15 +39,30 @@ fn golden_copy() -> Option<World> {
         fs::create_dir_all(world.path(&file).parent().unwrap()).unwrap();
         fs::copy(root.join(&file), world.path(&file)).unwrap();
     }
-    Some(World { root: copy, folder: world.folder })
+    Some(World {
+        root: copy,
+        folder: world.folder,
+    })
 }
 
-const TEST: [&str; 5] = ["--RUN=test", "--BS=32", "--CKPT_V=golden", "--CKPT_E=6", "--SAVE_PRED"];
+const TEST: [&str; 5] = [
+    "--RUN=test",
+    "--BS=32",
+    "--CKPT_V=golden",
+    "--CKPT_E=6",
+    "--SAVE_PRED",
+];
 
 fn probabilities(world: &World) -> Array2<f32> {
     world.succeed(&TEST);
     let file = fs::File::open(world.path("results/pred/result_run_golden_epoch6.npz")).unwrap();
-    Array2::read_npy(zip::ZipArchive::new(file).unwrap().by_name("pred.npy").unwrap()).unwrap()
+    Array2::read_npy(
+        zip::ZipArchive::new(file)
+            .unwrap()
+            .by_name("pred.npy")
+            .unwrap(),
+    )
+    .unwrap()
 }
 
 fn largest(difference: Array2<f32>) -> f32 {
@@ -58,7 +73,8 @@ fn largest(difference: Array2<f32>) -> f32 {
 fn archive(folder: &Path) {
     let file = fs::File::create(folder.with_extension("tar.gz")).unwrap();
     let mut tar = tar::Builder::new(GzEncoder::new(file, Compression::fast()));
-    tar.append_dir_all(folder.file_name().unwrap(), folder).unwrap();
+    tar.append_dir_all(folder.file_name().unwrap(), folder)
+        .unwrap();
     tar.into_inner().unwrap().finish().unwrap();
     fs::remove_dir_all(folder).unwrap();
 }
@@ -68,9 +84,14 @@ fn packed_archives_give_the_same_probabilities_as_the_folder() {
     let Some(world) = golden_copy() else { return };
     let from_folder = probabilities(&world);
     let features = world.root.join("datasets/coco_extract");
-    ["train2014", "val2014", "test2015"].iter().for_each(|split| archive(&features.join(split)));
+    ["train2014", "val2014", "test2015"]
+        .iter()
+        .for_each(|split| archive(&features.join(split)));
     let missing = world.fail(&TEST);
-    assert!(missing.contains("test2015.tar.gz with --RUN=pack"), "{missing}");
+    assert!(
+        missing.contains("test2015.tar.gz with --RUN=pack"),
+        "{missing}"
+    );
 
     world.succeed(&["--RUN=pack", "--SET=BANK_DTYPE=f32"]);
     assert_eq!(probabilities(&world), from_folder, "bit for bit");
@@ -101,10 +122,15 @@ fn questions_are_read_from_the_published_zips() {
     let Some(world) = golden_copy() else { return };
     let from_json = probabilities(&world);
     let vqa = world.root.join("datasets/vqa");
-    let members = ["v2_OpenEnded_mscoco_test2015_questions.json", "v2_OpenEnded_mscoco_test-dev2015_questions.json"];
-    let mut zip = zip::ZipWriter::new(fs::File::create(vqa.join("v2_Questions_Test_mscoco.zip")).unwrap());
+    let members = [
+        "v2_OpenEnded_mscoco_test2015_questions.json",
+        "v2_OpenEnded_mscoco_test-dev2015_questions.json",
+    ];
+    let mut zip =
+        zip::ZipWriter::new(fs::File::create(vqa.join("v2_Questions_Test_mscoco.zip")).unwrap());
     for member in members {
-        zip.start_file(member, zip::write::SimpleFileOptions::default()).unwrap();
+        zip.start_file(member, zip::write::SimpleFileOptions::default())
+            .unwrap();
         std::io::copy(&mut fs::File::open(vqa.join(member)).unwrap(), &mut zip).unwrap();
         fs::remove_file(vqa.join(member)).unwrap();
     }
@@ -123,33 +149,62 @@ fn train_and_val_alone_are_enough_to_train() {
         }
     }
     fs::remove_dir_all(world.root.join("datasets/coco_extract/test2015")).unwrap();
-    let output = world.run(&["--RUN=train", "--SPLIT=train+val", "--MAX_EPOCH=1", "--VERSION=v", "--BS=32"]);
+    let output = world.run(&[
+        "--RUN=train",
+        "--SPLIT=train+val",
+        "--MAX_EPOCH=1",
+        "--VERSION=v",
+        "--BS=32",
+    ]);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && told.contains("question files of train, val\n"), "{told}");
+    assert!(
+        output.status.success() && told.contains("question files of train, val\n"),
+        "{told}"
+    );
     let message = world.fail(&["--RUN=train", "--SPLIT=train+val+vg", "--MAX_EPOCH=1"]);
-    assert!(message.contains("VG_questions.json") && message.contains("--SPLIT=train+val"), "{message}");
+    assert!(
+        message.contains("VG_questions.json") && message.contains("--SPLIT=train+val"),
+        "{message}"
+    );
 }
 
 #[test]
 fn the_embedding_starts_from_the_vectors_of_spacys_package() {
     let Some(world) = golden_copy() else { return };
-    let Some(package) = shared("golden/glove/en_vectors_web_lg-2.1.0.tar.gz") else { return };
+    let Some(package) = shared("golden/glove/en_vectors_web_lg-2.1.0.tar.gz") else {
+        return;
+    };
     let glove = format!("--GLOVE_PATH={}", package.display());
-    let config = world.config(&["--RUN=train", "--SPLIT=train", "--SET=USE_GLOVE=true", &glove]);
+    let config = world.config(&[
+        "--RUN=train",
+        "--SPLIT=train",
+        "--SET=USE_GLOVE=true",
+        &glove,
+    ]);
     let inputs = Inputs::read(&config, None, &[Replica::alone(Device::Cpu)]).unwrap();
     let trainer = Trainer::new(&config, &inputs, Replica::alone(Device::Cpu)).unwrap();
     let words: Vec<&str> = inputs.vocabulary.words().collect();
-    let expected = glove::load(&package, &words).unwrap();
+    let expected = embeddings::load(&package, &words).unwrap();
     assert!(expected.found > 10, "{} of {}", expected.found, words.len());
     let embedding = trainer.net().parameters.tensors[0].view([-1]);
     assert!(embedding.equal(&Tensor::from_slice(&expected.values)));
     assert!(embedding.abs().sum(Kind::Float).double_value(&[]) > 0.0);
-    let message = world.fail(&["--RUN=train", "--SPLIT=train", "--SET=USE_GLOVE=true", "--GLOVE_PATH=nowhere"]);
-    assert!(message.contains("nowhere") && message.contains("--GLOVE_PATH"), "{message}");
+    let message = world.fail(&[
+        "--RUN=train",
+        "--SPLIT=train",
+        "--SET=USE_GLOVE=true",
+        "--GLOVE_PATH=nowhere",
+    ]);
+    assert!(
+        message.contains("nowhere") && message.contains("--GLOVE_PATH"),
+        "{message}"
+    );
 }
 
 fn losses(log: &str) -> Vec<f64> {
-    log.lines().filter_map(|line| line.split("  loss = ").nth(1)?.parse().ok()).collect()
+    log.lines()
+        .filter_map(|line| line.split("  loss = ").nth(1)?.parse().ok())
+        .collect()
 }
 
 /// Needs a checkout of the original at MCAN_REFERENCE.
@@ -159,7 +214,9 @@ fn the_original_resumes_and_evaluates_our_checkpoint() {
         eprintln!("skipped: MCAN_REFERENCE names no checkout of MILVLG/mcan-vqa");
         return;
     };
-    let (Some(world), Some(python)) = (golden_copy(), python()) else { return };
+    let (Some(world), Some(python)) = (golden_copy(), python()) else {
+        return;
+    };
     world.succeed(&[
         "--RUN=train",
         "--SPLIT=train",
@@ -173,14 +230,23 @@ fn the_original_resumes_and_evaluates_our_checkpoint() {
     world.succeed(&["--RUN=val", "--CKPT_V=ours", "--CKPT_E=2", "--BS=32"]);
 
     let root = world.root.clone();
-    for folder in ["core/data", "results", "ckpts/ckpt_ours", "ckpts/ckpt_theirs"] {
+    for folder in [
+        "core/data",
+        "results",
+        "ckpts/ckpt_ours",
+        "ckpts/ckpt_theirs",
+    ] {
         fs::create_dir_all(root.join(folder)).unwrap();
     }
     for epoch in [1, 2] {
         let file = format!("ckpts/ckpt_ours/epoch{epoch}.pkl");
         fs::copy(world.path(&file), root.join(&file)).unwrap();
     }
-    fs::copy(root.join("datasets/vqa/answer_dict.json"), root.join("core/data/answer_dict.json")).unwrap();
+    fs::copy(
+        root.join("datasets/vqa/answer_dict.json"),
+        root.join("core/data/answer_dict.json"),
+    )
+    .unwrap();
     let run = |keys: Value| {
         let model = json!({"LAYER": 2, "HIDDEN_SIZE": 32, "MULTI_HEAD": 4, "DROPOUT_R": 0.0, "FLAT_MLP_SIZE": 32,
             "FLAT_GLIMPSES": 2, "FLAT_OUT_SIZE": 64, "IMG_FEAT_SIZE": 64, "LR_BASE": 0.002, "LR_DECAY_LIST": [3, 5],
@@ -190,19 +256,39 @@ fn the_original_resumes_and_evaluates_our_checkpoint() {
         fs::write(root.join("config.json"), Value::from(config).to_string()).unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference.py");
         let mut command = Command::new(&python);
-        command.arg(script).arg(&checkout).arg("config.json").current_dir(&root).env("OMP_NUM_THREADS", "1");
+        command
+            .arg(script)
+            .arg(&checkout)
+            .arg("config.json")
+            .current_dir(&root)
+            .env("OMP_NUM_THREADS", "1");
         let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     };
     run(
         json!({"RUN_MODE": "train", "VERSION": "theirs", "RESUME": true, "CKPT_VERSION": "ours", "CKPT_EPOCH": 1, "MAX_EPOCH": 2}),
     );
     let theirs = losses(&fs::read_to_string(root.join("results/log/log_run_theirs.txt")).unwrap());
     let ours = losses(&world.read("results/log/log_run_ours.txt"));
-    assert!((ours[1] / theirs[0] - 1.0).abs() < 1e-5, "{ours:?} {theirs:?}");
+    assert!(
+        (ours[1] / theirs[0] - 1.0).abs() < 1e-5,
+        "{ours:?} {theirs:?}"
+    );
     run(json!({"RUN_MODE": "val", "CKPT_VERSION": "ours", "CKPT_EPOCH": 2}));
     let answers = "results/cache/result_run_ours.json";
-    assert_eq!(world.read(answers), fs::read_to_string(root.join(answers)).unwrap());
+    assert_eq!(
+        world.read(answers),
+        fs::read_to_string(root.join(answers)).unwrap()
+    );
     let result = fs::read_to_string(root.join("results/log/log_run_ours.txt")).unwrap();
-    assert!(world.read("results/log/log_run_ours.txt").ends_with(&result), "accuracies: {result}");
+    assert!(
+        world
+            .read("results/log/log_run_ours.txt")
+            .ends_with(&result),
+        "accuracies: {result}"
+    );
 }

@@ -11,18 +11,30 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-const TRAIN: [&str; 5] =
-    ["--RUN=train", "--SPLIT=train", "--SET=SHUFFLE_MODE=external", "--SET=MAX_EPOCH=4", "--SET=LR_DECAY_LIST=[1]"];
+const TRAIN: [&str; 5] = [
+    "--RUN=train",
+    "--SPLIT=train",
+    "--SET=SHUFFLE_MODE=external",
+    "--SET=MAX_EPOCH=4",
+    "--SET=LR_DECAY_LIST=[1]",
+];
 
 fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap();
+    let status = Command::new("kill")
+        .args([format!("-{name}"), child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 
 /// Waits for a file that the child writes.
 fn wait_for(child: &mut Child, path: &Path) {
     while !path.exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it wrote {}", path.display());
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended before it wrote {}",
+            path.display()
+        );
         sleep(Duration::from_millis(1));
     }
 }
@@ -37,7 +49,10 @@ fn interrupt(world: &World, version: &str, epoch: u64, name: &str, more: &[&str]
     let gate = Gate::at(&image);
     let mut child = world.start(&flags);
     let reached = gate.wait(&mut child);
-    wait_for(&mut child, &world.path(&format!("ckpts/ckpt_{version}/last.pkl")));
+    wait_for(
+        &mut child,
+        &world.path(&format!("ckpts/ckpt_{version}/last.pkl")),
+    );
     signal(&child, name);
     if name == "KILL" {
         let output = child.wait_with_output().unwrap();
@@ -47,13 +62,21 @@ fn interrupt(world: &World, version: &str, epoch: u64, name: &str, more: &[&str]
     let mut told = Told::by(&mut child);
     told.until("Stopping after the step in progress");
     reached.open();
-    Output { status: child.wait().unwrap(), stdout: Vec::new(), stderr: told.all().into_bytes() }
+    Output {
+        status: child.wait().unwrap(),
+        stdout: Vec::new(),
+        stderr: told.all().into_bytes(),
+    }
 }
 
 /// The command that a stopped run gives on a line of its own.
 fn advice(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
-    text.lines().find(|line| line.contains("--RESUME=True")).unwrap_or_else(|| panic!("{text}")).trim().to_owned()
+    text.lines()
+        .find(|line| line.contains("--RESUME=True"))
+        .unwrap_or_else(|| panic!("{text}"))
+        .trim()
+        .to_owned()
 }
 
 fn shell(world: &World, command: &str) {
@@ -63,7 +86,11 @@ fn shell(world: &World, command: &str) {
         .current_dir(world.folder.path())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -73,16 +100,41 @@ fn a_stopped_run_goes_on_in_the_middle_of_its_epoch_bit_for_bit() {
         let accu = format!("--ACCU={accu}");
         world.succeed(&[&TRAIN[..], &["--VERSION=whole", "--OVERWRITE", &accu]].concat());
         let version = format!("part {case}");
-        let (name, status) = if case == 0 { ("INT", 130) } else { ("TERM", 143) };
-        let stopped = interrupt(&world, &version, 0, name, &[&accu, &format!("--NW={before}")]);
-        assert_eq!(stopped.status.code(), Some(status), "{}", String::from_utf8_lossy(&stopped.stderr));
+        let (name, status) = if case == 0 {
+            ("INT", 130)
+        } else {
+            ("TERM", 143)
+        };
+        let stopped = interrupt(
+            &world,
+            &version,
+            0,
+            name,
+            &[&accu, &format!("--NW={before}")],
+        );
+        assert_eq!(
+            stopped.status.code(),
+            Some(status),
+            "{}",
+            String::from_utf8_lossy(&stopped.stderr)
+        );
         let command = advice(&stopped);
         let whole = |path: &str| world.path(path).exists();
-        assert!(whole(&format!("ckpts/ckpt_{version}/last.pkl")) && command.contains("last.pkl"), "{command}");
-        shell(&world, &command.replace(&format!("--NW={before}"), &format!("--NW={after}")));
-        assert!(!whole(&format!("ckpts/ckpt_{version}/last.pkl")), "it is of no use after the epoch");
+        assert!(
+            whole(&format!("ckpts/ckpt_{version}/last.pkl")) && command.contains("last.pkl"),
+            "{command}"
+        );
+        shell(
+            &world,
+            &command.replace(&format!("--NW={before}"), &format!("--NW={after}")),
+        );
+        assert!(
+            !whole(&format!("ckpts/ckpt_{version}/last.pkl")),
+            "it is of no use after the epoch"
+        );
         for epoch in 1..=4 {
-            let file = |version: &str| world.path(&format!("ckpts/ckpt_{version}/epoch{epoch}.pkl"));
+            let file =
+                |version: &str| world.path(&format!("ckpts/ckpt_{version}/epoch{epoch}.pkl"));
             assert_same_state(&file("whole"), &file(&version));
         }
         assert_eq!(world.log("whole"), world.log(&version));
@@ -101,31 +153,60 @@ fn what_is_saved_every_n_steps_is_where_a_killed_run_goes_on() {
     assert_eq!(killed.status.code(), None);
     let last = world.path("ckpts/ckpt_part/last.pkl");
     let state = checkpoint::load_state(&last).unwrap().unwrap();
-    assert!(state.batch > 0 && state.step.is_multiple_of(2) && state.loss_sum > 0.0, "{}", state.step);
+    assert!(
+        state.batch > 0 && state.step.is_multiple_of(2) && state.loss_sum > 0.0,
+        "{}",
+        state.step
+    );
     let last = format!("--CKPT_PATH={}", last.display());
     world.succeed(&[&TRAIN[..], &["--VERSION=part", "--RESUME", &last]].concat());
-    assert_same_state(&world.path("ckpts/ckpt_whole/epoch4.pkl"), &world.path("ckpts/ckpt_part/epoch4.pkl"));
+    assert_same_state(
+        &world.path("ckpts/ckpt_whole/epoch4.pkl"),
+        &world.path("ckpts/ckpt_part/epoch4.pkl"),
+    );
     assert_eq!(world.log("whole"), world.log("part"));
 }
 
 #[test]
 fn what_was_saved_within_an_epoch_is_neither_lost_nor_continued_otherwise() {
     let world = demo_world();
-    world.succeed(&[&TRAIN[..], &["--VERSION=v", "--EVAL_EE=False", "--MAX_EPOCH=1"]].concat());
+    world.succeed(
+        &[
+            &TRAIN[..],
+            &["--VERSION=v", "--EVAL_EE=False", "--MAX_EPOCH=1"],
+        ]
+        .concat(),
+    );
     let from_1 = ["--EVAL_EE=False", "--RESUME", "--CKPT_V=v", "--CKPT_E=1"];
     let stopped = interrupt(&world, "v", 1, "INT", &from_1);
     assert_eq!(stopped.status.code(), Some(130));
-    let last = format!("--CKPT_PATH={}", world.path("ckpts/ckpt_v/last.pkl").display());
+    let last = format!(
+        "--CKPT_PATH={}",
+        world.path("ckpts/ckpt_v/last.pkl").display()
+    );
     let again = world.fail(&[&TRAIN[..], &["--VERSION=v"]].concat());
-    assert!(again.contains("last.pkl") || again.contains("epoch1.pkl"), "{again}");
-    for (other, named) in [("--BS=8", "BATCH_SIZE"), ("--SET=SHUFFLE_MODE=none", "SHUFFLE_MODE"), ("--SEED=8", "SEED")]
-    {
-        let message = world.fail(&[&TRAIN[..], &["--VERSION=v", "--RESUME", &last, other]].concat());
-        assert!(message.contains(named) && message.contains("in the middle of epoch 2"), "{message}");
+    assert!(
+        again.contains("last.pkl") || again.contains("epoch1.pkl"),
+        "{again}"
+    );
+    for (other, named) in [
+        ("--BS=8", "BATCH_SIZE"),
+        ("--SET=SHUFFLE_MODE=none", "SHUFFLE_MODE"),
+        ("--SEED=8", "SEED"),
+    ] {
+        let message =
+            world.fail(&[&TRAIN[..], &["--VERSION=v", "--RESUME", &last, other]].concat());
+        assert!(
+            message.contains(named) && message.contains("in the middle of epoch 2"),
+            "{message}"
+        );
     }
     // From an earlier checkpoint the run would pass the saved state by.
     let message = world.fail(&[&TRAIN[..], &["--VERSION=v"], &from_1[..]].concat());
-    assert!(message.contains("goes further") && message.contains("--CKPT_PATH="), "{message}");
+    assert!(
+        message.contains("goes further") && message.contains("--CKPT_PATH="),
+        "{message}"
+    );
 }
 
 #[test]
@@ -140,7 +221,11 @@ fn what_a_kill_left_between_a_checkpoint_and_its_entry_in_the_log_is_made_up_for
     assert!(whole.len() > 4 && !last.exists(), "{whole:?}");
     // As if it had been killed right after the checkpoint got its name.
     fs::write(&last, saved).unwrap();
-    fs::write(world.path("results/log/log_run_v.txt"), "nowTime: 2026-11-23 09:27:02\n").unwrap();
+    fs::write(
+        world.path("results/log/log_run_v.txt"),
+        "nowTime: 2026-11-23 09:27:02\n",
+    )
+    .unwrap();
     world.succeed(&[&resume[..], &["--CKPT_V=v", "--CKPT_E=1"]].concat());
     assert_eq!(world.log("v"), whole);
     assert!(!last.exists(), "it is behind the checkpoint");
@@ -150,9 +235,15 @@ fn what_a_kill_left_between_a_checkpoint_and_its_entry_in_the_log_is_made_up_for
 fn a_second_demo_leaves_the_world_of_the_first_alone() {
     let folder = tempfile::tempdir().unwrap();
     let flags = ["--RUN=demo", "--GPU=cpu", "--SET=SAVE_STEPS=1"];
-    let mut first = common::command(folder.path(), &flags).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut first = common::command(folder.path(), &flags)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     wait_for(&mut first, &folder.path().join("ckpts/ckpt_demo/last.pkl"));
-    let questions = folder.path().join("datasets/demo/vqa/v2_OpenEnded_mscoco_train2014_questions.json");
+    let questions = folder
+        .path()
+        .join("datasets/demo/vqa/v2_OpenEnded_mscoco_train2014_questions.json");
     let written = || fs::metadata(&questions).unwrap().modified().unwrap();
     let before = written();
     let refused = common::failure(&common::run(folder.path(), &flags));
@@ -173,32 +264,59 @@ fn a_second_signal_ends_the_program_at_once() {
         let mut told = Told::by(&mut child);
         signal(&child, name);
         told.until("once more ends the program at once");
-        assert!(child.try_wait().unwrap().is_none(), "the step in progress is not done");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the step in progress is not done"
+        );
         signal(&child, name);
         assert_eq!(child.wait().unwrap().code(), Some(status));
         reached.close();
-        assert!(!names(&world.path("ckpts/ckpt_v")).iter().any(|name| name.ends_with(".pkl")), "nothing is saved");
+        assert!(
+            !names(&world.path("ckpts/ckpt_v"))
+                .iter()
+                .any(|name| name.ends_with(".pkl")),
+            "nothing is saved"
+        );
     }
 }
 
 #[test]
 fn a_second_run_of_a_version_is_refused_while_the_first_lives_and_not_after() {
     let world = demo_world();
-    let flags = [&TRAIN[..], &["--VERSION=v", "--MAX_EPOCH=1000000", "--SET=SAVE_STEPS=1"]].concat();
+    let flags = [
+        &TRAIN[..],
+        &["--VERSION=v", "--MAX_EPOCH=1000000", "--SET=SAVE_STEPS=1"],
+    ]
+    .concat();
     let mut first = world.start(&flags);
     wait_for(&mut first, &world.path("ckpts/ckpt_v/last.pkl"));
     let refused = world.fail(&[&TRAIN[..], &["--VERSION=v", "--OVERWRITE=True"]].concat());
     let owner = format!("process {}", first.id());
-    assert!(refused.contains("another run") && refused.contains(&owner) && refused.contains("--VERSION"), "{refused}");
+    assert!(
+        refused.contains("another run")
+            && refused.contains(&owner)
+            && refused.contains("--VERSION"),
+        "{refused}"
+    );
     world.succeed(&[&TRAIN[..], &["--VERSION=w", "--MAX_EPOCH=1"]].concat());
     first.kill().unwrap();
     first.wait().unwrap();
-    world.succeed(&[&TRAIN[..], &["--VERSION=v", "--OVERWRITE=True", "--MAX_EPOCH=1"]].concat());
+    world.succeed(
+        &[
+            &TRAIN[..],
+            &["--VERSION=v", "--OVERWRITE=True", "--MAX_EPOCH=1"],
+        ]
+        .concat(),
+    );
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -210,8 +328,14 @@ fn stop_while_writing(world: &World, folder: &Path, features: &Path, flags: &[&s
     let gate = Gate::at(&features.join(names(features).last().unwrap()));
     let mut child = world.start(flags);
     let reached = gate.wait(&mut child);
-    while !names(folder).iter().any(|name| name.starts_with(".partial-")) {
-        assert!(child.try_wait().unwrap().is_none(), "{flags:?} ended before it wrote");
+    while !names(folder)
+        .iter()
+        .any(|name| name.starts_with(".partial-"))
+    {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "{flags:?} ended before it wrote"
+        );
         sleep(Duration::from_millis(1));
     }
     signal(&child, "TERM");
@@ -220,17 +344,36 @@ fn stop_while_writing(world: &World, folder: &Path, features: &Path, flags: &[&s
     reached.open();
     let status = child.wait().unwrap();
     let text = told.all();
-    assert!(status.code() == Some(143) && text.contains("stopped by SIGTERM"), "{status}: {text}");
+    assert!(
+        status.code() == Some(143) && text.contains("stopped by SIGTERM"),
+        "{status}: {text}"
+    );
     assert_eq!(names(folder), before, "{flags:?}");
 }
 
 #[test]
 fn test_and_pack_end_on_a_signal_without_a_trace() {
     let world = demo_world();
-    world.succeed(&[&TRAIN[..], &["--VERSION=v", "--MAX_EPOCH=1", "--EVAL_EE=False"]].concat());
+    world.succeed(
+        &[
+            &TRAIN[..],
+            &["--VERSION=v", "--MAX_EPOCH=1", "--EVAL_EE=False"],
+        ]
+        .concat(),
+    );
     let features = world.root.join("datasets/coco_extract");
     let trained = ["--CKPT_V=v", "--CKPT_E=1", "--BS=4"];
     let test = [&["--RUN=test", "--SAVE_PRED"], &trained[..]].concat();
-    stop_while_writing(&world, &world.path("results/pred"), &features.join("test2015"), &test);
-    stop_while_writing(&world, &features, &features.join("train2014"), &["--RUN=pack"]);
+    stop_while_writing(
+        &world,
+        &world.path("results/pred"),
+        &features.join("test2015"),
+        &test,
+    );
+    stop_while_writing(
+        &world,
+        &features,
+        &features.join("train2014"),
+        &["--RUN=pack"],
+    );
 }

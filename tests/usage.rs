@@ -11,9 +11,13 @@ fn in_an_empty_folder(flags: &[&str]) -> std::process::Output {
 
 #[test]
 fn wrong_usage_ends_with_status_2() {
-    for flags in
-        [&[][..], &["--RUN=fly"], &["--RUN=train", "--SPLIT=vg"], &["--RUN=train", "--RESUME=maybe"], &["--RUN=score"]]
-    {
+    for flags in [
+        &[][..],
+        &["--RUN=fly"],
+        &["--RUN=train", "--SPLIT=vg"],
+        &["--RUN=train", "--RESUME=maybe"],
+        &["--RUN=score"],
+    ] {
         let output = in_an_empty_folder(flags);
         assert_eq!(output.status.code(), Some(2), "{flags:?}");
         assert!(!output.stderr.is_empty());
@@ -25,8 +29,16 @@ fn help_names_every_flag_and_ends_with_status_0() {
     let output = in_an_empty_folder(&["--help"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
-    for flag in ["--RUN", "--EVAL_EE", "--FEAT_PATH", "--SET", "--AMP", "--GLOVE_PATH", "--TEST_SPLIT", "--ANNOTATIONS"]
-    {
+    for flag in [
+        "--RUN",
+        "--EVAL_EE",
+        "--FEAT_PATH",
+        "--SET",
+        "--AMP",
+        "--GLOVE_PATH",
+        "--TEST_SPLIT",
+        "--ANNOTATIONS",
+    ] {
         assert!(text.contains(flag), "{flag}");
     }
 }
@@ -34,17 +46,46 @@ fn help_names_every_flag_and_ends_with_status_0() {
 #[test]
 fn every_failure_is_one_message_that_says_what_to_do() {
     for (flags, parts) in [
-        (&["--RUN=train"][..], &["train2014_questions.json", "VG_questions.json", "--FEAT_PATH", "setup.sh data"][..]),
-        (&["--RUN=train", "--MODEL=huge"], &["--MODEL=huge", "configs/huge_model.yml"]),
-        (&["--RUN=train", "--SET", "LAYERS=2"], &["LAYERS", "did you mean LAYER?"]),
-        (&["--RUN=train", "--SET", "MULTI_HEAD=7"], &["HIDDEN_SIZE = 512", "MULTI_HEAD = 7"]),
-        (&["--RUN=train", "--BS=10", "--ACCU=3"], &["BATCH_SIZE = 10", "GRAD_ACCU_STEPS = 3"]),
-        (&["--RUN=train", "--VERSION=../../etc"], &["VERSION", "../../etc"]),
+        (
+            &["--RUN=train"][..],
+            &[
+                "train2014_questions.json",
+                "VG_questions.json",
+                "--FEAT_PATH",
+                "setup.sh data",
+            ][..],
+        ),
+        (
+            &["--RUN=train", "--MODEL=huge"],
+            &["--MODEL=huge", "configs/huge_model.yml"],
+        ),
+        (
+            &["--RUN=train", "--SET", "LAYERS=2"],
+            &["LAYERS", "did you mean LAYER?"],
+        ),
+        (
+            &["--RUN=train", "--SET", "MULTI_HEAD=7"],
+            &["HIDDEN_SIZE = 512", "MULTI_HEAD = 7"],
+        ),
+        (
+            &["--RUN=train", "--BS=10", "--ACCU=3"],
+            &["BATCH_SIZE = 10", "GRAD_ACCU_STEPS = 3"],
+        ),
+        (
+            &["--RUN=train", "--VERSION=../../etc"],
+            &["VERSION", "../../etc"],
+        ),
         (&["--RUN=train", "--GPU=77"], &["--GPU=77", "no GPU 77"]),
         (&["--RUN=train", "--CFG=none.yml"], &["none.yml"]),
-        (&["--RUN=val", "--CKPT_V=x", "--CKPT_E=4"], &["ckpts/ckpt_x/epoch4.pkl", "--CKPT_V"]),
+        (
+            &["--RUN=val", "--CKPT_V=x", "--CKPT_E=4"],
+            &["ckpts/ckpt_x/epoch4.pkl", "--CKPT_V"],
+        ),
         (&["--RUN=pack"], &["--FEAT_PATH", "train2014"]),
-        (&["--RUN=score", "--RESULT_FILE=a.json"], &["val2014_annotations.json"]),
+        (
+            &["--RUN=score", "--RESULT_FILE=a.json"],
+            &["val2014_annotations.json"],
+        ),
     ] {
         let message = failure(&in_an_empty_folder(flags));
         for part in parts {
@@ -58,8 +99,14 @@ fn a_configuration_file_with_an_unknown_key_is_named() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("my.yml"), "LAYER: 2\nHIDEN_SIZE: 64\n").unwrap();
     let message = failure(&run(folder.path(), &["--RUN=train", "--CFG=my.yml"]));
-    assert!(message.contains("my.yml") && message.contains("HIDEN_SIZE"), "{message}");
+    assert!(
+        message.contains("my.yml") && message.contains("HIDEN_SIZE"),
+        "{message}"
+    );
     fs::write(folder.path().join("my.yml"), "LAYER: {2\n").unwrap();
     let message = failure(&run(folder.path(), &["--RUN=train", "--CFG=my.yml"]));
-    assert!(message.contains("my.yml") && message.contains("YAML"), "{message}");
+    assert!(
+        message.contains("my.yml") && message.contains("YAML"),
+        "{message}"
+    );
 }

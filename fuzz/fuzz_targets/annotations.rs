@@ -2,15 +2,19 @@
 
 use libfuzzer_sys::fuzz_target;
 use mcan::data::answers::AnswerList;
-use mcan::data::vqa::AnnotationFile;
-use mcan::evaluation::Evaluator;
+use mcan::datasets::vqa2::AnnotationFile;
+use mcan::datasets::vqa2::Evaluator;
 
 fuzz_target!(|bytes: &[u8]| {
     let path = mcan_fuzz::file("annotations.json", bytes);
-    let Ok(file) = AnnotationFile::read(&path) else { return };
+    let Ok(file) = AnnotationFile::read(&path) else {
+        return;
+    };
     for i in 0..file.annotations().len() {
         assert_eq!(file.answers(i).len(), file.answer_kinds(i).len());
-        file.answers(i).iter().for_each(|&answer| _ = file.string(answer));
+        file.answers(i)
+            .iter()
+            .for_each(|&answer| _ = file.string(answer));
     }
     let _ = AnswerList::from_annotations([&file]);
     let _ = Evaluator::new(&file);

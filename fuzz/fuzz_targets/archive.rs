@@ -2,8 +2,8 @@
 
 use flate2::{Compression, write::GzEncoder};
 use libfuzzer_sys::fuzz_target;
-use mcan::data::bank::pack::{Options, pack};
-use mcan::data::bank::{Bank, Dtype};
+use mcan::formats::bank::pack::{Options, pack};
+use mcan::formats::bank::{Bank, Dtype};
 use std::io::Write;
 
 const FEATURE_SIZE: usize = 64;
@@ -14,7 +14,11 @@ fuzz_target!(|bytes: &[u8]| {
     gz.write_all(bytes).expect("memory");
     let source = mcan_fuzz::file("features.tar.gz", &gz.finish().expect("memory"));
     let target = mcan_fuzz::folder().join("features.safetensors");
-    let options = Options { dtype: Dtype::F16, feature_size: FEATURE_SIZE, skip_bad: true };
+    let options = Options {
+        dtype: Dtype::F16,
+        feature_size: FEATURE_SIZE,
+        skip_bad: true,
+    };
     if let Ok(report) = pack(&source, &target, options, &|_| Ok(())) {
         let bank = Bank::open(&target, FEATURE_SIZE).expect("what was packed");
         assert_eq!(bank.image_ids().len(), report.images);

@@ -8,8 +8,15 @@ use mcan::config::Config;
 fuzz_target!(|bytes: &[u8]| {
     let path = mcan_fuzz::file("model.yml", bytes);
     let args = Args::parse_from(["mcan", "--RUN=train", &format!("--CFG={}", path.display())]);
-    let Ok(config) = Config::resolve(&args) else { return };
-    assert!(config.train.batch_size.is_multiple_of(config.train.grad_accu_steps));
+    let Ok(config) = Config::resolve(&args) else {
+        return;
+    };
+    assert!(
+        config
+            .train
+            .batch_size
+            .is_multiple_of(config.train.grad_accu_steps)
+    );
     assert!(!config.to_string().is_empty());
     // It is kept in checkpoints and read from there.
     let kept = serde_json::to_value(&config).expect("JSON");

@@ -1,11 +1,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcan::data::vqa::QuestionFile;
+use mcan::datasets::vqa2::QuestionFile;
 
 fuzz_target!(|bytes: &[u8]| {
     let path = mcan_fuzz::file("questions.json", bytes);
-    let Ok(file) = QuestionFile::read(&path) else { return };
+    let Ok(file) = QuestionFile::read(&path) else {
+        return;
+    };
     let words = file.distinct_words().len();
     for (i, question) in file.questions().iter().enumerate() {
         assert_eq!(file.position(question.question_id), Some(i));

@@ -4,8 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 // One folder per process: making one for every input would cost more than reading the input.
-static FOLDER: LazyLock<PathBuf> =
-    LazyLock::new(|| tempfile::Builder::new().prefix("mcan-fuzz-").tempdir().expect("a temporary folder").keep());
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+    tempfile::Builder::new()
+        .prefix("mcan-fuzz-")
+        .tempdir()
+        .expect("a temporary folder")
+        .keep()
+});
 
 /// The folder of this process, for targets that need several files.
 pub fn folder() -> &'static Path {

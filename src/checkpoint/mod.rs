@@ -65,7 +65,8 @@ pub fn load_state(path: &Path) -> Result<Option<RunState>> {
 
 fn load_parts(path: &Path, with_optimizer: bool) -> Result<Checkpoint> {
     let archive = Archive::open(path)?;
-    interpret(&archive, with_optimizer).with_context(|| format!("cannot use the checkpoint {}", path.display()))
+    interpret(&archive, with_optimizer)
+        .with_context(|| format!("cannot use the checkpoint {}", path.display()))
 }
 
 fn interpret(archive: &Archive, with_optimizer: bool) -> Result<Checkpoint> {
@@ -76,22 +77,33 @@ fn interpret(archive: &Archive, with_optimizer: bool) -> Result<Checkpoint> {
             top.kind_name()
         );
     };
-    let bare = !entries.is_empty() && entries.iter().all(|(_, value)| matches!(value, Value::Tensor(_)));
+    let bare = !entries.is_empty()
+        && entries
+            .iter()
+            .all(|(_, value)| matches!(value, Value::Tensor(_)));
     let state_dict = match top.get("state_dict") {
-        Some(state_dict) => {
-            state_dict.entries().context("its `state_dict` is no dict; save the model's state_dict()")?
-        }
+        Some(state_dict) => state_dict
+            .entries()
+            .context("its `state_dict` is no dict; save the model's state_dict()")?,
         None if bare => entries,
-        None => bail!("it has no `state_dict`; save it with torch.save({{'state_dict': model.state_dict()}})"),
+        None => bail!(
+            "it has no `state_dict`; save it with torch.save({{'state_dict': model.state_dict()}})"
+        ),
     };
-    let optimizer = top.get("optimizer").filter(|value| with_optimizer && **value != Value::None);
+    let optimizer = top
+        .get("optimizer")
+        .filter(|value| with_optimizer && **value != Value::None);
     let lr_base = match top.get("lr_base") {
-        Some(Value::Tensor(view)) if !bare && view.numel()? == 1 => Some(archive.tensor(view)?.f_double_value(&[])?),
+        Some(Value::Tensor(view)) if !bare && view.numel()? == 1 => {
+            Some(archive.tensor(view)?.f_double_value(&[])?)
+        }
         lr_base => lr_base.and_then(Value::as_f64),
     };
     Ok(Checkpoint {
         state_dict: state_dict::read(archive, state_dict)?,
-        optimizer: optimizer.map(|value| optimizer_state::read(archive, value)).transpose()?,
+        optimizer: optimizer
+            .map(|value| optimizer_state::read(archive, value))
+            .transpose()?,
         lr_base,
         mcan: top.get("mcan").map(run_state::read).transpose()?,
     })
@@ -105,12 +117,20 @@ fn interpret(archive: &Archive, with_optimizer: bool) -> Result<Checkpoint> {
 pub fn save(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let mut tensors: Vec<Tensor> = Vec::new();
     let mut tensor = |tensor: &Tensor| -> Result<Value> {
-        let view = TensorView::contiguous(tensor.f_kind()?, tensor.size(), tensors.len().to_string().into());
+        let view = TensorView::contiguous(
+            tensor.f_kind()?,
+            tensor.size(),
+            tensors.len().to_string().into(),
+        );
         tensors.push(tensor.shallow_clone());
         Ok(Value::Tensor(Arc::new(view)))
     };
     let named = |(name, value): &(String, Tensor)| Ok((Value::str(name), tensor(value)?));
-    let state_dict = checkpoint.state_dict.iter().map(named).collect::<Result<_>>()?;
+    let state_dict = checkpoint
+        .state_dict
+        .iter()
+        .map(named)
+        .collect::<Result<_>>()?;
     let mut entries = vec![("state_dict", Value::OrderedDict(state_dict))];
     if let Some(optimizer) = &checkpoint.optimizer {
         entries.push(("optimizer", optimizer_state::write(optimizer, tensor)?));

@@ -47,25 +47,40 @@ pub(super) fn write(state: &RunState) -> Value {
 }
 
 pub(super) fn read(value: &Value) -> Result<RunState> {
-    let entry = |key: &str| value.get(key).with_context(|| format!("its `mcan` entry has no `{key}`; it is damaged"));
+    let entry = |key: &str| {
+        value
+            .get(key)
+            .with_context(|| format!("its `mcan` entry has no `{key}`; it is damaged"))
+    };
     let number = |key: &str| {
-        entry(key)?.as_int::<u64>().with_context(|| format!("`{key}` of its `mcan` entry is no number; it is damaged"))
+        entry(key)?
+            .as_int::<u64>()
+            .with_context(|| format!("`{key}` of its `mcan` entry is no number; it is damaged"))
     };
     let count = |key: &str| match number(key)? {
         count if count <= MOST => Ok(count),
-        count => bail!("`{key}` of its `mcan` entry is {count}, which no run comes to; it is damaged"),
+        count => {
+            bail!("`{key}` of its `mcan` entry is {count}, which no run comes to; it is damaged")
+        }
     };
     let loss_sum = entry("loss_sum")?.as_f64().filter(|sum| sum.is_finite());
     let texts = |key: &str| {
-        let texts =
-            entry(key)?.as_items().and_then(|items| items.iter().map(|i| i.as_str().map(str::to_owned)).collect());
-        texts.with_context(|| format!("`{key}` of its `mcan` entry is no list of strings; it is damaged"))
+        let texts = entry(key)?.as_items().and_then(|items| {
+            items
+                .iter()
+                .map(|i| i.as_str().map(str::to_owned))
+                .collect()
+        });
+        texts.with_context(|| {
+            format!("`{key}` of its `mcan` entry is no list of strings; it is damaged")
+        })
     };
     Ok(RunState {
         epoch: count("epoch")?,
         step: count("step")?,
         batch: count("batch")?,
-        loss_sum: loss_sum.context("`loss_sum` of its `mcan` entry is no finite number; it is damaged")?,
+        loss_sum: loss_sum
+            .context("`loss_sum` of its `mcan` entry is no finite number; it is damaged")?,
         seed: number("seed")?,
         data_size: count("data_size")?,
         config: to_json(entry("config")?)?,
@@ -85,7 +100,11 @@ fn from_json(json: &Json) -> Value {
         },
         Json::String(text) => Value::str(text),
         Json::Array(items) => Value::List(items.iter().map(from_json).collect()),
-        Json::Object(entries) => Value::dict(entries.iter().map(|(key, value)| (key.as_str(), from_json(value)))),
+        Json::Object(entries) => Value::dict(
+            entries
+                .iter()
+                .map(|(key, value)| (key.as_str(), from_json(value))),
+        ),
     }
 }
 
@@ -94,20 +113,27 @@ fn to_json(value: &Value) -> Result<Json> {
         Value::None => Json::Null,
         Value::Bool(truth) => Json::Bool(*truth),
         Value::Int(number) => Json::Number(
-            serde_json::Number::from_i128(*number).context("its configuration has an integer beyond 64 bits")?,
+            serde_json::Number::from_i128(*number)
+                .context("its configuration has an integer beyond 64 bits")?,
         ),
         Value::Float(number) => serde_json::Number::from_f64(*number)
             .map(Json::Number)
             .context("its configuration has a number that is not finite")?,
         Value::Str(text) => Json::String(text.to_string()),
-        Value::List(items) | Value::Tuple(items) => Json::Array(items.iter().map(to_json).collect::<Result<_>>()?),
+        Value::List(items) | Value::Tuple(items) => {
+            Json::Array(items.iter().map(to_json).collect::<Result<_>>()?)
+        }
         Value::Dict(entries) | Value::OrderedDict(entries) => {
             let entry = |(key, value): &(Value, Value)| {
-                let key = key.as_str().context("its configuration has a key that is no string")?;
+                let key = key
+                    .as_str()
+                    .context("its configuration has a key that is no string")?;
                 Ok((key.to_owned(), to_json(value)?))
             };
             Json::Object(entries.iter().map(entry).collect::<Result<_>>()?)
         }
-        Value::Bytes(_) | Value::Tensor(_) => bail!("its configuration holds {}", value.kind_name()),
+        Value::Bytes(_) | Value::Tensor(_) => {
+            bail!("its configuration holds {}", value.kind_name())
+        }
     })
 }

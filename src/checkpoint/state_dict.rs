@@ -14,13 +14,23 @@ const PARALLEL_PREFIX: &str = "module.";
 /// # Errors
 /// Entries that are no named tensors, a name that comes twice, and whatever keeps a tensor from being read.
 pub(super) fn read(archive: &Archive, entries: &[(Value, Value)]) -> Result<Vec<(String, Tensor)>> {
-    let parallel = entries.iter().all(|(key, _)| key.as_str().is_some_and(|name| name.starts_with(PARALLEL_PREFIX)));
+    let parallel = entries.iter().all(|(key, _)| {
+        key.as_str()
+            .is_some_and(|name| name.starts_with(PARALLEL_PREFIX))
+    });
     let (mut tensors, mut seen) = (Vec::with_capacity(entries.len()), HashSet::new());
     for (key, value) in entries {
         let (Some(name), Value::Tensor(view)) = (key.as_str(), value) else {
-            bail!("its state_dict holds {} under {key:?}, not a named tensor", value.kind_name());
+            bail!(
+                "its state_dict holds {} under {key:?}, not a named tensor",
+                value.kind_name()
+            );
         };
-        let name = if parallel { &name[PARALLEL_PREFIX.len()..] } else { name };
+        let name = if parallel {
+            &name[PARALLEL_PREFIX.len()..]
+        } else {
+            name
+        };
         if !seen.insert(name) {
             bail!("its state_dict holds {name:?} twice; the file is damaged");
         }
@@ -34,8 +44,14 @@ pub(super) fn read(archive: &Archive, entries: &[(Value, Value)]) -> Result<Vec<
 /// # Errors
 /// One error that lists all missing, extra and misshapen tensors, and says what usually causes them; a tensor that is not
 /// finite.
-pub fn match_shapes(state_dict: &[(String, Tensor)], expected: &[(String, Vec<i64>)]) -> Result<Vec<Tensor>> {
-    let held: HashMap<&str, &Tensor> = state_dict.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+pub fn match_shapes(
+    state_dict: &[(String, Tensor)],
+    expected: &[(String, Vec<i64>)],
+) -> Result<Vec<Tensor>> {
+    let held: HashMap<&str, &Tensor> = state_dict
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor))
+        .collect();
     let (mut found, mut missing, mut misshapen) = (Vec::new(), Vec::new(), Vec::new());
     for (name, shape) in expected {
         match held.get(name.as_str()) {
@@ -47,23 +63,37 @@ pub fn match_shapes(state_dict: &[(String, Tensor)], expected: &[(String, Vec<i6
         }
     }
     let wanted: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
-    let extra: Vec<_> = state_dict.iter().filter(|(name, _)| !wanted.contains(name.as_str())).collect();
+    let extra: Vec<_> = state_dict
+        .iter()
+        .filter(|(name, _)| !wanted.contains(name.as_str()))
+        .collect();
     if missing.is_empty() && misshapen.is_empty() && extra.is_empty() {
         check_finite(expected.iter().map(|(name, _)| name).zip(&found))
             .context("nothing can be computed with it; take an earlier one")?;
         return Ok(found);
     }
-    let mut message = format!("the checkpoint does not fit the model. {}", advice(&misshapen));
+    let mut message = format!(
+        "the checkpoint does not fit the model. {}",
+        advice(&misshapen)
+    );
     if !missing.is_empty() {
         message += &format!("\n  missing in it: {}", missing.join(", "));
     }
     if !extra.is_empty() {
-        let extra: Vec<_> = extra.iter().map(|(name, tensor)| format!("{name} {:?}", tensor.size())).collect();
+        let extra: Vec<_> = extra
+            .iter()
+            .map(|(name, tensor)| format!("{name} {:?}", tensor.size()))
+            .collect();
         message += &format!("\n  unknown to the model: {}", extra.join(", "));
     }
     if !misshapen.is_empty() {
-        let shapes = misshapen.iter().map(|(name, is, should)| format!("{name} is {is:?}, should be {should:?}"));
-        message += &format!("\n  of another shape: {}", shapes.collect::<Vec<_>>().join(", "));
+        let shapes = misshapen
+            .iter()
+            .map(|(name, is, should)| format!("{name} is {is:?}, should be {should:?}"));
+        message += &format!(
+            "\n  of another shape: {}",
+            shapes.collect::<Vec<_>>().join(", ")
+        );
     }
     bail!(message);
 }
@@ -74,7 +104,10 @@ pub fn match_shapes(state_dict: &[(String, Tensor)], expected: &[(String, Vec<i6
 /// Names the first that is.
 pub fn check_finite<'a>(mut named: impl Iterator<Item = (&'a String, &'a Tensor)>) -> Result<()> {
     named.try_for_each(|(name, tensor)| {
-        ensure!(bool::try_from(tensor.f_isfinite()?.f_all()?)?, "its parameter {name} is not finite");
+        ensure!(
+            bool::try_from(tensor.f_isfinite()?.f_all()?)?,
+            "its parameter {name} is not finite"
+        );
         Ok(())
     })
 }
@@ -97,7 +130,9 @@ fn advice(misshapen: &[(&str, Vec<i64>, Vec<i64>)]) -> String {
         }
     }
     if other {
-        advice.push("The model differs: give the --MODEL or --CFG that the checkpoint was trained with");
+        advice.push(
+            "The model differs: give the --MODEL or --CFG that the checkpoint was trained with",
+        );
     }
     advice.join(". ")
 }

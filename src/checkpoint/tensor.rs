@@ -20,13 +20,18 @@ const DTYPES: [(&str, &str, Kind, usize); 10] = [
 
 /// The dtype whose storage class or dtype has this name in PyTorch.
 pub fn kind_named(name: &str) -> Option<Kind> {
-    DTYPES.iter().find(|(storage, dtype, ..)| [*storage, *dtype].contains(&name)).map(|row| row.2)
+    DTYPES
+        .iter()
+        .find(|(storage, dtype, ..)| [*storage, *dtype].contains(&name))
+        .map(|row| row.2)
 }
 
 fn row(kind: Kind) -> Result<&'static (&'static str, &'static str, Kind, usize)> {
     match DTYPES.iter().find(|row| row.2 == kind) {
         Some(row) => Ok(row),
-        None => bail!("tensors of type {kind:?} are not kept in checkpoints; convert it to float32 first"),
+        None => bail!(
+            "tensors of type {kind:?} are not kept in checkpoints; convert it to float32 first"
+        ),
     }
 }
 
@@ -75,7 +80,14 @@ impl TensorView {
     /// A whole storage, row by row.
     pub fn contiguous(kind: Kind, shape: Vec<i64>, storage: Arc<str>) -> TensorView {
         let storage_numel = shape.iter().product();
-        TensorView { kind, stride: contiguous_stride(&shape), shape, offset: 0, storage, storage_numel }
+        TensorView {
+            kind,
+            stride: contiguous_stride(&shape),
+            shape,
+            offset: 0,
+            storage,
+            storage_numel,
+        }
     }
 
     /// Number of elements.
@@ -83,10 +95,17 @@ impl TensorView {
     /// # Errors
     /// A negative or overflowing size.
     pub fn numel(&self) -> Result<i64> {
-        let product = self.shape.iter().try_fold(1i64, |n, &size| if size < 0 { None } else { n.checked_mul(size) });
+        let product =
+            self.shape.iter().try_fold(
+                1i64,
+                |n, &size| if size < 0 { None } else { n.checked_mul(size) },
+            );
         match product {
             Some(numel) => Ok(numel),
-            None => bail!("a tensor of shape {:?} is impossible; the file is damaged", self.shape),
+            None => bail!(
+                "a tensor of shape {:?} is impossible; the file is damaged",
+                self.shape
+            ),
         }
     }
 
@@ -97,7 +116,9 @@ impl TensorView {
     /// A view that no PyTorch would have saved.
     pub fn span(&self) -> Result<i64> {
         ensure!(
-            self.shape.len() == self.stride.len() && self.offset >= 0 && self.stride.iter().all(|&s| s >= 0),
+            self.shape.len() == self.stride.len()
+                && self.offset >= 0
+                && self.stride.iter().all(|&s| s >= 0),
             "a tensor of shape {:?}, strides {:?} and offset {} is impossible; the file is damaged",
             self.shape,
             self.stride,
@@ -110,8 +131,15 @@ impl TensorView {
             .shape
             .iter()
             .zip(&self.stride)
-            .try_fold(0i64, |sum, (&size, &stride)| sum.checked_add((size - 1).checked_mul(stride)?));
-        match last.and_then(|last| Some((last.checked_add(1)?, last.checked_add(1)?.checked_add(self.offset)?))) {
+            .try_fold(0i64, |sum, (&size, &stride)| {
+                sum.checked_add((size - 1).checked_mul(stride)?)
+            });
+        match last.and_then(|last| {
+            Some((
+                last.checked_add(1)?,
+                last.checked_add(1)?.checked_add(self.offset)?,
+            ))
+        }) {
             Some((span, end)) if end <= self.storage_numel => Ok(span),
             _ => bail!(
                 "a tensor of shape {:?}, strides {:?} and offset {} reaches beyond the {} elements of storage {:?}; \
@@ -132,7 +160,9 @@ impl TensorView {
     pub fn materialise(&self, storage_bytes: &[u8]) -> Result<Tensor> {
         let (span, width) = (usize::try_from(self.span()?)?, element_bytes(self.kind)?);
         let start = usize::try_from(self.offset)?.checked_mul(width);
-        let bytes = start.and_then(|start| storage_bytes.get(start..start.checked_add(span.checked_mul(width)?)?));
+        let bytes = start.and_then(|start| {
+            storage_bytes.get(start..start.checked_add(span.checked_mul(width)?)?)
+        });
         let Some(bytes) = bytes.or(if span == 0 { Some(&[]) } else { None }) else {
             bail!(
                 "storage {:?} has {} bytes, too few for a tensor of shape {:?} in it; the file is cut off or damaged",
@@ -150,7 +180,9 @@ impl TensorView {
             return Ok(Tensor::f_from_data_size(bytes, &self.shape, self.kind)?);
         }
         let flat = Tensor::f_from_data_size(bytes, &[self.span()?], self.kind)?;
-        Ok(flat.f_as_strided(&self.shape, &self.stride, 0)?.f_contiguous()?)
+        Ok(flat
+            .f_as_strided(&self.shape, &self.stride, 0)?
+            .f_contiguous()?)
     }
 }
 

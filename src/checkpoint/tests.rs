@@ -1,20 +1,14 @@
 use super::*;
-use std::path::PathBuf;
 
-/// A file of the shared folder, or none with a word why.
-pub(super) fn shared(name: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("MCAN_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let path = folder.join(name);
-    if !path.exists() {
-        eprintln!("skipped: {} is not there", path.display());
-        return None;
-    }
-    Some(path)
-}
+use mcan_data::testing::shared;
 
 fn assert_same(a: &Checkpoint, b: &Checkpoint) {
-    let names = |c: &Checkpoint| c.state_dict.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let names = |c: &Checkpoint| {
+        c.state_dict
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(names(a), names(b));
     for ((name, a), (_, b)) in a.state_dict.iter().zip(&b.state_dict) {
         assert_eq!(a.kind(), b.kind(), "{name}");
@@ -23,8 +17,13 @@ fn assert_same(a: &Checkpoint, b: &Checkpoint) {
     assert_eq!(a.lr_base, b.lr_base);
     assert_eq!(a.mcan, b.mcan);
     assert_eq!(a.optimizer.is_some(), b.optimizer.is_some());
-    let (Some(a), Some(b)) = (&a.optimizer, &b.optimizer) else { return };
-    assert_eq!((a.lr, a.betas, a.eps, a.weight_decay), (b.lr, b.betas, b.eps, b.weight_decay));
+    let (Some(a), Some(b)) = (&a.optimizer, &b.optimizer) else {
+        return;
+    };
+    assert_eq!(
+        (a.lr, a.betas, a.eps, a.weight_decay),
+        (b.lr, b.betas, b.eps, b.weight_decay)
+    );
     assert_eq!(a.moments.len(), b.moments.len());
     for (a, b) in a.moments.iter().zip(&b.moments) {
         assert_eq!(a.is_some(), b.is_some());
@@ -36,7 +35,9 @@ fn assert_same(a: &Checkpoint, b: &Checkpoint) {
 
 #[test]
 fn the_older_format_and_multi_gpu_names_give_the_same_as_the_zip_format() {
-    let Some(folder) = shared("golden/world/ckpts") else { return };
+    let Some(folder) = shared("golden/world/ckpts") else {
+        return;
+    };
     let zip = load(&folder.join("ckpt_golden/epoch3.pkl")).unwrap();
     assert_eq!(zip.state_dict.len(), 107);
     assert_eq!(zip.state_dict[0].0, "embedding.weight");
@@ -44,10 +45,18 @@ fn the_older_format_and_multi_gpu_names_give_the_same_as_the_zip_format() {
     assert_eq!(zip.optimizer.as_ref().unwrap().moments.len(), 107);
     assert_eq!(zip.lr_base, Some(0.002));
     assert_same(&zip, &load(&folder.join("ckpt_legacy/epoch3.pkl")).unwrap());
-    assert_same(&zip, &load(&folder.join("ckpt_multigpu/epoch3.pkl")).unwrap());
+    assert_same(
+        &zip,
+        &load(&folder.join("ckpt_multigpu/epoch3.pkl")).unwrap(),
+    );
     let init = load(&folder.join("ckpt_init/epoch0.pkl")).unwrap();
     assert!(init.optimizer.unwrap().moments.iter().all(Option::is_none));
-    assert!(load_weights(&folder.join("ckpt_golden/epoch3.pkl")).unwrap().optimizer.is_none());
+    assert!(
+        load_weights(&folder.join("ckpt_golden/epoch3.pkl"))
+            .unwrap()
+            .optimizer
+            .is_none()
+    );
 }
 
 /// A checkpoint with every type of tensor, a parameter that was never updated, and a run.
@@ -65,11 +74,21 @@ fn sample() -> Checkpoint {
         tch::Kind::Bool,
     ];
     let plain = Tensor::arange(6, (tch::Kind::Float, tch::Device::Cpu)).reshape([2, 3]);
-    let mut state_dict: Vec<_> = kinds.iter().map(|&kind| (format!("layer.{kind:?}"), plain.to_kind(kind))).collect();
+    let mut state_dict: Vec<_> = kinds
+        .iter()
+        .map(|&kind| (format!("layer.{kind:?}"), plain.to_kind(kind)))
+        .collect();
     state_dict.push(("turned".into(), plain.transpose(0, 1)));
-    state_dict.push(("none".into(), Tensor::zeros([0, 3], (tch::Kind::Float, tch::Device::Cpu))));
+    state_dict.push((
+        "none".into(),
+        Tensor::zeros([0, 3], (tch::Kind::Float, tch::Device::Cpu)),
+    ));
     state_dict.push(("scalar".into(), Tensor::from(2.5f32)));
-    let moments = Moments { step: 3.0, exp_avg: plain.shallow_clone(), exp_avg_sq: &plain * 2.0 };
+    let moments = Moments {
+        step: 3.0,
+        exp_avg: plain.shallow_clone(),
+        exp_avg_sq: &plain * 2.0,
+    };
     Checkpoint {
         state_dict,
         optimizer: Some(AdamState {
@@ -98,7 +117,10 @@ fn sample() -> Checkpoint {
 #[test]
 fn what_is_saved_is_loaded_and_the_same_state_gives_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    let (first, second) = (folder.path().join("a/epoch1.pkl"), folder.path().join("b/epoch1.pkl"));
+    let (first, second) = (
+        folder.path().join("a/epoch1.pkl"),
+        folder.path().join("b/epoch1.pkl"),
+    );
     save(&first, &sample()).unwrap();
     let loaded = load(&first).unwrap();
     assert_same(&sample(), &loaded);
@@ -115,14 +137,33 @@ fn files_of_pytorch_with_every_dtype_and_views_load_the_same_in_each_format() {
     assert_same(&zip, &load(&folder.join("small_protocol4.pkl")).unwrap());
     let numbers = |name: &str| {
         let tensor = &zip.state_dict.iter().find(|(n, _)| n == name).unwrap().1;
-        (tensor.size(), Vec::<f64>::try_from(tensor.to_kind(tch::Kind::Double).reshape([-1])).unwrap())
+        (
+            tensor.size(),
+            Vec::<f64>::try_from(tensor.to_kind(tch::Kind::Double).reshape([-1])).unwrap(),
+        )
     };
-    let dtypes = ["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8"];
-    dtypes.iter().for_each(|dtype| assert_eq!(numbers(dtype).1, [0.0, 1.0, 2.0, 3.0], "{dtype}"));
+    let dtypes = [
+        "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8",
+    ];
+    dtypes
+        .iter()
+        .for_each(|dtype| assert_eq!(numbers(dtype).1, [0.0, 1.0, 2.0, 3.0], "{dtype}"));
     assert_eq!(numbers("bool").1, [0.0, 1.0, 1.0, 1.0]);
-    assert_eq!(numbers("view"), (vec![2, 3], vec![2.0, 3.0, 4.0, 5.0, 6.0, 7.0]));
-    assert_eq!(numbers("transposed"), (vec![4, 3], vec![0., 4., 8., 1., 5., 9., 2., 6., 10., 3., 7., 11.]));
-    assert_eq!(numbers("every other"), (vec![6], vec![0.0, 2.0, 4.0, 6.0, 8.0, 10.0]));
+    assert_eq!(
+        numbers("view"),
+        (vec![2, 3], vec![2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
+    );
+    assert_eq!(
+        numbers("transposed"),
+        (
+            vec![4, 3],
+            vec![0., 4., 8., 1., 5., 9., 2., 6., 10., 3., 7., 11.]
+        )
+    );
+    assert_eq!(
+        numbers("every other"),
+        (vec![6], vec![0.0, 2.0, 4.0, 6.0, 8.0, 10.0])
+    );
     assert_eq!(numbers("expanded"), (vec![2, 3], vec![3.0; 6]));
     assert_eq!(numbers("empty"), (vec![0, 3], vec![]));
     assert_eq!(numbers("scalar"), (vec![], vec![2.5]));
@@ -132,31 +173,76 @@ fn files_of_pytorch_with_every_dtype_and_views_load_the_same_in_each_format() {
 
 fn named(tensors: &[(&str, &[i64])]) -> Vec<(String, Tensor)> {
     let zeros = |shape: &[i64]| Tensor::zeros(shape, (tch::Kind::Half, tch::Device::Cpu));
-    tensors.iter().map(|(name, shape)| (name.to_string(), zeros(shape))).collect()
+    tensors
+        .iter()
+        .map(|(name, shape)| (name.to_string(), zeros(shape)))
+        .collect()
 }
 
 #[test]
 fn all_that_does_not_fit_a_model_is_one_error_that_says_what_to_do() {
-    let expected: Vec<(String, Vec<i64>)> =
-        vec![("embedding.weight".into(), vec![9, 4]), ("lstm.x".into(), vec![8]), ("proj.bias".into(), vec![5])];
-    let fits = named(&[("proj.bias", &[5]), ("embedding.weight", &[9, 4]), ("lstm.x", &[8])]);
+    let expected: Vec<(String, Vec<i64>)> = vec![
+        ("embedding.weight".into(), vec![9, 4]),
+        ("lstm.x".into(), vec![8]),
+        ("proj.bias".into(), vec![5]),
+    ];
+    let fits = named(&[
+        ("proj.bias", &[5]),
+        ("embedding.weight", &[9, 4]),
+        ("lstm.x", &[8]),
+    ]);
     let matched = state_dict::match_shapes(&fits, &expected).unwrap();
-    assert_eq!(matched.iter().map(Tensor::size).collect::<Vec<_>>(), [vec![9, 4], vec![8], vec![5]]);
-    assert!(matched.iter().all(|tensor| tensor.kind() == tch::Kind::Float));
+    assert_eq!(
+        matched.iter().map(Tensor::size).collect::<Vec<_>>(),
+        [vec![9, 4], vec![8], vec![5]]
+    );
+    assert!(
+        matched
+            .iter()
+            .all(|tensor| tensor.kind() == tch::Kind::Float)
+    );
     let says = |held: &[(&str, &[i64])], words: &[&str]| {
-        let message = format!("{:#}", state_dict::match_shapes(&named(held), &expected).unwrap_err());
+        let message = format!(
+            "{:#}",
+            state_dict::match_shapes(&named(held), &expected).unwrap_err()
+        );
         assert!(words.iter().all(|word| message.contains(word)), "{message}");
         message
     };
     let vocabulary = says(
-        &[("embedding.weight", &[7, 4]), ("lstm.x", &[8]), ("proj.bias", &[5])],
-        &["embedding.weight is [7, 4], should be [9, 4]", "vocabulary differs", "all four question files"],
+        &[
+            ("embedding.weight", &[7, 4]),
+            ("lstm.x", &[8]),
+            ("proj.bias", &[5]),
+        ],
+        &[
+            "embedding.weight is [7, 4], should be [9, 4]",
+            "vocabulary differs",
+            "all four question files",
+        ],
     );
     assert!(!vocabulary.contains("--MODEL"), "{vocabulary}");
-    says(&[("embedding.weight", &[9, 4]), ("lstm.x", &[8]), ("proj.bias", &[6])], &["answer_dict.json", "[6]"]);
     says(
-        &[("embedding.weight", &[9, 5]), ("extra", &[1, 2]), ("proj.bias", &[5])],
-        &["missing in it: lstm.x", "unknown to the model: extra [1, 2]", "[9, 5]", "--MODEL", "--CFG"],
+        &[
+            ("embedding.weight", &[9, 4]),
+            ("lstm.x", &[8]),
+            ("proj.bias", &[6]),
+        ],
+        &["answer_dict.json", "[6]"],
+    );
+    says(
+        &[
+            ("embedding.weight", &[9, 5]),
+            ("extra", &[1, 2]),
+            ("proj.bias", &[5]),
+        ],
+        &[
+            "missing in it: lstm.x",
+            "unknown to the model: extra [1, 2]",
+            "[9, 5]",
+            "--MODEL",
+            "--CFG",
+        ],
     );
 }
 
@@ -165,29 +251,63 @@ fn object_ids_as_keys_and_counts_as_steps_are_mapped_through_the_order_of_parame
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("old.pkl");
     let one = || Tensor::ones([2], (tch::Kind::Float, tch::Device::Cpu));
-    let view = |key: &str| Value::Tensor(Arc::new(TensorView::contiguous(tch::Kind::Float, vec![2], key.into())));
-    let entry = |a, b, step| Value::dict([("step", Value::Int(step)), ("exp_avg", view(a)), ("exp_avg_sq", view(b))]);
-    let [first, second, third] = [139_909_003_426_376, 139_909_003_339_160, 139_909_003_475_928].map(Value::Int);
+    let view = |key: &str| {
+        Value::Tensor(Arc::new(TensorView::contiguous(
+            tch::Kind::Float,
+            vec![2],
+            key.into(),
+        )))
+    };
+    let entry = |a, b, step| {
+        Value::dict([
+            ("step", Value::Int(step)),
+            ("exp_avg", view(a)),
+            ("exp_avg_sq", view(b)),
+        ])
+    };
+    let [first, second, third] = [
+        139_909_003_426_376,
+        139_909_003_339_160,
+        139_909_003_475_928,
+    ]
+    .map(Value::Int);
     let group = Value::dict([
-        ("params", Value::List(vec![first.clone(), second, third.clone()])),
+        (
+            "params",
+            Value::List(vec![first.clone(), second, third.clone()]),
+        ),
         ("lr", Value::Float(0.1)),
-        ("betas", Value::Tuple(vec![Value::Float(0.9), Value::Float(0.98)])),
+        (
+            "betas",
+            Value::Tuple(vec![Value::Float(0.9), Value::Float(0.98)]),
+        ),
         ("eps", Value::Float(1e-9)),
         ("weight_decay", Value::Int(0)),
     ]);
-    let state = Value::Dict(vec![(third, entry("0", "1", 30)), (first, entry("2", "3", 10))]);
+    let state = Value::Dict(vec![
+        (third, entry("0", "1", 30)),
+        (first, entry("2", "3", 10)),
+    ]);
     let optimizer = Value::dict([("state", state), ("param_groups", Value::List(vec![group]))]);
-    let top = Value::dict([("state_dict", Value::OrderedDict(vec![])), ("optimizer", optimizer)]);
+    let top = Value::dict([
+        ("state_dict", Value::OrderedDict(vec![])),
+        ("optimizer", optimizer),
+    ]);
     archive::write(&path, &top, &[one() * 4, one() * 5, one() * 2, one() * 3]).unwrap();
     let moments = load(&path).unwrap().optimizer.unwrap().moments;
-    let steps: Vec<_> = moments.iter().map(|moments| moments.as_ref().map(|moments| moments.step)).collect();
+    let steps: Vec<_> = moments
+        .iter()
+        .map(|moments| moments.as_ref().map(|moments| moments.step))
+        .collect();
     assert_eq!(steps, [Some(10.0), None, Some(30.0)]);
     assert!(moments[0].as_ref().unwrap().exp_avg_sq.equal(&(one() * 3)));
 }
 
 #[test]
 fn bare_weights_load_and_other_optimizers_are_refused_only_when_asked_for() {
-    let Some(folder) = shared("real/checkpoints") else { return };
+    let Some(folder) = shared("real/checkpoints") else {
+        return;
+    };
     let bare = load(&folder.join("allennlp/basic_classifier__serialization__best.th")).unwrap();
     assert!(bare.state_dict.len() == 9 && bare.optimizer.is_none() && bare.mcan.is_none());
     let resnet = load(&folder.join("resnet_cifar10/resnet20-12fca82f.th")).unwrap();
@@ -195,5 +315,8 @@ fn bare_weights_load_and_other_optimizers_are_refused_only_when_asked_for() {
     let sgd = folder.join("distiller/ssl_checkpoint_trained_dense.pth.tar");
     assert_eq!(load_weights(&sgd).unwrap().state_dict[0].0, "conv1.weight");
     let message = format!("{:#}", load(&sgd).unwrap_err());
-    assert!(message.contains("not Adam") && message.contains("ssl_checkpoint"), "{message}");
+    assert!(
+        message.contains("not Adam") && message.contains("ssl_checkpoint"),
+        "{message}"
+    );
 }

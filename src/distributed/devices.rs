@@ -11,9 +11,16 @@ use tch::{Cuda, Device};
 /// # Errors
 /// An index that does not exist (lists those that do) or is named twice, GPUs beside CPUs, anything that is no index.
 pub fn devices(gpu: Option<&str>, default: usize, tf32: bool) -> Result<Vec<Device>> {
-    let count = if Cuda::is_available() { Cuda::device_count() as usize } else { 0 };
+    let count = if Cuda::is_available() {
+        Cuda::device_count() as usize
+    } else {
+        0
+    };
     let named = match gpu {
-        Some(text) => text.split(',').map(|part| named(text, part.trim(), count)).collect::<Result<Vec<_>>>()?,
+        Some(text) => text
+            .split(',')
+            .map(|part| named(text, part.trim(), count))
+            .collect::<Result<Vec<_>>>()?,
         None if count == 0 => {
             crate::note!("No GPU found: computing on the CPU.");
             vec![Device::Cpu]
@@ -24,10 +31,16 @@ pub fn devices(gpu: Option<&str>, default: usize, tf32: bool) -> Result<Vec<Devi
     };
     let text = gpu.unwrap_or_default();
     ensure!(
-        named.iter().all(|device| device.is_cuda() == named[0].is_cuda()),
+        named
+            .iter()
+            .all(|device| device.is_cuda() == named[0].is_cuda()),
         "--GPU={text}: GPUs and CPUs cannot share a run; name either"
     );
-    if let Some(twice) = named.iter().enumerate().find(|(i, device)| device.is_cuda() && named[..*i].contains(device)) {
+    if let Some(twice) = named
+        .iter()
+        .enumerate()
+        .find(|(i, device)| device.is_cuda() && named[..*i].contains(device))
+    {
         bail!("--GPU={text}: {} is named twice", name(*twice.1));
     }
     if named[0].is_cuda() {
@@ -43,11 +56,18 @@ fn named(text: &str, part: &str, count: usize) -> Result<Device> {
     let Ok(index) = part.parse::<usize>() else {
         bail!("--GPU={text}: {part:?} is neither the index of a GPU nor cpu");
     };
-    let there = (0..count).map(|i| i.to_string()).collect::<Vec<_>>().join(", ");
+    let there = (0..count)
+        .map(|i| i.to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
     ensure!(
         index < count,
         "--GPU={text}: there is no GPU {index}; {}",
-        if count == 0 { "this machine shows none, use --GPU=cpu".to_string() } else { format!("there is {there}") }
+        if count == 0 {
+            "this machine shows none, use --GPU=cpu".to_string()
+        } else {
+            format!("there is {there}")
+        }
     );
     Ok(Device::Cuda(index))
 }
@@ -67,14 +87,30 @@ mod tests {
     #[test]
     fn a_device_that_is_not_there_is_refused_with_those_that_are() {
         let message = devices(Some("0, 97"), 0, true).unwrap_err().to_string();
-        assert!(message.contains("there is no GPU") && message.contains("--GPU"), "{message}");
-        assert!(devices(Some("first"), 0, true).unwrap_err().to_string().contains("neither"));
-        assert!(devices(Some("cpu,"), 0, true).unwrap_err().to_string().contains("neither"));
+        assert!(
+            message.contains("there is no GPU") && message.contains("--GPU"),
+            "{message}"
+        );
+        assert!(
+            devices(Some("first"), 0, true)
+                .unwrap_err()
+                .to_string()
+                .contains("neither")
+        );
+        assert!(
+            devices(Some("cpu,"), 0, true)
+                .unwrap_err()
+                .to_string()
+                .contains("neither")
+        );
     }
 
     #[test]
     fn a_cpu_may_be_several_replicas() {
         assert_eq!(devices(Some("cpu"), 0, true).unwrap(), [Device::Cpu]);
-        assert_eq!(devices(Some("cpu, CPU"), 0, true).unwrap(), [Device::Cpu; 2]);
+        assert_eq!(
+            devices(Some("cpu, CPU"), 0, true).unwrap(),
+            [Device::Cpu; 2]
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The job that a launcher has started this process for, as the environment tells: `torchrun`'s variables, or Slurm's.
 
-use crate::native::group::Meeting;
+use crate::native::group::Rendezvous;
 use anyhow::{Context, Result, bail, ensure};
 
 /// This process's place in a job of several.
@@ -10,10 +10,10 @@ pub struct Job {
     pub rank: usize,
     /// How many there are.
     pub size: usize,
-    /// Its number among those on this machine, from 0.
+    /// Its number self_attention those on this machine, from 0.
     pub local_rank: usize,
     /// Where they find each other.
-    pub meeting: Meeting,
+    pub meeting: Rendezvous,
 }
 
 /// What the environment says of variable `name`.
@@ -34,11 +34,20 @@ impl Job {
         }
         // Slurm sets this in the processes that srun starts, and not in the script of sbatch.
         let started_by_srun = number(env, "SLURM_STEP_NUM_TASKS").is_ok_and(|tasks| tasks > 1);
-        if started_by_srun { slurm(env).and_then(Job::checked).map(Some) } else { Ok(None) }
+        if started_by_srun {
+            slurm(env).and_then(Job::checked).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     fn checked(self) -> Result<Job> {
-        ensure!(self.rank < self.size, "the environment says rank {} of {} processes", self.rank, self.size);
+        ensure!(
+            self.rank < self.size,
+            "the environment says rank {} of {} processes",
+            self.rank,
+            self.size
+        );
         Ok(self)
     }
 }
@@ -52,7 +61,7 @@ fn torchrun(env: Environment) -> Result<Job> {
         rank,
         size: number(env, "WORLD_SIZE")?,
         local_rank: env("LOCAL_RANK").map_or(Ok(0), |_| number(env, "LOCAL_RANK"))?,
-        meeting: Meeting {
+        meeting: Rendezvous {
             host: text(env, "MASTER_ADDR")?,
             port: port(env)?.context(missing("MASTER_PORT"))?,
             serve: rank == 0 && !served,
@@ -65,7 +74,9 @@ fn slurm(env: Environment) -> Result<Job> {
     let rank = number(env, "SLURM_PROCID")?;
     let host = match env("MASTER_ADDR") {
         Some(host) => host,
-        None => first_host(&text(env, "SLURM_STEP_NODELIST").or_else(|_| text(env, "SLURM_JOB_NODELIST"))?)?,
+        None => first_host(
+            &text(env, "SLURM_STEP_NODELIST").or_else(|_| text(env, "SLURM_JOB_NODELIST"))?,
+        )?,
     };
     // Other jobs on the machine get other ports.
     let usual = || Ok::<_, anyhow::Error>(20000 + (number(env, "SLURM_JOB_ID")? % 20000) as u16);
@@ -73,7 +84,7 @@ fn slurm(env: Environment) -> Result<Job> {
         rank,
         size: number(env, "SLURM_STEP_NUM_TASKS")?,
         local_rank: number(env, "SLURM_LOCALID")?,
-        meeting: Meeting {
+        meeting: Rendezvous {
             host,
             port: port(env)?.map_or_else(usual, Ok)?,
             serve: rank == 0,
@@ -84,14 +95,21 @@ fn slurm(env: Environment) -> Result<Job> {
 
 /// The first host of a list as Slurm writes it: `node3`, `gpu[07-09,12],login1`, `rack[2-3]n5`.
 fn first_host(list: &str) -> Result<String> {
-    let Some((prefix, rest)) = list.split_once('[').filter(|(prefix, _)| !prefix.contains(',')) else {
+    let Some((prefix, rest)) = list
+        .split_once('[')
+        .filter(|(prefix, _)| !prefix.contains(','))
+    else {
         return Ok(list.split(',').next().unwrap_or(list).to_string());
     };
-    let (range, rest) = rest.split_once(']').with_context(|| format!("the list of hosts {list:?} has no ']'"))?;
+    let (range, rest) = rest
+        .split_once(']')
+        .with_context(|| format!("the list of hosts {list:?} has no ']'"))?;
     let first: String = range.chars().take_while(char::is_ascii_digit).collect();
     let suffix = rest.split(',').next().unwrap_or_default();
     if suffix.contains('[') {
-        bail!("the list of hosts {list:?} is more than can be read here; set MASTER_ADDR to the machine of rank 0");
+        bail!(
+            "the list of hosts {list:?} is more than can be read here; set MASTER_ADDR to the machine of rank 0"
+        );
     }
     Ok(format!("{prefix}{first}{suffix}"))
 }
@@ -108,12 +126,19 @@ fn missing(name: &str) -> String {
 
 fn number(env: Environment, name: &str) -> Result<usize> {
     let value = text(env, name)?;
-    value.parse().with_context(|| format!("{name}={value} in the environment is not a number"))
+    value
+        .parse()
+        .with_context(|| format!("{name}={value} in the environment is not a number"))
 }
 
 fn port(env: Environment) -> Result<Option<u16>> {
-    let Some(value) = env("MASTER_PORT") else { return Ok(None) };
-    value.parse().map(Some).with_context(|| format!("MASTER_PORT={value} in the environment is not a port"))
+    let Some(value) = env("MASTER_PORT") else {
+        return Ok(None);
+    };
+    value
+        .parse()
+        .map(Some)
+        .with_context(|| format!("MASTER_PORT={value} in the environment is not a port"))
 }
 
 #[cfg(test)]
@@ -121,16 +146,30 @@ mod tests {
     use super::*;
 
     fn read(variables: &str) -> Result<Option<Job>> {
-        let pairs: Vec<(&str, &str)> = variables.split(' ').filter_map(|pair| pair.split_once('=')).collect();
-        Job::read(&|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string()))
+        let pairs: Vec<(&str, &str)> = variables
+            .split(' ')
+            .filter_map(|pair| pair.split_once('='))
+            .collect();
+        Job::read(&|name| {
+            pairs
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value.to_string())
+        })
     }
 
     #[test]
     fn a_process_that_nobody_launched_is_alone() {
         assert_eq!(read("HOME=/root RANK=3").unwrap(), None);
         // The script of sbatch, and a shell of srun's.
-        assert_eq!(read("SLURM_PROCID=0 SLURM_NTASKS=4 SLURM_JOB_ID=7").unwrap(), None);
-        assert_eq!(read("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1 SLURM_LOCALID=0").unwrap(), None);
+        assert_eq!(
+            read("SLURM_PROCID=0 SLURM_NTASKS=4 SLURM_JOB_ID=7").unwrap(),
+            None
+        );
+        assert_eq!(
+            read("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1 SLURM_LOCALID=0").unwrap(),
+            None
+        );
     }
 
     #[test]
@@ -138,11 +177,17 @@ mod tests {
         let line = "RANK=5 WORLD_SIZE=8 LOCAL_RANK=1 MASTER_ADDR=node0 MASTER_PORT=29500";
         let job = read(line).unwrap().unwrap();
         assert_eq!((job.rank, job.size, job.local_rank), (5, 8, 1));
-        let meeting = Meeting { host: "node0".into(), port: 29500, serve: false, prefix: "mcan/0".into() };
+        let meeting = Rendezvous {
+            host: "node0".into(),
+            port: 29500,
+            serve: false,
+            prefix: "mcan/0".into(),
+        };
         assert_eq!(job.meeting, meeting);
         let first = "RANK=0 WORLD_SIZE=8 MASTER_ADDR=node0 MASTER_PORT=29500";
         assert!(read(first).unwrap().unwrap().meeting.serve);
-        let served = format!("{first} TORCHELASTIC_USE_AGENT_STORE=True TORCHELASTIC_RESTART_COUNT=2");
+        let served =
+            format!("{first} TORCHELASTIC_USE_AGENT_STORE=True TORCHELASTIC_RESTART_COUNT=2");
         let meeting = read(&served).unwrap().unwrap().meeting;
         assert_eq!((meeting.serve, meeting.prefix.as_str()), (false, "mcan/2"));
     }
@@ -153,9 +198,17 @@ mod tests {
                     SLURM_STEP_NODELIST=gpu[07-09,12]";
         let job = read(line).unwrap().unwrap();
         assert_eq!((job.rank, job.size, job.local_rank), (2, 4, 0));
-        let meeting = Meeting { host: "gpu07".into(), port: 23456, serve: false, prefix: "mcan/1".into() };
+        let meeting = Rendezvous {
+            host: "gpu07".into(),
+            port: 23456,
+            serve: false,
+            prefix: "mcan/1".into(),
+        };
         assert_eq!(job.meeting, meeting);
-        let told = read(&format!("{line} MASTER_ADDR=10.0.0.1 MASTER_PORT=4000")).unwrap().unwrap().meeting;
+        let told = read(&format!("{line} MASTER_ADDR=10.0.0.1 MASTER_PORT=4000"))
+            .unwrap()
+            .unwrap()
+            .meeting;
         assert_eq!((told.host.as_str(), told.port), ("10.0.0.1", 4000));
     }
 
@@ -178,10 +231,19 @@ mod tests {
         for (variables, named) in [
             ("RANK=0 WORLD_SIZE=2 MASTER_PORT=1", "MASTER_ADDR"),
             ("RANK=0 WORLD_SIZE=2 MASTER_ADDR=a", "MASTER_PORT"),
-            ("RANK=0 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=99999", "MASTER_PORT=99999"),
+            (
+                "RANK=0 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=99999",
+                "MASTER_PORT=99999",
+            ),
             ("RANK=x WORLD_SIZE=2", "RANK=x"),
-            ("RANK=2 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1", "rank 2 of 2"),
-            ("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 SLURM_LOCALID=0", "SLURM_JOB_NODELIST"),
+            (
+                "RANK=2 WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1",
+                "rank 2 of 2",
+            ),
+            (
+                "SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 SLURM_LOCALID=0",
+                "SLURM_JOB_NODELIST",
+            ),
         ] {
             let message = format!("{:#}", read(variables).unwrap_err());
             assert!(message.contains(named), "{message}");

@@ -9,12 +9,12 @@ mod devices;
 mod job;
 mod replica;
 
-pub use replica::{Replica, Tally};
+pub use replica::{Replica, StepReduction};
 
+use crate::base::errors::{explain, panic_text};
+use crate::base::output;
 use crate::config::Config;
-use crate::explain::{explain, panic_text};
-use crate::native::group::{Group, Reach, Store, prepare_engine};
-use crate::voice;
+use crate::native::group::{Endpoint, Group, Store, prepare_engine};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use job::Job;
 use std::fmt;
@@ -55,12 +55,16 @@ pub fn assemble(config: &mut Config) -> Result<Vec<Replica>> {
     };
     config.check_shares(job.size)?;
     if job.rank > 0 {
-        voice::silence_this_thread();
+        output::silence_this_thread();
     }
     let devices = devices::devices(config.run.gpu.as_deref(), job.local_rank, config.train.tf32)?;
     let device = device_of(&job, config.run.gpu.as_deref(), &devices)?;
     let replica = join(&job, device, timeout)?;
-    config.continue_with_seed(replica.text_of_first("seed", &config.seed().to_string())?.parse()?);
+    config.continue_with_seed(
+        replica
+            .text_of_first("seed", &config.seed().to_string())?
+            .parse()?,
+    );
     check_same_orders(&replica, config)?;
     Ok(vec![replica])
 }
@@ -86,14 +90,31 @@ fn in_threads(devices: &[Device], timeout: Duration) -> Result<Vec<Replica>> {
     let store = Arc::new(Store::here()?);
     let join = |rank: usize| {
         let place = (rank, devices.len());
-        let group = Group::join(&store, place, devices[rank], &Reach::Address("127.0.0.1".into()), timeout)?;
-        Ok(Replica::tied(devices[rank], place, Arc::clone(&store), group))
+        let group = Group::join(
+            &store,
+            place,
+            devices[rank],
+            &Endpoint::Address("127.0.0.1".into()),
+            timeout,
+        )?;
+        Ok(Replica::tied(
+            devices[rank],
+            place,
+            Arc::clone(&store),
+            group,
+        ))
     };
     std::thread::scope(|scope| {
         let join = &join;
-        let threads: Vec<_> = (0..devices.len()).map(|rank| scope.spawn(move || join(rank))).collect();
-        let joined = threads.into_iter().map(|t| t.join().unwrap_or_else(|p| bail!("{}", panic_text(&*p))));
-        joined.collect::<Result<Vec<_>>>().context("the devices of --GPU cannot work together")
+        let threads: Vec<_> = (0..devices.len())
+            .map(|rank| scope.spawn(move || join(rank)))
+            .collect();
+        let joined = threads
+            .into_iter()
+            .map(|t| t.join().unwrap_or_else(|p| bail!("{}", panic_text(&*p))));
+        joined
+            .collect::<Result<Vec<_>>>()
+            .context("the devices of --GPU cannot work together")
     })
 }
 
@@ -108,33 +129,52 @@ fn join(job: &Job, device: Device, timeout: Duration) -> Result<Replica> {
         )
     };
     let store = Arc::new(Store::at(meeting, size, timeout).with_context(cannot)?);
-    let group = Group::join(&store, (rank, size), device, &reach(job), timeout).with_context(cannot)?;
+    let group =
+        Group::join(&store, (rank, size), device, &reach(job), timeout).with_context(cannot)?;
     Ok(Replica::tied(device, (rank, size), store, group))
 }
 
 /// Where others reach this process: at the address from which this machine reaches the meeting place, unless the
 /// environment names an interface, as for PyTorch.
-fn reach(job: &Job) -> Reach {
-    let interface = std::env::var("GLOO_SOCKET_IFNAME").ok().filter(|name| !name.is_empty());
+fn reach(job: &Job) -> Endpoint {
+    let interface = std::env::var("GLOO_SOCKET_IFNAME")
+        .ok()
+        .filter(|name| !name.is_empty());
     if let Some(name) = interface {
-        return Reach::Interface(name);
+        return Endpoint::Interface(name);
     }
     // Nothing is sent: connecting a datagram socket only chooses a route.
     let address = || {
         let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-        socket.connect((job.meeting.host.as_str(), job.meeting.port)).ok()?;
+        socket
+            .connect((job.meeting.host.as_str(), job.meeting.port))
+            .ok()?;
         Some(socket.local_addr().ok()?.ip().to_string())
     };
-    Reach::Address(address().unwrap_or_else(|| "127.0.0.1".into()))
+    Endpoint::Address(address().unwrap_or_else(|| "127.0.0.1".into()))
 }
 
 /// Makes sure that all processes are to do the same, but for where their files and devices are.
 fn check_same_orders(replica: &Replica, config: &Config) -> Result<()> {
     let mine = serde_json::to_value(config)?;
-    let theirs: serde_json::Value = serde_json::from_str(&replica.text_of_first("config", &mine.to_string())?)?;
-    const OWN: [&str; 7] = ["GPU", "NUM_WORKERS", "PIN_MEM", "PRELOAD", "VERBOSE", "PROFILE", "DIST_TIMEOUT"];
+    let theirs: serde_json::Value =
+        serde_json::from_str(&replica.text_of_first("config", &mine.to_string())?)?;
+    const OWN: [&str; 7] = [
+        "GPU",
+        "NUM_WORKERS",
+        "PIN_MEM",
+        "PRELOAD",
+        "VERBOSE",
+        "PROFILE",
+        "DIST_TIMEOUT",
+    ];
     let is_own = |key: &str| OWN.contains(&key) || key.contains("PATH");
-    for (key, value) in mine.as_object().into_iter().flatten().filter(|(key, _)| !is_own(key)) {
+    for (key, value) in mine
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| !is_own(key))
+    {
         let first = theirs.get(key).unwrap_or(&serde_json::Value::Null);
         ensure!(
             first == value,
@@ -143,7 +183,7 @@ fn check_same_orders(replica: &Replica, config: &Config) -> Result<()> {
         );
     }
     // Nobody goes on without one that was refused.
-    replica.agree(true).map(drop)
+    replica.broadcast_flag(true).map(drop)
 }
 
 /// Makes sure that the replica of this process has read the same questions, words and answers as all others. Whoever
@@ -157,7 +197,7 @@ pub fn check_same_inputs(replicas: &[Replica], fingerprint: impl FnOnce() -> Str
     if replica.is_alone() {
         return Ok(());
     }
-    replica.agree(true)?;
+    replica.broadcast_flag(true)?;
     let all = replica.texts("inputs", &fingerprint())?;
     match all.iter().position(|other| *other != all[0]) {
         None => Ok(()),
@@ -174,7 +214,10 @@ pub fn check_same_inputs(replicas: &[Replica], fingerprint: impl FnOnce() -> Str
 ///
 /// # Errors
 /// What `work` has failed with first.
-pub fn run_all<T: Send>(mut members: Vec<T>, work: impl Fn(&mut T) -> Result<()> + Sync) -> Result<()> {
+pub fn run_all<T: Send>(
+    mut members: Vec<T>,
+    work: impl Fn(&mut T) -> Result<()> + Sync,
+) -> Result<()> {
     if let [only] = &mut members[..] {
         return work(only);
     }
@@ -185,11 +228,12 @@ pub fn run_all<T: Send>(mut members: Vec<T>, work: impl Fn(&mut T) -> Result<()>
             let (sender, work) = (sender.clone(), &work);
             scope.spawn(move || {
                 if rank > 0 {
-                    voice::silence_this_thread();
+                    output::silence_this_thread();
                 }
                 tch::set_num_threads(threads_each);
                 let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut member)));
-                let outcome = outcome.unwrap_or_else(|panic| Err(anyhow!("{}", panic_text(&*panic))));
+                let outcome =
+                    outcome.unwrap_or_else(|panic| Err(anyhow!("{}", panic_text(&*panic))));
                 // Before its connection is closed, so that the cause comes before what it causes.
                 let _ = sender.send(outcome);
                 drop(member);
@@ -241,11 +285,14 @@ mod tests {
         let error = run_all(replicas, |replica| {
             ensure!(replica.rank != 1, "the one in the middle broke");
             loop {
-                replica.agree(true)?;
+                replica.broadcast_flag(true)?;
                 let _ = replica.gather(tch::Tensor::from_slice(&[1i64]), 1)?;
             }
         });
-        assert_eq!(error.unwrap_err().to_string(), "the one in the middle broke");
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "the one in the middle broke"
+        );
     }
 
     #[test]
@@ -256,21 +303,54 @@ mod tests {
             }
             Ok(())
         });
-        assert!(error.unwrap_err().to_string().contains("shape '[3]' is invalid"));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("shape '[3]' is invalid")
+        );
     }
 
     #[test]
     fn a_process_takes_the_device_at_its_place() {
         let job = |local_rank| {
-            let meeting =
-                crate::native::group::Meeting { host: "a".into(), port: 1, serve: false, prefix: String::new() };
-            Job { rank: 5, size: 8, local_rank, meeting }
+            let meeting = crate::native::group::Rendezvous {
+                host: "a".into(),
+                port: 1,
+                serve: false,
+                prefix: String::new(),
+            };
+            Job {
+                rank: 5,
+                size: 8,
+                local_rank,
+                meeting,
+            }
         };
         let four: Vec<Device> = (0..4).map(Device::Cuda).collect();
-        assert_eq!(device_of(&job(2), Some("0,1,2,3"), &four).unwrap(), Device::Cuda(2));
-        assert_eq!(device_of(&job(2), Some("cpu"), &[Device::Cpu]).unwrap(), Device::Cpu);
-        assert_eq!(device_of(&job(2), None, &[Device::Cuda(2)]).unwrap(), Device::Cuda(2));
-        assert!(device_of(&job(4), Some("0,1,2,3"), &four).unwrap_err().to_string().contains("no entry for process 4"));
-        assert!(device_of(&job(1), Some("0"), &four[..1]).unwrap_err().to_string().contains("no entry for process 1"));
+        assert_eq!(
+            device_of(&job(2), Some("0,1,2,3"), &four).unwrap(),
+            Device::Cuda(2)
+        );
+        assert_eq!(
+            device_of(&job(2), Some("cpu"), &[Device::Cpu]).unwrap(),
+            Device::Cpu
+        );
+        assert_eq!(
+            device_of(&job(2), None, &[Device::Cuda(2)]).unwrap(),
+            Device::Cuda(2)
+        );
+        assert!(
+            device_of(&job(4), Some("0,1,2,3"), &four)
+                .unwrap_err()
+                .to_string()
+                .contains("no entry for process 4")
+        );
+        assert!(
+            device_of(&job(1), Some("0"), &four[..1])
+                .unwrap_err()
+                .to_string()
+                .contains("no entry for process 1")
+        );
     }
 }

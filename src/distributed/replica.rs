@@ -1,7 +1,7 @@
 //! One of the replicas that a run is made of, and what they do together.
 
 use super::devices;
-use crate::native::device::{Mark, fetch};
+use crate::native::device::{Event, fetch};
 use crate::native::group::{Group, Reducer, Store};
 use anyhow::{Context, Error, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -19,12 +19,12 @@ pub struct Replica {
     /// How many there are.
     pub size: usize,
     /// Absent when it is the only one.
-    ties: Option<Ties>,
+    comm: Option<Comm>,
 }
 
 /// The connection to the others.
 #[derive(Debug)]
-struct Ties {
+struct Comm {
     store: Arc<Store>,
     group: Group,
 }
@@ -32,11 +32,26 @@ struct Ties {
 impl Replica {
     /// The only one.
     pub fn alone(device: Device) -> Replica {
-        Replica { device, rank: 0, size: 1, ties: None }
+        Replica {
+            device,
+            rank: 0,
+            size: 1,
+            comm: None,
+        }
     }
 
-    pub(super) fn tied(device: Device, (rank, size): (usize, usize), store: Arc<Store>, group: Group) -> Replica {
-        Replica { device, rank, size, ties: Some(Ties { store, group }) }
+    pub(super) fn tied(
+        device: Device,
+        (rank, size): (usize, usize),
+        store: Arc<Store>,
+        group: Group,
+    ) -> Replica {
+        Replica {
+            device,
+            rank,
+            size,
+            comm: Some(Comm { store, group }),
+        }
     }
 
     /// Whether this is the one that writes.
@@ -46,16 +61,20 @@ impl Replica {
 
     /// Whether there are no others.
     pub fn is_alone(&self) -> bool {
-        self.ties.is_none()
+        self.comm.is_none()
     }
 
     /// What to call it in messages.
     pub fn name(&self) -> String {
         let device = devices::name(self.device);
-        if self.is_alone() { device } else { format!("replica {} of {} ({device})", self.rank, self.size) }
+        if self.is_alone() {
+            device
+        } else {
+            format!("replica {} of {} ({device})", self.rank, self.size)
+        }
     }
 
-    /// The part of `all` that this replica takes, where each group of `batch` is shared evenly among them in order of
+    /// The part of `all` that this replica takes, where each group of `batch` is shared evenly self_attention them in order of
     /// rank.
     pub fn share_of<T: Copy>(&self, all: &[T], batch: usize) -> Vec<T> {
         let part = |group: &[T]| {
@@ -69,21 +88,28 @@ impl Replica {
     ///
     /// # Errors
     /// When another one is lost; so do the functions below.
-    pub fn take_from_first(&self, params: &[Tensor]) -> Result<()> {
+    pub fn broadcast_parameters(&self, params: &[Tensor]) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let params: Vec<&Tensor> = params.iter().collect();
-        self.with_group(|group| group.broadcast(&params)).unwrap_or(Ok(()))
+        self.with_group(|group| group.broadcast(&params))
+            .unwrap_or(Ok(()))
     }
 
     /// Sums the gradients of `params` over the replicas during the backward pass; absent when there are no others.
     pub fn reducer(&self, params: &[Tensor]) -> Result<Option<Reducer>> {
-        self.with_group(|group| Reducer::new(group, params)).transpose()
+        self.with_group(|group| Reducer::new(group, params))
+            .transpose()
     }
 
     /// Whether the first replica says yes. All wait here for all.
-    pub fn agree(&self, yes: bool) -> Result<bool> {
-        let answer = Tensor::f_full([1], i64::from(yes && self.is_first()), (Kind::Int64, self.device))?;
-        self.with_group(|group| group.all_reduce(&answer)).unwrap_or(Ok(()))?;
+    pub fn broadcast_flag(&self, yes: bool) -> Result<bool> {
+        let answer = Tensor::f_full(
+            [1],
+            i64::from(yes && self.is_first()),
+            (Kind::Int64, self.device),
+        )?;
+        self.with_group(|group| group.all_reduce(&answer))
+            .unwrap_or(Ok(()))?;
         Ok(Vec::<i64>::try_from(&answer)?[0] != 0)
     }
 
@@ -98,62 +124,98 @@ impl Replica {
         } else {
             let mut shape = rows.size();
             shape[0] = vacant;
-            Tensor::f_cat(&[&rows, &Tensor::f_zeros(&shape, (rows.kind(), rows.device()))?], 0)?
+            Tensor::f_cat(
+                &[
+                    &rows,
+                    &Tensor::f_zeros(&shape, (rows.kind(), rows.device()))?,
+                ],
+                0,
+            )?
         };
-        self.with_group(|group| group.all_gather(&rows)).unwrap_or_else(|| Ok(rows.f_unsqueeze(0)?))
+        self.with_group(|group| group.all_gather(&rows))
+            .unwrap_or_else(|| Ok(rows.f_unsqueeze(0)?))
     }
 
     /// Sums a loss over the replicas, and tells them which signal has asked this one to stop (0: none); absent when
     /// there are no others.
-    pub fn tally(&self, loss: &Tensor, signal: i32) -> Result<Option<Tally>> {
-        let Some(ties) = &self.ties else { return Ok(None) };
-        let asked = |by| Tensor::f_full([1], f64::from(u8::from(signal == by)), (Kind::Double, self.device));
+    pub fn reduce_step(&self, loss: &Tensor, signal: i32) -> Result<Option<StepReduction>> {
+        let Some(comm) = &self.comm else {
+            return Ok(None);
+        };
+        let asked = |by| {
+            Tensor::f_full(
+                [1],
+                f64::from(u8::from(signal == by)),
+                (Kind::Double, self.device),
+            )
+        };
         let loss = loss.f_to_kind(Kind::Double)?.f_view([1])?;
         let values = Tensor::f_cat(&[loss, asked(SIGINT)?, asked(SIGTERM)?], 0)?; // (3)
-        self.told(ties.group.check().and_then(|()| ties.group.all_reduce(&values)))?;
-        Ok(Some(Tally { values: fetch(&values)?, there: Mark::now(self.device)? }))
+        self.with_context_of(
+            comm.group
+                .check()
+                .and_then(|()| comm.group.all_reduce(&values)),
+        )?;
+        Ok(Some(StepReduction {
+            values: fetch(&values)?,
+            there: Event::now(self.device)?,
+        }))
     }
 
     /// The text that the first replica gives under `key`.
     pub fn text_of_first(&self, key: &str, mine: &str) -> Result<String> {
-        let Some(ties) = &self.ties else { return Ok(mine.to_string()) };
-        self.told(match self.is_first() {
-            true => ties.store.set(key, mine).map(|()| mine.to_string()),
-            false => ties.store.get(key),
+        let Some(comm) = &self.comm else {
+            return Ok(mine.to_string());
+        };
+        self.with_context_of(match self.is_first() {
+            true => comm.store.set(key, mine).map(|()| mine.to_string()),
+            false => comm.store.get(key),
         })
     }
 
     /// The texts that all replicas give under `key`, in order of rank.
     pub fn texts(&self, key: &str, mine: &str) -> Result<Vec<String>> {
-        let Some(ties) = &self.ties else { return Ok(vec![mine.to_string()]) };
+        let Some(comm) = &self.comm else {
+            return Ok(vec![mine.to_string()]);
+        };
         let of = |rank: usize| format!("{key}/{rank}");
-        self.told(ties.store.set(&of(self.rank), mine))?;
-        self.told((0..self.size).map(|rank| ties.store.get(&of(rank))).collect())
+        self.with_context_of(comm.store.set(&of(self.rank), mine))?;
+        self.with_context_of(
+            (0..self.size)
+                .map(|rank| comm.store.get(&of(rank)))
+                .collect(),
+        )
     }
 
     fn with_group<T>(&self, work: impl FnOnce(&Group) -> Result<T>) -> Option<Result<T>> {
-        self.ties.as_ref().map(|ties| self.told(work(&ties.group)))
+        self.comm
+            .as_ref()
+            .map(|comm| self.with_context_of(work(&comm.group)))
     }
 
-    fn told<T>(&self, outcome: Result<T>) -> Result<T> {
+    fn with_context_of<T>(&self, outcome: Result<T>) -> Result<T> {
         outcome.with_context(|| format!("{} cannot go on without the others", self.name()))
     }
 
     /// `error` with the name of this replica, unless it is the only one.
-    pub fn blame(&self, error: Error) -> Error {
-        if self.is_alone() { error } else { error.context(self.name()) }
+    pub fn attribute(&self, error: Error) -> Error {
+        if self.is_alone() {
+            error
+        } else {
+            error.context(self.name())
+        }
     }
 }
 
 /// Sums over the replicas, on their way from the device.
 #[derive(Debug)]
-pub struct Tally {
+pub struct StepReduction {
     /// (3) loss, how many were asked to stop by Ctrl-C, how many by SIGTERM.
     values: Tensor,
-    there: Mark,
+    there: Event,
 }
 
-impl Tally {
+impl StepReduction {
     /// The loss, and the signal that asked some replica to stop, if one did.
     ///
     /// # Errors
@@ -161,7 +223,11 @@ impl Tally {
     pub fn read(&self) -> Result<(f64, Option<i32>)> {
         self.there.wait()?;
         let values = Vec::<f64>::try_from(&self.values)?;
-        let signal = if values[2] > 0.0 { Some(SIGTERM) } else { (values[1] > 0.0).then_some(SIGINT) };
+        let signal = if values[2] > 0.0 {
+            Some(SIGTERM)
+        } else {
+            (values[1] > 0.0).then_some(SIGINT)
+        };
         Ok((values[0], signal))
     }
 }
@@ -173,21 +239,36 @@ mod tests {
     #[test]
     fn every_batch_is_shared_evenly_in_order() {
         let all: Vec<usize> = (0..12).collect();
-        let share = |rank, size| Replica { rank, size, ..Replica::alone(Device::Cpu) }.share_of(&all, 6);
+        let share = |rank, size| {
+            Replica {
+                rank,
+                size,
+                ..Replica::alone(Device::Cpu)
+            }
+            .share_of(&all, 6)
+        };
         assert_eq!(share(0, 1), all);
-        assert_eq!((share(0, 2), share(1, 2)), (vec![0, 1, 2, 6, 7, 8], vec![3, 4, 5, 9, 10, 11]));
+        assert_eq!(
+            (share(0, 2), share(1, 2)),
+            (vec![0, 1, 2, 6, 7, 8], vec![3, 4, 5, 9, 10, 11])
+        );
         assert_eq!(share(2, 3), [4, 5, 10, 11]);
     }
 
     #[test]
     fn one_replica_needs_nobody() {
         let replica = Replica::alone(Device::Cpu);
-        assert!(replica.agree(true).unwrap() && !replica.agree(false).unwrap());
+        assert!(replica.broadcast_flag(true).unwrap() && !replica.broadcast_flag(false).unwrap());
         assert_eq!(
             replica.gather(Tensor::from_slice(&[7i64]), 2).unwrap(),
             Tensor::from_slice(&[7i64, 0]).view([1, 2])
         );
-        assert!(replica.tally(&Tensor::from(1f32), 0).unwrap().is_none());
+        assert!(
+            replica
+                .reduce_step(&Tensor::from(1f32), 0)
+                .unwrap()
+                .is_none()
+        );
         assert_eq!(replica.texts("key", "mine").unwrap(), ["mine"]);
     }
 }

@@ -81,7 +81,7 @@ char *mcan_adopt(Tensor **out, void *bytes, int64_t count, void *owner, void (*f
   return guarded([&] { *out = new Tensor(at::from_blob(bytes, {count}, [=](void *) { free(owner); }, at::kByte)); });
 }
 
-// The same values on the CPU, there once the device has come this far: see mcan_mark.
+// The same values on the CPU, there once the device has come this far: see mcan_record_event.
 char *mcan_fetch(Tensor **out, Tensor *tensor) {
   return guarded([&] { *out = new Tensor(tensor->to(at::kCPU, /*non_blocking=*/true)); });
 }
@@ -96,7 +96,7 @@ char *mcan_take_side_stream(int64_t gpu) {
 }
 
 // The moment when the work that the calling thread has given the device so far is done; null on a CPU.
-char *mcan_mark(Event **out, int64_t gpu) {
+char *mcan_record_event(Event **out, int64_t gpu) {
   return guarded([&] {
     *out = nullptr;
     if (gpu < 0) return;
@@ -106,17 +106,17 @@ char *mcan_mark(Event **out, int64_t gpu) {
   });
 }
 
-void mcan_free_mark(Event *event) { delete event; }
+void mcan_free_event(Event *event) { delete event; }
 
 // Whatever the calling thread gives the device from now on is done after `event`; the thread itself does not wait.
-char *mcan_follow(Event *event) {
+char *mcan_stream_wait(Event *event) {
   return guarded([&] {
     if (event) event->block(current_stream(event->device()));
   });
 }
 
 // The calling thread waits for `event`.
-char *mcan_wait(Event *event) {
+char *mcan_wait_for_event(Event *event) {
   return guarded([&] {
     if (event) event->synchronize();
   });

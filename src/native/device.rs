@@ -8,9 +8,9 @@ use tch::kind::Element;
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
-/// A `c10::Event`.
+/// A `c10::Event` on the C++ side.
 #[repr(C)]
-struct Event {
+struct RawEvent {
     _opaque: [u8; 0],
 }
 
@@ -20,7 +20,13 @@ unsafe extern "C" {
     fn mcan_seed(gpu: i64, seed: u64) -> *mut c_char;
     fn mcan_free_memory(gpu: i64, bytes: *mut u64) -> *mut c_char;
     fn mcan_peak_memory(gpu: i64, bytes: *mut u64) -> *mut c_char;
-    fn mcan_send(out: *mut *mut C_tensor, bytes: *const c_void, count: i64, gpu: i64, pin: bool) -> *mut c_char;
+    fn mcan_send(
+        out: *mut *mut C_tensor,
+        bytes: *const c_void,
+        count: i64,
+        gpu: i64,
+        pin: bool,
+    ) -> *mut c_char;
     fn mcan_adopt(
         out: *mut *mut C_tensor,
         bytes: *mut c_void,
@@ -30,10 +36,10 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn mcan_fetch(out: *mut *mut C_tensor, tensor: *const C_tensor) -> *mut c_char;
     fn mcan_take_side_stream(gpu: i64) -> *mut c_char;
-    fn mcan_mark(out: *mut *mut Event, gpu: i64) -> *mut c_char;
-    fn mcan_free_mark(event: *mut Event);
-    fn mcan_follow(event: *mut Event) -> *mut c_char;
-    fn mcan_wait(event: *mut Event) -> *mut c_char;
+    fn mcan_record_event(out: *mut *mut RawEvent, gpu: i64) -> *mut c_char;
+    fn mcan_free_event(event: *mut RawEvent);
+    fn mcan_stream_wait(event: *mut RawEvent) -> *mut c_char;
+    fn mcan_wait_for_event(event: *mut RawEvent) -> *mut c_char;
     fn mcan_share_with_this_stream(tensor: *const C_tensor) -> *mut c_char;
 }
 
@@ -80,14 +86,16 @@ pub fn seed(device: Device, seed: u64) -> Result<()> {
 pub fn free_memory(device: Device) -> Option<u64> {
     let mut bytes = 0;
     // SAFETY: `bytes` outlives the call.
-    (device.is_cuda() && check(unsafe { mcan_free_memory(gpu(device), &mut bytes) }).is_ok()).then_some(bytes)
+    (device.is_cuda() && check(unsafe { mcan_free_memory(gpu(device), &mut bytes) }).is_ok())
+        .then_some(bytes)
 }
 
 /// Most memory of a GPU that libtorch has held at once so far, in bytes; absent for a CPU.
 pub fn peak_memory(device: Device) -> Option<u64> {
     let mut bytes = 0;
     // SAFETY: `bytes` outlives the call.
-    (device.is_cuda() && check(unsafe { mcan_peak_memory(gpu(device), &mut bytes) }).is_ok()).then_some(bytes)
+    (device.is_cuda() && check(unsafe { mcan_peak_memory(gpu(device), &mut bytes) }).is_ok())
+        .then_some(bytes)
 }
 
 /// A vector of these values on `device`. With `pin` it goes to a GPU from page-locked memory, so that the copy runs while the
@@ -106,7 +114,11 @@ pub fn send<T: Element>(values: &[T], device: Device, pin: bool) -> Result<Tenso
 ///
 /// # Errors
 /// When memory runs out.
-pub fn give<T: Element + Send + 'static>(mut values: Vec<T>, device: Device, pin: bool) -> Result<Tensor> {
+pub fn give<T: Element + Send + 'static>(
+    mut values: Vec<T>,
+    device: Device,
+    pin: bool,
+) -> Result<Tensor> {
     if device != Device::Cpu || values.is_empty() {
         return send(&values, device, pin);
     }
@@ -121,7 +133,7 @@ pub fn give<T: Element + Send + 'static>(mut values: Vec<T>, device: Device, pin
     Ok(adopted.f_view_dtype(T::KIND)?)
 }
 
-/// The values of `tensor` in memory of the CPU. They are there once a [`Mark`] made afterwards is reached.
+/// The values of `tensor` in memory of the CPU. They are there once a [`Event`] made afterwards is reached.
 ///
 /// # Errors
 /// When memory runs out.
@@ -134,12 +146,12 @@ pub fn fetch(tensor: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// When libtorch refuses.
-pub fn take_side_stream(device: Device) -> Result<()> {
+pub fn use_side_stream(device: Device) -> Result<()> {
     // SAFETY: plain numbers.
     check(unsafe { mcan_take_side_stream(gpu(device)) })
 }
 
-/// Lets the calling thread's work use `tensor`, which another thread has made on its own stream: see [`Mark::follow`].
+/// Lets the calling thread's work use `tensor`, which another thread has made on its own stream: see [`Event::stream_wait`].
 ///
 /// # Errors
 /// When libtorch refuses.
@@ -150,30 +162,30 @@ pub fn share_with_this_stream(tensor: &Tensor) -> Result<()> {
 
 /// A moment in the work of a device: when all that one thread had asked of it is done. On a CPU that is always now.
 #[derive(Debug)]
-pub struct Mark(*mut Event);
+pub struct Event(*mut RawEvent);
 
 // SAFETY: libtorch allows an event to be used by one thread after another.
-unsafe impl Send for Mark {}
+unsafe impl Send for Event {}
 
-impl Mark {
+impl Event {
     /// The moment when what the calling thread has asked of `device` so far is done.
     ///
     /// # Errors
     /// When libtorch refuses.
-    pub fn now(device: Device) -> Result<Mark> {
+    pub fn now(device: Device) -> Result<Event> {
         let mut event = std::ptr::null_mut();
         // SAFETY: `event` outlives the call.
-        check(unsafe { mcan_mark(&mut event, gpu(device)) })?;
-        Ok(Mark(event))
+        check(unsafe { mcan_record_event(&mut event, gpu(device)) })?;
+        Ok(Event(event))
     }
 
     /// What the calling thread asks of the device from now on happens after this moment; the thread does not wait.
     ///
     /// # Errors
     /// When libtorch refuses.
-    pub fn follow(&self) -> Result<()> {
+    pub fn stream_wait(&self) -> Result<()> {
         // SAFETY: the event lives as long as `self`; null is nothing to wait for.
-        check(unsafe { mcan_follow(self.0) })
+        check(unsafe { mcan_stream_wait(self.0) })
     }
 
     /// Waits for this moment.
@@ -181,15 +193,15 @@ impl Mark {
     /// # Errors
     /// What went wrong on the device.
     pub fn wait(&self) -> Result<()> {
-        // SAFETY: as for `follow`.
-        check(unsafe { mcan_wait(self.0) })
+        // SAFETY: as for `stream_wait`.
+        check(unsafe { mcan_wait_for_event(self.0) })
     }
 }
 
-impl Drop for Mark {
+impl Drop for Event {
     fn drop(&mut self) {
         // SAFETY: freed once; null is allowed.
-        unsafe { mcan_free_mark(self.0) }
+        unsafe { mcan_free_event(self.0) }
     }
 }
 
@@ -214,7 +226,7 @@ mod tests {
                 let sent = send(&[1.5f32, -2.0], device, pin).unwrap();
                 assert_eq!((sent.device(), sent.kind()), (device, Kind::Float));
                 let back = fetch(&sent).unwrap();
-                Mark::now(device).unwrap().wait().unwrap();
+                Event::now(device).unwrap().wait().unwrap();
                 assert_eq!(Vec::<f32>::try_from(&back).unwrap(), [1.5, -2.0]);
                 assert_eq!(send::<i64>(&[], device, pin).unwrap().size(), [0]);
                 let given = give(vec![3i64, 4], device, pin).unwrap();
@@ -230,21 +242,23 @@ mod tests {
         let Some(device) = gpu_to_test() else { return };
         let (sender, made) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
-            take_side_stream(device).unwrap();
+            use_side_stream(device).unwrap();
             for i in 0..200 {
                 // Long enough to be under way when the other thread asks for it.
                 let work = Tensor::full([1500, 1500], 1.0, (Kind::Float, device));
                 let made = work.matmul(&work).matmul(&work) * f64::from(i);
-                sender.send((made, Mark::now(device).unwrap())).unwrap();
+                sender.send((made, Event::now(device).unwrap())).unwrap();
             }
         });
         for (i, (tensor, mark)) in made.into_iter().enumerate() {
-            mark.follow().unwrap();
+            mark.stream_wait().unwrap();
             share_with_this_stream(&tensor).unwrap();
             assert_eq!(tensor.max().double_value(&[]), 1500.0 * 1500.0 * i as f64);
         }
         thread.join().unwrap();
-        assert!(free_memory(device).is_none_or(|bytes| bytes > 0) && peak_memory(device).unwrap() > 0);
+        assert!(
+            free_memory(device).is_none_or(|bytes| bytes > 0) && peak_memory(device).unwrap() > 0
+        );
     }
 
     #[test]
@@ -259,11 +273,14 @@ mod tests {
 
     #[test]
     fn a_cpu_has_nothing_to_wait_for() {
-        take_side_stream(Device::Cpu).unwrap();
-        let mark = Mark::now(Device::Cpu).unwrap();
-        mark.follow().unwrap();
+        use_side_stream(Device::Cpu).unwrap();
+        let mark = Event::now(Device::Cpu).unwrap();
+        mark.stream_wait().unwrap();
         mark.wait().unwrap();
         share_with_this_stream(&Tensor::from(1f32)).unwrap();
-        assert_eq!((free_memory(Device::Cpu), peak_memory(Device::Cpu)), (None, None));
+        assert_eq!(
+            (free_memory(Device::Cpu), peak_memory(Device::Cpu)),
+            (None, None)
+        );
     }
 }

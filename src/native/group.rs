@@ -40,8 +40,13 @@ unsafe extern "C" {
         timeout_ms: i64,
     ) -> *mut c_char;
     fn mcan_free_store(store: *mut RawStore);
-    fn mcan_store_set(store: *mut RawStore, key: *const c_char, text: *const c_char) -> *mut c_char;
-    fn mcan_store_get(out: *mut *mut c_char, store: *mut RawStore, key: *const c_char) -> *mut c_char;
+    fn mcan_store_set(store: *mut RawStore, key: *const c_char, text: *const c_char)
+    -> *mut c_char;
+    fn mcan_store_get(
+        out: *mut *mut c_char,
+        store: *mut RawStore,
+        key: *const c_char,
+    ) -> *mut c_char;
     fn mcan_group_join(
         out: *mut *mut RawGroup,
         store: *mut RawStore,
@@ -54,8 +59,16 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn mcan_free_group(group: *mut RawGroup);
     fn mcan_all_reduce(group: *mut RawGroup, tensor: *const C_tensor) -> *mut c_char;
-    fn mcan_all_gather(out: *mut *mut C_tensor, group: *mut RawGroup, tensor: *const C_tensor) -> *mut c_char;
-    fn mcan_broadcast(group: *mut RawGroup, tensors: *const *const C_tensor, count: i64) -> *mut c_char;
+    fn mcan_all_gather(
+        out: *mut *mut C_tensor,
+        group: *mut RawGroup,
+        tensor: *const C_tensor,
+    ) -> *mut c_char;
+    fn mcan_broadcast(
+        group: *mut RawGroup,
+        tensors: *const *const C_tensor,
+        count: i64,
+    ) -> *mut c_char;
     fn mcan_group_check(group: *mut RawGroup) -> *mut c_char;
     fn mcan_reducer_new(
         out: *mut *mut RawReducer,
@@ -76,7 +89,7 @@ pub fn prepare_engine() {
 
 /// A process that others are to find.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Meeting {
+pub struct Rendezvous {
     /// Name or address of its machine.
     pub host: String,
     /// Its port.
@@ -103,13 +116,21 @@ impl Store {
     ///
     /// # Errors
     /// A port that is taken, an address that nobody answers at, a process that does not come.
-    pub fn at(meeting: &Meeting, size: usize, timeout: Duration) -> Result<Store> {
+    pub fn at(meeting: &Rendezvous, size: usize, timeout: Duration) -> Result<Store> {
         let (host, prefix) = (c_text(&meeting.host)?, c_text(&meeting.prefix)?);
         let mut store = std::ptr::null_mut();
         // SAFETY: texts and `store` outlive the call.
         check(unsafe {
             let (host, prefix) = (host.as_ptr(), prefix.as_ptr());
-            mcan_store_at(&mut store, host, meeting.port, meeting.serve, size as i64, prefix, milliseconds(timeout))
+            mcan_store_at(
+                &mut store,
+                host,
+                meeting.port,
+                meeting.serve,
+                size as i64,
+                prefix,
+                milliseconds(timeout),
+            )
         })?;
         Ok(Store(store))
     }
@@ -140,7 +161,7 @@ impl Store {
 
 /// Where a replica is reached on the network.
 #[derive(Clone, Debug)]
-pub enum Reach {
+pub enum Endpoint {
     /// At an address of this machine.
     Address(String),
     /// Through a network interface of this machine.
@@ -157,19 +178,28 @@ impl Group {
         store: &Store,
         (rank, size): (usize, usize),
         device: Device,
-        reach: &Reach,
+        reach: &Endpoint,
         timeout: Duration,
     ) -> Result<Group> {
         let (interface, address) = match reach {
-            Reach::Interface(name) => (c_text(name)?, CString::default()),
-            Reach::Address(address) => (CString::default(), c_text(address)?),
+            Endpoint::Interface(name) => (c_text(name)?, CString::default()),
+            Endpoint::Address(address) => (CString::default(), c_text(address)?),
         };
         let mut group = std::ptr::null_mut();
         // SAFETY: `store`, texts and `group` outlive the call.
         check(unsafe {
             let (rank, size, gpu) = (rank as i32, size as i32, super::device::gpu(device));
             let (interface, address) = (interface.as_ptr(), address.as_ptr());
-            mcan_group_join(&mut group, store.0, rank, size, gpu, interface, address, milliseconds(timeout))
+            mcan_group_join(
+                &mut group,
+                store.0,
+                rank,
+                size,
+                gpu,
+                interface,
+                address,
+                milliseconds(timeout),
+            )
         })?;
         Ok(Group(group))
     }
@@ -224,7 +254,9 @@ impl Reducer {
         let params = pointers(params);
         let mut reducer = std::ptr::null_mut();
         // SAFETY: an array of `len` tensors and `reducer` outlive the call; the reducer keeps what it needs of both.
-        check(unsafe { mcan_reducer_new(&mut reducer, group.0, params.as_ptr(), params.len() as i64) })?;
+        check(unsafe {
+            mcan_reducer_new(&mut reducer, group.0, params.as_ptr(), params.len() as i64)
+        })?;
         Ok(Reducer(reducer))
     }
 
@@ -257,14 +289,19 @@ mod tests {
     /// Runs `work` as `size` replicas on the CPU, in as many threads; what each has found, in order of rank.
     fn replicas<T: Send>(size: usize, work: impl Fn(usize, Group) -> T + Sync) -> Vec<T> {
         let store = Store::here().unwrap();
-        let reach = Reach::Address("127.0.0.1".into());
+        let reach = Endpoint::Address("127.0.0.1".into());
         std::thread::scope(|scope| {
             let replica = |rank| {
                 let group = Group::join(&store, (rank, size), Device::Cpu, &reach, SOON).unwrap();
                 work(rank, group)
             };
-            let threads: Vec<_> = (0..size).map(|rank| scope.spawn(move || replica(rank))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            let threads: Vec<_> = (0..size)
+                .map(|rank| scope.spawn(move || replica(rank)))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
         })
     }
 
@@ -280,8 +317,17 @@ mod tests {
             (all, heard, mine)
         });
         for (all, heard, sum) in found {
-            assert_eq!(all, Tensor::from_slice(&[1f32, 1., 2., 2., 3., 3.]).view([3, 2]));
-            assert_eq!((heard, sum), (Tensor::from_slice(&[1f32, 1.]), Tensor::from_slice(&[6f32, 6.])));
+            assert_eq!(
+                all,
+                Tensor::from_slice(&[1f32, 1., 2., 2., 3., 3.]).view([3, 2])
+            );
+            assert_eq!(
+                (heard, sum),
+                (
+                    Tensor::from_slice(&[1f32, 1.]),
+                    Tensor::from_slice(&[6f32, 6.])
+                )
+            );
         }
     }
 
@@ -304,7 +350,10 @@ mod tests {
                     let x = Tensor::from_slice(&[1f32, 10. * (rank + 1) as f32, step as f32]);
                     ((&params[0] * x).sum(Kind::Float) + params[1].sum(Kind::Float)).backward();
                 }
-                sums.push((params[0].grad().copy(), params[1].grad().mean(Kind::Float).double_value(&[])));
+                sums.push((
+                    params[0].grad().copy(),
+                    params[1].grad().mean(Kind::Float).double_value(&[]),
+                ));
             }
             sums
         });
@@ -326,7 +375,10 @@ mod tests {
             }
             group.all_reduce(&mine).unwrap_err().to_string()
         });
-        assert!(found[0].contains("Connection closed") || found[2].contains("Connection closed"), "{found:?}");
+        assert!(
+            found[0].contains("Connection closed") || found[2].contains("Connection closed"),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -79,13 +79,17 @@ unsafe extern "C" {
         stream: u64,
     ) -> *mut c_char;
     fn mcan_clear_grads(params: *const *const C_tensor, count: i64) -> *mut c_char;
-    fn mcan_place_rows(
+    fn mcan_pad_rows(
         out: *mut *mut C_tensor,
         rows: *const C_tensor,
         slots: *const C_tensor,
         total: i64,
     ) -> *mut c_char;
-    fn mcan_take_rows(out: *mut *mut C_tensor, grid: *const C_tensor, slots: *const C_tensor) -> *mut c_char;
+    fn mcan_unpad_rows(
+        out: *mut *mut C_tensor,
+        grid: *const C_tensor,
+        slots: *const C_tensor,
+    ) -> *mut c_char;
     fn mcan_fused_adam(
         params: *const *const C_tensor,
         grads: *const *const C_tensor,
@@ -114,7 +118,11 @@ pub struct Mask {
 
 impl Mask {
     /// No dropout.
-    pub const NONE: Mask = Mask { p: 0.0, seed: 0, stream: 0 };
+    pub const NONE: Mask = Mask {
+        p: 0.0,
+        seed: 0,
+        stream: 0,
+    };
 }
 
 /// How the CPU multiplies matrices.
@@ -168,16 +176,37 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, factors: Factors) -> R
 ///
 /// # Errors
 /// When shapes do not fit or memory runs out.
-pub fn linear_relu_dropout(x: &Tensor, weight: &Tensor, bias: &Tensor, mask: Mask, factors: Factors) -> Result<Tensor> {
+pub fn linear_relu_dropout(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    mask: Mask,
+    factors: Factors,
+) -> Result<Tensor> {
     linear_layer([x, weight, bias], Some(mask), factors)
 }
 
-fn linear_layer([x, weight, bias]: [&Tensor; 3], activate: Option<Mask>, factors: Factors) -> Result<Tensor> {
-    let (Mask { p, seed, stream }, bfloat16) = (activate.unwrap_or(Mask::NONE), factors == Factors::BFloat16);
+fn linear_layer(
+    [x, weight, bias]: [&Tensor; 3],
+    activate: Option<Mask>,
+    factors: Factors,
+) -> Result<Tensor> {
+    let (Mask { p, seed, stream }, bfloat16) =
+        (activate.unwrap_or(Mask::NONE), factors == Factors::BFloat16);
     // SAFETY: the tensors outlive the call; `out` is written before null is returned.
     returned(|out| unsafe {
         let (x, weight, bias) = (x.as_ptr(), weight.as_ptr(), bias.as_ptr());
-        mcan_linear(out, x, weight, bias, activate.is_some(), p, seed, stream, bfloat16)
+        mcan_linear(
+            out,
+            x,
+            weight,
+            bias,
+            activate.is_some(),
+            p,
+            seed,
+            stream,
+            bfloat16,
+        )
     })
 }
 
@@ -186,10 +215,27 @@ fn linear_layer([x, weight, bias]: [&Tensor; 3], activate: Option<Mask>, factors
 ///
 /// # Errors
 /// When libtorch is out of memory.
-pub fn residual_norm(x: &Tensor, s: Option<&Tensor>, a: &Tensor, b: &Tensor, mask: Mask) -> Result<Tensor> {
+pub fn residual_norm(
+    x: &Tensor,
+    s: Option<&Tensor>,
+    a: &Tensor,
+    b: &Tensor,
+    mask: Mask,
+) -> Result<Tensor> {
     let Mask { p, seed, stream } = mask;
     // SAFETY: as for `linear`; `s` may be null.
-    returned(|out| unsafe { mcan_residual_norm(out, x.as_ptr(), pointer(s), a.as_ptr(), b.as_ptr(), p, seed, stream) })
+    returned(|out| unsafe {
+        mcan_residual_norm(
+            out,
+            x.as_ptr(),
+            pointer(s),
+            a.as_ptr(),
+            b.as_ptr(),
+            p,
+            seed,
+            stream,
+        )
+    })
 }
 
 /// B ragged sequences as attention without a grid sees them.
@@ -219,11 +265,26 @@ pub fn attention(
     heads: i64,
     mask: Mask,
 ) -> Result<Tensor> {
-    let (query_starts, key_starts, present) = (queries.starts.as_ptr(), keys.starts.as_ptr(), pointer(keys.present));
+    let (query_starts, key_starts, present) = (
+        queries.starts.as_ptr(),
+        keys.starts.as_ptr(),
+        pointer(keys.present),
+    );
     let Mask { p, seed, stream } = mask;
     // SAFETY: as for `linear`; `q` and `present` may be null.
     returned(|out| unsafe {
-        mcan_attention(out, kv.as_ptr(), pointer(q), query_starts, key_starts, present, heads, p, seed, stream)
+        mcan_attention(
+            out,
+            kv.as_ptr(),
+            pointer(q),
+            query_starts,
+            key_starts,
+            present,
+            heads,
+            p,
+            seed,
+            stream,
+        )
     })
 }
 
@@ -241,18 +302,18 @@ pub fn clear_grads(params: &[Tensor]) -> Result<()> {
 ///
 /// # Errors
 /// When a slot is out of range or memory is.
-pub fn place_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
+pub fn pad_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
     // SAFETY: as for `linear`.
-    returned(|out| unsafe { mcan_place_rows(out, rows.as_ptr(), slots.as_ptr(), total) })
+    returned(|out| unsafe { mcan_pad_rows(out, rows.as_ptr(), slots.as_ptr(), total) })
 }
 
 /// The rows (R, ...) of `grid` (total, ...) at `slots` (R), which are all different. Differentiable.
 ///
 /// # Errors
 /// When a slot is out of range or memory is.
-pub fn take_rows(grid: &Tensor, slots: &Tensor) -> Result<Tensor> {
+pub fn unpad_rows(grid: &Tensor, slots: &Tensor) -> Result<Tensor> {
     // SAFETY: as for `linear`.
-    returned(|out| unsafe { mcan_take_rows(out, grid.as_ptr(), slots.as_ptr()) })
+    returned(|out| unsafe { mcan_unpad_rows(out, grid.as_ptr(), slots.as_ptr()) })
 }
 
 /// Hyper-parameters of one step of Adam.
@@ -278,10 +339,19 @@ pub fn fused_adam(
     with: AdamStep,
 ) -> Result<()> {
     let (exp_avgs, exp_avg_sqs) = moments;
-    if grads.len() != params.len() || exp_avgs.len() != params.len() || exp_avg_sqs.len() != params.len() {
-        bail!("Adam: {} parameters, {} gradients, {} moments", params.len(), grads.len(), exp_avgs.len());
+    if grads.len() != params.len()
+        || exp_avgs.len() != params.len()
+        || exp_avg_sqs.len() != params.len()
+    {
+        bail!(
+            "Adam: {} parameters, {} gradients, {} moments",
+            params.len(),
+            grads.len(),
+            exp_avgs.len()
+        );
     }
-    let [params, grads, exp_avgs, exp_avg_sqs] = [params, grads, exp_avgs, exp_avg_sqs].map(pointers);
+    let [params, grads, exp_avgs, exp_avg_sqs] =
+        [params, grads, exp_avgs, exp_avg_sqs].map(pointers);
     // SAFETY: four arrays of `count` tensors, all borrowed for the length of the call.
     check(unsafe {
         mcan_fused_adam(

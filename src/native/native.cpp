@@ -26,7 +26,7 @@ at::Tensor place(const at::Tensor &rows, const at::Tensor &slots, int64_t total)
 
 // Placing rows in a grid and taking them out are each other's adjoint, which autograd's own index operations (with their
 // accumulating backward passes) do not know.
-struct PlaceRows : torch::autograd::Function<PlaceRows> {
+struct PadRows : torch::autograd::Function<PadRows> {
   static at::Tensor forward(AutogradContext *ctx, const at::Tensor &rows, const at::Tensor &slots, int64_t total) {
     ctx->save_for_backward({slots});
     return place(rows, slots, total);
@@ -37,7 +37,7 @@ struct PlaceRows : torch::autograd::Function<PlaceRows> {
   }
 };
 
-struct TakeRows : torch::autograd::Function<TakeRows> {
+struct UnpadRows : torch::autograd::Function<UnpadRows> {
   static at::Tensor forward(AutogradContext *ctx, const at::Tensor &grid, const at::Tensor &slots) {
     ctx->save_for_backward({slots});
     ctx->saved_data["total"] = grid.size(0);
@@ -66,12 +66,12 @@ bool mcan_cpu_has_bf16() { return mcan::has_bf16(); }
 
 bool mcan_cpu_rounds_to_bf16() { return mcan::has_bf16() || std::getenv("MCAN_ROUND_TO_BF16"); }
 
-char *mcan_place_rows(at::Tensor **out, at::Tensor *rows, at::Tensor *slots, int64_t total) {
-  return guarded([&] { *out = new at::Tensor(PlaceRows::apply(*rows, *slots, total)); });
+char *mcan_pad_rows(at::Tensor **out, at::Tensor *rows, at::Tensor *slots, int64_t total) {
+  return guarded([&] { *out = new at::Tensor(PadRows::apply(*rows, *slots, total)); });
 }
 
-char *mcan_take_rows(at::Tensor **out, at::Tensor *grid, at::Tensor *slots) {
-  return guarded([&] { *out = new at::Tensor(TakeRows::apply(*grid, *slots)); });
+char *mcan_unpad_rows(at::Tensor **out, at::Tensor *grid, at::Tensor *slots) {
+  return guarded([&] { *out = new at::Tensor(UnpadRows::apply(*grid, *slots)); });
 }
 
 // Forgets gradients: the next backward pass then stores its own instead of adding to zeros.

@@ -17,8 +17,18 @@ owner! {
 unsafe extern "C" {
     fn mcan_generator(out: *mut *mut RawGenerator, seed: u64) -> *mut c_char;
     fn mcan_free_generator(generator: *mut RawGenerator);
-    fn mcan_draw_uniform(generator: *mut RawGenerator, tensor: *const C_tensor, from: f64, to: f64) -> *mut c_char;
-    fn mcan_draw_normal(generator: *mut RawGenerator, tensor: *const C_tensor, mean: f64, std: f64) -> *mut c_char;
+    fn mcan_draw_uniform(
+        generator: *mut RawGenerator,
+        tensor: *const C_tensor,
+        from: f64,
+        to: f64,
+    ) -> *mut c_char;
+    fn mcan_draw_normal(
+        generator: *mut RawGenerator,
+        tensor: *const C_tensor,
+        mean: f64,
+        std: f64,
+    ) -> *mut c_char;
 }
 
 impl Generator {

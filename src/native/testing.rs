@@ -22,14 +22,18 @@ pub(crate) fn normal<const N: usize>(shape: [i64; N]) -> Tensor {
 
 /// Weights of an output, by which its gradient is the same for everything that computes it.
 pub(crate) fn output_weights(y: &Tensor) -> Tensor {
-    Tensor::arange(y.numel() as i64, (Kind::Float, y.device())).sin().view_as(y)
+    Tensor::arange(y.numel() as i64, (Kind::Float, y.device()))
+        .sin()
+        .view_as(y)
 }
 
 /// Attention by the formula takes the place of the variable-length kernels on the CPU, where libtorch has none.
 pub(crate) fn register_reference_kernels() {
     static ONCE: Once = Once::new();
     // SAFETY: adds kernels to libtorch's table, once.
-    ONCE.call_once(|| check(unsafe { mcan_register_reference_kernels() }).expect("kernels are registered"));
+    ONCE.call_once(|| {
+        check(unsafe { mcan_register_reference_kernels() }).expect("kernels are registered")
+    });
 }
 
 /// The GPU that tests may use, or `None` after saying that a part is skipped.
@@ -50,6 +54,9 @@ pub(crate) fn operations(work: impl FnOnce()) -> BTreeMap<String, u64> {
     work();
     // SAFETY: the text is new, and nobody else's.
     let text = unsafe { owned_text(mcan_end_counting()) };
-    let pair = |line: &str| line.rsplit_once(' ').map(|(name, count)| (name.to_owned(), count.parse().unwrap()));
+    let pair = |line: &str| {
+        line.rsplit_once(' ')
+            .map(|(name, count)| (name.to_owned(), count.parse().unwrap()))
+    };
     text.lines().filter_map(pair).collect()
 }

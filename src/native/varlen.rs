@@ -43,7 +43,11 @@ pub fn attention(
     heads: i64,
     p: f64,
 ) -> Result<Tensor> {
-    let (query_starts, key_starts, present) = (queries.starts.as_ptr(), keys.starts.as_ptr(), pointer(keys.present));
+    let (query_starts, key_starts, present) = (
+        queries.starts.as_ptr(),
+        keys.starts.as_ptr(),
+        pointer(keys.present),
+    );
     let (longest_query, longest_key) = (queries.longest, keys.longest);
     // SAFETY: the tensors outlive the call; `q` and `present` may be null; `out` is written before null is returned.
     returned(|out| unsafe {
@@ -89,11 +93,19 @@ mod tests {
         }
 
         fn queries(&self) -> RaggedRows<'_> {
-            RaggedRows { starts: &self.query_starts, longest: 7, present: None }
+            RaggedRows {
+                starts: &self.query_starts,
+                longest: 7,
+                present: None,
+            }
         }
 
         fn keys(&self) -> RaggedRows<'_> {
-            RaggedRows { starts: &self.key_starts, longest: 4, present: Some(&self.present) }
+            RaggedRows {
+                starts: &self.key_starts,
+                longest: 4,
+                present: Some(&self.present),
+            }
         }
     }
 
@@ -108,7 +120,11 @@ mod tests {
     }
 
     /// Output and gradients of `f` on `device`, for a fixed gradient of the output.
-    fn gradients(device: Device, inputs: &[&Tensor], f: impl Fn(&[Tensor]) -> Tensor) -> Vec<Tensor> {
+    fn gradients(
+        device: Device,
+        inputs: &[&Tensor],
+        f: impl Fn(&[Tensor]) -> Tensor,
+    ) -> Vec<Tensor> {
         let leaf = |t: &&Tensor| t.detach().copy().to_device(device).set_requires_grad(true);
         let leaves: Vec<Tensor> = inputs.iter().map(leaf).collect();
         let y = f(&leaves);
@@ -118,17 +134,30 @@ mod tests {
     }
 
     fn by_the_cpu(inputs: &[&Tensor], queries: RaggedRows, keys: RaggedRows) -> Vec<Tensor> {
-        gradients(Device::Cpu, inputs, |t| on_the_cpu(&t[0], t.get(1), queries, keys, HEADS, Mask::NONE).unwrap())
+        gradients(Device::Cpu, inputs, |t| {
+            on_the_cpu(&t[0], t.get(1), queries, keys, HEADS, Mask::NONE).unwrap()
+        })
     }
 
-    fn by_kernels(device: Device, inputs: &[&Tensor], queries: RaggedRows, keys: RaggedRows, p: f64) -> Vec<Tensor> {
-        gradients(device, inputs, |t| attention(&t[0], t.get(1), queries, keys, HEADS, p).unwrap())
+    fn by_kernels(
+        device: Device,
+        inputs: &[&Tensor],
+        queries: RaggedRows,
+        keys: RaggedRows,
+        p: f64,
+    ) -> Vec<Tensor> {
+        gradients(device, inputs, |t| {
+            attention(&t[0], t.get(1), queries, keys, HEADS, p).unwrap()
+        })
     }
 
     fn assert_close(a: &[Tensor], b: &[Tensor], tolerance: f64) {
         for (i, (a, b)) in a.iter().zip(b).enumerate() {
             let apart = (a - b).abs().max().double_value(&[]);
-            assert!(a.kind() == b.kind() && apart < tolerance, "output and gradients, number {i}: {apart} apart");
+            assert!(
+                a.kind() == b.kind() && apart < tolerance,
+                "output and gradients, number {i}: {apart} apart"
+            );
         }
     }
 
@@ -155,9 +184,20 @@ mod tests {
             let l = Layouts::new(device);
             let vkq = random(8, 3 * HIDDEN, Kind::Float);
             for with_padding in [false, true] {
-                let open = |keys| RaggedRows { present: None, ..keys };
-                let rows = if with_padding { l.keys() } else { open(l.keys()) };
-                let cpu_rows = if with_padding { cpu.keys() } else { open(cpu.keys()) };
+                let open = |keys| RaggedRows {
+                    present: None,
+                    ..keys
+                };
+                let rows = if with_padding {
+                    l.keys()
+                } else {
+                    open(l.keys())
+                };
+                let cpu_rows = if with_padding {
+                    cpu.keys()
+                } else {
+                    open(cpu.keys())
+                };
                 assert_close(
                     &by_kernels(device, &[&vkq], rows, rows, 0.0),
                     &by_the_cpu(&[&vkq], cpu_rows, cpu_rows),
@@ -172,10 +212,15 @@ mod tests {
         let cpu = Layouts::new(Device::Cpu);
         for device in devices() {
             let l = Layouts::new(device);
-            let (kv, q) = (random(8, 2 * HIDDEN, Kind::Float), random(14, HIDDEN, Kind::Float));
+            let (kv, q) = (
+                random(8, 2 * HIDDEN, Kind::Float),
+                random(14, HIDDEN, Kind::Float),
+            );
             let (there, also_there) = (kv.to_device(device), q.to_device(device));
-            let theirs = attention(&there, Some(&also_there), l.queries(), l.keys(), HEADS, 0.0).unwrap();
-            let ours = on_the_cpu(&kv, Some(&q), cpu.queries(), cpu.keys(), HEADS, Mask::NONE).unwrap();
+            let theirs =
+                attention(&there, Some(&also_there), l.queries(), l.keys(), HEADS, 0.0).unwrap();
+            let ours =
+                on_the_cpu(&kv, Some(&q), cpu.queries(), cpu.keys(), HEADS, Mask::NONE).unwrap();
             assert_close(&[theirs.to_device(Device::Cpu)], &[ours], 1e-4);
         }
     }
@@ -190,11 +235,19 @@ mod tests {
                 let (kv, q) = (random(8, 2 * HIDDEN, kind), random(14, HIDDEN, kind));
                 let with = |p| by_kernels(device, &[&kv, &q], l.queries(), l.keys(), p);
                 let (dropped, whole) = (with(0.5), with(0.0));
-                assert!(!dropped[0].allclose(&whole[0], 0.1, 0.1, false), "something is dropped");
-                let outputs = (&dropped[0] * output_weights(&dropped[0])).sum(Kind::Float).double_value(&[]);
+                assert!(
+                    !dropped[0].allclose(&whole[0], 0.1, 0.1, false),
+                    "something is dropped"
+                );
+                let outputs = (&dropped[0] * output_weights(&dropped[0]))
+                    .sum(Kind::Float)
+                    .double_value(&[]);
                 let products = kv.narrow(1, 0, HIDDEN) * dropped[1].narrow(1, 0, HIDDEN);
                 let values = products.sum(Kind::Float).double_value(&[]);
-                assert!((outputs - values).abs() < tolerance, "{device:?}, {kind:?}: {outputs} {values}");
+                assert!(
+                    (outputs - values).abs() < tolerance,
+                    "{device:?}, {kind:?}: {outputs} {values}"
+                );
             }
         }
     }
@@ -204,12 +257,18 @@ mod tests {
         let Some(device) = gpu_to_test() else { return };
         let starts: Vec<i32> = (0..=64).map(|b| 37 * b).collect();
         let starts = Tensor::from_slice(&starts).to_device(device);
-        let rows = RaggedRows { starts: &starts, longest: 37, present: None };
+        let rows = RaggedRows {
+            starts: &starts,
+            longest: 37,
+            present: None,
+        };
         for kind in [Kind::Float, Kind::BFloat16] {
             let vkq = random(37 * 64, 3 * 512, kind);
             let once = || {
                 super::super::device::seed(device, 5).unwrap();
-                gradients(device, &[&vkq], |t| attention(&t[0], None, rows, rows, 8, 0.1).unwrap())
+                gradients(device, &[&vkq], |t| {
+                    attention(&t[0], None, rows, rows, 8, 0.1).unwrap()
+                })
             };
             let (a, b) = (once(), once());
             assert!(a.iter().zip(&b).all(|(a, b)| a.equal(b)), "{kind:?}");

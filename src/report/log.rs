@@ -3,8 +3,8 @@
 //! Entries are appended in one write each. Should the machine stop in the middle of one, the next run of the version cuts
 //! off the torn piece ([`Log::resume`]) and writes the entry again.
 
-use crate::atomic;
-use crate::evaluation::Accuracy;
+use crate::base::atomic;
+use crate::datasets::vqa2::Accuracy;
 use anyhow::{Context, Result};
 use chrono::Local;
 use std::fs::{File, OpenOptions};
@@ -39,18 +39,33 @@ pub struct LogState {
 impl LogState {
     /// Of the log at `path`; that of an empty one where there is none.
     pub fn read(path: &Path) -> LogState {
-        let bytes = if path.is_file() { std::fs::read(path).unwrap_or_default() } else { Vec::new() };
+        let bytes = if path.is_file() {
+            std::fs::read(path).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
         LogState::of(&bytes)
     }
 
     fn of(bytes: &[u8]) -> LogState {
-        let mut state = LogState { whole: bytes.len(), ..LogState::default() };
-        let Ok(text) = std::str::from_utf8(bytes) else { return state };
+        let mut state = LogState {
+            whole: bytes.len(),
+            ..LogState::default()
+        };
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return state;
+        };
         let mut line_start = 0;
         for line in text.split_inclusive('\n') {
             let rest = &text[line_start..];
-            let torn_word = !line.ends_with('\n') && BEGINNINGS.iter().any(|beginning| beginning.starts_with(line));
-            let Some(entry) = BEGINNINGS.iter().find(|beginning| line.starts_with(**beginning)) else {
+            let torn_word = !line.ends_with('\n')
+                && BEGINNINGS
+                    .iter()
+                    .any(|beginning| beginning.starts_with(line));
+            let Some(entry) = BEGINNINGS
+                .iter()
+                .find(|beginning| line.starts_with(**beginning))
+            else {
                 if torn_word {
                     state.whole = line_start;
                 }
@@ -62,8 +77,13 @@ impl LogState {
                 state.whole = line_start;
                 break;
             }
-            match line.strip_prefix(BEGINNINGS[1]).and_then(|rest| rest.split(' ').next()?.parse().ok()) {
-                Some(epoch) => (state.begun, state.epoch, state.evaluated) = (false, Some(epoch), false),
+            match line
+                .strip_prefix(BEGINNINGS[1])
+                .and_then(|rest| rest.split(' ').next()?.parse().ok())
+            {
+                Some(epoch) => {
+                    (state.begun, state.epoch, state.evaluated) = (false, Some(epoch), false)
+                }
                 None if is_time => state.begun = true,
                 None => state.evaluated = true,
             }
@@ -90,7 +110,11 @@ impl Log {
     /// When it cannot be opened for writing.
     pub fn open(path: &Path) -> Result<Log> {
         let file = appendable(path).with_context(|| cannot(path))?;
-        Ok(Log { file, path: path.into(), state: LogState::read(path) })
+        Ok(Log {
+            file,
+            path: path.into(),
+            state: LogState::read(path),
+        })
     }
 
     /// The same for the run that the log is of: cuts off an entry that was torn when the machine stopped.
@@ -100,7 +124,10 @@ impl Log {
     pub fn resume(path: &Path) -> Result<Log> {
         let log = Log::open(path)?;
         if log.cut_torn_entry()? {
-            crate::note!("{}: its last entry was cut short and is removed", path.display());
+            crate::note!(
+                "{}: its last entry was cut short and is removed",
+                path.display()
+            );
         }
         Ok(log)
     }
@@ -124,7 +151,10 @@ impl Log {
             return Ok(());
         }
         self.state.begun = true;
-        self.append(&format!("nowTime: {}\n", Local::now().format("%Y-%m-%d %H:%M:%S")))
+        self.append(&format!(
+            "nowTime: {}\n",
+            Local::now().format("%Y-%m-%d %H:%M:%S")
+        ))
     }
 
     /// An epoch (from 1) is done: its loss per question, and the learning rate of its last step.
@@ -133,7 +163,10 @@ impl Log {
     /// As above.
     pub fn end_epoch(&mut self, epoch: u64, loss: f64, lr: f64) -> Result<()> {
         (self.state.begun, self.state.epoch, self.state.evaluated) = (false, Some(epoch), false);
-        let (loss, lr) = (python_float(format!("{:e}", loss as f32)), python_float(format!("{lr:e}")));
+        let (loss, lr) = (
+            python_float(format!("{:e}", loss as f32)),
+            python_float(format!("{lr:e}")),
+        );
         self.append(&format!("epoch = {epoch}  loss = {loss}\nlr = {lr}\n\n"))
     }
 
@@ -153,7 +186,10 @@ impl Log {
             self.file = appendable(&self.path).with_context(|| self.cannot())?;
         }
         let before = self.file.metadata().with_context(|| self.cannot())?.len();
-        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        let written = self
+            .file
+            .write_all(text.as_bytes())
+            .and_then(|()| self.file.sync_data());
         if written.is_err() {
             let _ = self.file.set_len(before);
         }
@@ -188,19 +224,27 @@ pub fn python_float(scientific: String) -> String {
         return scientific.to_lowercase(); // inf, nan
     };
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |rest| ("-", rest));
+    let (sign, digits) = digits
+        .strip_prefix('-')
+        .map_or(("", digits), |rest| ("-", rest));
     if !(-4..16).contains(&exponent) {
         let direction = if exponent < 0 { '-' } else { '+' };
         return format!("{sign}{digits}e{direction}{:02}", exponent.abs());
     }
     let digits = digits.replace('.', "");
     if exponent < 0 {
-        return format!("{sign}0.{}{digits}", "0".repeat(exponent.unsigned_abs() as usize - 1));
+        return format!(
+            "{sign}0.{}{digits}",
+            "0".repeat(exponent.unsigned_abs() as usize - 1)
+        );
     }
     let whole = exponent as usize + 1;
     let padded = format!("{digits:0<whole$}");
     let (whole, fraction) = padded.split_at(whole);
-    format!("{sign}{whole}.{}", if fraction.is_empty() { "0" } else { fraction })
+    format!(
+        "{sign}{whole}.{}",
+        if fraction.is_empty() { "0" } else { fraction }
+    )
 }
 
 #[cfg(test)]
@@ -234,7 +278,9 @@ mod tests {
         let entries = [time, &epoch(1), accuracy, time, &epoch(2), accuracy];
         let text = entries.concat();
         let mut ends = vec![0];
-        entries.iter().for_each(|entry| ends.push(ends[ends.len() - 1] + entry.len()));
+        entries
+            .iter()
+            .for_each(|entry| ends.push(ends[ends.len() - 1] + entry.len()));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log.txt");
         for cut in 0..=text.len() {
@@ -242,12 +288,24 @@ mod tests {
             let whole = *ends.iter().rfind(|&&end| end <= cut).unwrap();
             let log = Log::open(&path).unwrap();
             assert_eq!(log.cut_torn_entry().unwrap(), whole < cut);
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), text[..whole], "cut at {cut}");
+            assert_eq!(
+                std::fs::read_to_string(&path).unwrap(),
+                text[..whole],
+                "cut at {cut}"
+            );
             let count = ends.iter().position(|&end| end == whole).unwrap();
             assert_eq!(log.state.begun, count == 1 || count == 4, "cut at {cut}");
             assert_eq!(log.state.lacks(1, false), count == 1, "cut at {cut}");
-            assert_eq!(log.state.lacks(1, true), count == 1 || count == 2, "cut at {cut}");
-            assert_eq!(log.state.lacks(2, true), count == 4 || count == 5, "cut at {cut}");
+            assert_eq!(
+                log.state.lacks(1, true),
+                count == 1 || count == 2,
+                "cut at {cut}"
+            );
+            assert_eq!(
+                log.state.lacks(2, true),
+                count == 4 || count == 5,
+                "cut at {cut}"
+            );
         }
     }
 
@@ -257,7 +315,10 @@ mod tests {
             return eprintln!("skipped: there is no /dev/full");
         };
         let message = format!("{:#}", log.end_epoch(1, 1.0, 1.0).unwrap_err());
-        assert!(message.contains("cannot write the log /dev/full") && message.contains("No space"), "{message}");
+        assert!(
+            message.contains("cannot write the log /dev/full") && message.contains("No space"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -268,21 +329,34 @@ mod tests {
         log.end_epoch(1, 1.0, 0.5).unwrap();
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         log.end_epoch(2, 1.0, 0.5).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "epoch = 2  loss = 1.0\nlr = 0.5\n\n");
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "epoch = 2  loss = 1.0\nlr = 0.5\n\n"
+        );
     }
 
     #[test]
     fn a_log_is_appended_to() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log/log_run_x.txt");
-        Log::open(&path).unwrap().end_epoch(1, 24.741917, 0.0005).unwrap();
+        Log::open(&path)
+            .unwrap()
+            .end_epoch(1, 24.741917, 0.0005)
+            .unwrap();
         let mut log = Log::open(&path).unwrap();
         log.begin_epoch().unwrap();
         log.end_epoch(2, 8.0, 8e-5).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[..3], ["epoch = 1  loss = 24.741917", "lr = 0.0005", ""]);
-        assert!(lines[3].starts_with("nowTime: 20") && lines[3].len() == 28, "{}", lines[3]);
+        assert_eq!(
+            lines[..3],
+            ["epoch = 1  loss = 24.741917", "lr = 0.0005", ""]
+        );
+        assert!(
+            lines[3].starts_with("nowTime: 20") && lines[3].len() == 28,
+            "{}",
+            lines[3]
+        );
         assert_eq!(lines[4..], ["epoch = 2  loss = 8.0", "lr = 8e-05", ""]);
     }
 }

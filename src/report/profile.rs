@@ -44,7 +44,14 @@ impl Profile {
     /// Starts the clock.
     pub fn new(on: bool, device: Device) -> Profile {
         let now = Instant::now();
-        Profile { on, device, last: now, began: now, phases: Default::default(), steps: Vec::new() }
+        Profile {
+            on,
+            device,
+            last: now,
+            began: now,
+            phases: Default::default(),
+            steps: Vec::new(),
+        }
     }
 
     /// Whether anything is measured.
@@ -76,7 +83,12 @@ impl Profile {
 
     /// Middle length of the steps, without the first one, which warms up.
     fn median(&self) -> Duration {
-        let mut steps = self.steps.get(1..).filter(|rest| !rest.is_empty()).unwrap_or(&self.steps).to_vec();
+        let mut steps = self
+            .steps
+            .get(1..)
+            .filter(|rest| !rest.is_empty())
+            .unwrap_or(&self.steps)
+            .to_vec();
         steps.sort();
         steps.get(steps.len() / 2).copied().unwrap_or_default()
     }
@@ -87,12 +99,21 @@ impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = self.phases.iter().sum::<Duration>().as_secs_f64();
         let count = self.steps.len().max(1) as f64;
-        writeln!(f, "{} steps, median {:.2} ms", self.steps.len(), 1000.0 * self.median().as_secs_f64())?;
+        writeln!(
+            f,
+            "{} steps, median {:.2} ms",
+            self.steps.len(),
+            1000.0 * self.median().as_secs_f64()
+        )?;
         for (phase, name) in Phase::ALL {
             let seconds = self.phases[phase as usize].as_secs_f64();
             if seconds > 0.0 {
                 let share = 100.0 * seconds / total;
-                writeln!(f, "  {name:<18}{:>10.2} ms a step {share:>6.1} %", 1000.0 * seconds / count)?;
+                writeln!(
+                    f,
+                    "  {name:<18}{:>10.2} ms a step {share:>6.1} %",
+                    1000.0 * seconds / count
+                )?;
             }
         }
         Ok(())
@@ -118,7 +139,9 @@ mod tests {
         assert!(profile.median() >= Duration::from_millis(10));
         let text = profile.to_string();
         assert!(
-            text.starts_with("3 steps, median") && text.contains("forward") && !text.contains("backward"),
+            text.starts_with("3 steps, median")
+                && text.contains("forward")
+                && !text.contains("backward"),
             "{text}"
         );
     }
@@ -128,6 +151,9 @@ mod tests {
         let mut profile = Profile::new(false, Device::Cpu);
         profile.end(Phase::Forward);
         profile.end_step();
-        assert!(profile.to_string().starts_with("0 steps") && profile.phases.iter().all(Duration::is_zero));
+        assert!(
+            profile.to_string().starts_with("0 steps")
+                && profile.phases.iter().all(Duration::is_zero)
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Progress on standard error: a bar on a terminal, a line now and then elsewhere.
 
-use crate::voice;
+use crate::base::output;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -21,15 +21,31 @@ impl Progress {
     /// `total` units of work under the name `label`; `quiet` shows nothing.
     pub fn new(label: impl Into<String>, total: u64, quiet: bool) -> Progress {
         let (label, terminal) = (label.into(), std::io::stderr().is_terminal());
-        let quiet = quiet || !voice::speaks();
-        let target = if terminal && !quiet { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let quiet = quiet || !output::speaks();
+        let target = if terminal && !quiet {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {eta} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {eta} {msg}")
+        {
             bar.set_style(style);
         }
         bar.set_prefix(label.clone());
-        let every = if terminal { Duration::from_millis(200) } else { Duration::from_secs(10) };
-        Progress { bar, label, total, shown: Instant::now(), every, lines: !terminal && !quiet }
+        let every = if terminal {
+            Duration::from_millis(200)
+        } else {
+            Duration::from_secs(10)
+        };
+        Progress {
+            bar,
+            label,
+            total,
+            shown: Instant::now(),
+            every,
+            lines: !terminal && !quiet,
+        }
     }
 
     /// Whether it is time to show the state again: worth waiting for a value from the GPU.
@@ -43,7 +59,10 @@ impl Progress {
         self.bar.set_message(message.to_string());
         self.bar.set_position(done);
         if self.lines {
-            eprintln!("{}", format!("{} {done}/{} {message}", self.label, self.total).trim_end());
+            eprintln!(
+                "{}",
+                format!("{} {done}/{} {message}", self.label, self.total).trim_end()
+            );
         }
     }
 }

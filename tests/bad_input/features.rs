@@ -34,7 +34,11 @@ fn npz() {
         bytes("empty", "", &["the file is empty"]),
         cut(&["cut short"]),
         bytes("wrong type: text", "regions", &["it is not a zip file"]),
-        bytes("wrong type: no x in it", zip(&[("y.npy", &x(1.0))]), &["it has no array x"]),
+        bytes(
+            "wrong type: no x in it",
+            zip(&[("y.npy", &x(1.0))]),
+            &["it has no array x"],
+        ),
         bytes(
             "wrong type: integers",
             with_x(&npy("<i8", "(2048, 1)", &[0; 2048 * 8])),
@@ -45,8 +49,16 @@ fn npz() {
             with_directory_field(&with_x(&x(1.0)), 10, &[12]),
             &["compression method 12"],
         ),
-        bytes("wrong type: encrypted", with_directory_field(&with_x(&x(1.0)), 8, &[1]), &["it is encrypted"]),
-        bytes("wrong shape: a vector", with_x(&npy("<f4", "(2048,)", &floats(1.0, 2048))), &["its shape is [2048]"]),
+        bytes(
+            "wrong type: encrypted",
+            with_directory_field(&with_x(&x(1.0)), 8, &[1]),
+            &["it is encrypted"],
+        ),
+        bytes(
+            "wrong shape: a vector",
+            with_x(&npy("<f4", "(2048,)", &floats(1.0, 2048))),
+            &["its shape is [2048]"],
+        ),
         bytes(
             "wrong shape: narrow",
             with_x(&npy("<f4", "(100, 3)", &floats(1.0, 300))),
@@ -58,11 +70,37 @@ fn npz() {
             &["does not go with the 8192 bytes"],
         ),
         bytes("NaN", one(f32::NAN), &["image 233", "not finite"]),
-        bytes("infinity", one(f32::NEG_INFINITY), &["image 233", "not finite"]),
-        bytes("damaged", with_directory_field(&with_x(&x(1.0)), 16, &[0; 4]), &["checksum is wrong"]),
-        row("duplicate id", |_| with_x(&x(1.0)), &["two files for image 233"]).of(SECOND),
-        row("missing id in its name", |_| with_x(&x(1.0)), &["no image id in its name"]).of(NAMELESS),
-        absent("missing", &["1 images of", "test2015_questions", "no features", "233 of question 233000"]),
+        bytes(
+            "infinity",
+            one(f32::NEG_INFINITY),
+            &["image 233", "not finite"],
+        ),
+        bytes(
+            "damaged",
+            with_directory_field(&with_x(&x(1.0)), 16, &[0; 4]),
+            &["checksum is wrong"],
+        ),
+        row(
+            "duplicate id",
+            |_| with_x(&x(1.0)),
+            &["two files for image 233"],
+        )
+        .of(SECOND),
+        row(
+            "missing id in its name",
+            |_| with_x(&x(1.0)),
+            &["no image id in its name"],
+        )
+        .of(NAMELESS),
+        absent(
+            "missing",
+            &[
+                "1 images of",
+                "test2015_questions",
+                "no features",
+                "233 of question 233000",
+            ],
+        ),
         bytes(
             "absurd size: 10^15 elements",
             with_x(&npy("<f4", "(2048, 488281250000)", &[])),
@@ -73,7 +111,11 @@ fn npz() {
             with_size(&with_x(&x(1.0)), u32::MAX - 1),
             &["claims 4294967294 bytes"],
         ),
-        bytes("absurd size: 10^15 members", zip_of_members(ABSURD, 100), &["zip directory is damaged"]),
+        bytes(
+            "absurd size: 10^15 members",
+            zip_of_members(ABSURD, 100),
+            &["zip directory is damaged"],
+        ),
         bytes("zip bomb", bomb, &["array x", "at most"]),
     ];
     check(&world, ".npz", NPZ, &ANSWER, rows);
@@ -83,15 +125,42 @@ fn npz() {
 fn npy_header() {
     let world = world();
     let header = |text: &str| with_x(&npy_of(text, &floats(1.0, 2048)));
-    let with_start =
-        |start: &[u8]| with_x(&[start, &npy("<f4", "(2048, 1)", &floats(1.0, 2048))[start.len()..]].concat());
+    let with_start = |start: &[u8]| {
+        with_x(
+            &[
+                start,
+                &npy("<f4", "(2048, 1)", &floats(1.0, 2048))[start.len()..],
+            ]
+            .concat(),
+        )
+    };
     let rows = vec![
         bytes("empty", with_x(b""), &["array x", "it is not a .npy array"]),
-        bytes("truncated", with_x(&x(1.0)[..60]), &["array x", "header is cut short"]),
-        bytes("wrong type: another magic", with_start(b"\x93NUMPX"), &["it is not a .npy array"]),
-        bytes("wrong type: another version", with_start(b"\x93NUMPY\x09"), &["version 9 is unknown"]),
-        bytes("wrong type: not text", header("{'descr': '\u{e9}'"), &["array x"]),
-        bytes("wrong type: not a dictionary", header("[1, 2]"), &["'{' is missing"]),
+        bytes(
+            "truncated",
+            with_x(&x(1.0)[..60]),
+            &["array x", "header is cut short"],
+        ),
+        bytes(
+            "wrong type: another magic",
+            with_start(b"\x93NUMPX"),
+            &["it is not a .npy array"],
+        ),
+        bytes(
+            "wrong type: another version",
+            with_start(b"\x93NUMPY\x09"),
+            &["version 9 is unknown"],
+        ),
+        bytes(
+            "wrong type: not text",
+            header("{'descr': '\u{e9}'"),
+            &["array x"],
+        ),
+        bytes(
+            "wrong type: not a dictionary",
+            header("[1, 2]"),
+            &["'{' is missing"],
+        ),
         bytes(
             "wrong type: pickled objects",
             header("{'descr': '|O', 'fortran_order': False, 'shape': (2048, 1), }"),
@@ -107,14 +176,28 @@ fn npy_header() {
             header("{'descr': '<f4', 'fortran_order': False, 'shape': (2048, -1), }"),
             &["is not a dimension"],
         ),
-        bytes("deeply nested", header(&format!("{{'shape': {}", "(".repeat(9000))), &["is not a dimension"]),
+        bytes(
+            "deeply nested",
+            header(&format!("{{'shape': {}", "(".repeat(9000))),
+            &["is not a dimension"],
+        ),
         bytes(
             "wrong shape: nine dimensions",
-            header("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1, 1, 1, 1, 1, 1), }"),
+            header(
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1, 1, 1, 1, 1, 1), }",
+            ),
             &["more than 8 dimensions"],
         ),
-        bytes("missing key", header("{'descr': '<f4', 'shape': (2048, 1), }"), &["fortran_order", "is missing"]),
-        bytes("unknown key", header("{'descr': '<f4', 'colour': 'red', }"), &["unknown key \"colour\""]),
+        bytes(
+            "missing key",
+            header("{'descr': '<f4', 'shape': (2048, 1), }"),
+            &["fortran_order", "is missing"],
+        ),
+        bytes(
+            "unknown key",
+            header("{'descr': '<f4', 'colour': 'red', }"),
+            &["unknown key \"colour\""],
+        ),
         bytes(
             "absurd size: 10^15 elements",
             header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000, 1), }"),
@@ -122,7 +205,9 @@ fn npy_header() {
         ),
         bytes(
             "absurd size: beyond 64 bits",
-            header("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999, 1), }"),
+            header(
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999, 1), }",
+            ),
             &["is not a dimension"],
         ),
         bytes(
@@ -140,14 +225,28 @@ const ARCHIVE: &str = "archives/test2015.tar.gz";
 fn archived() -> World {
     let world = world();
     fs::create_dir(world.root.join("archives")).unwrap();
-    let image = |id: u32| file(&format!("test2015/COCO_test2015_{id:012}.jpg.npz"), &with_x(&x(1.0)));
-    fs::write(world.root.join(ARCHIVE), gz(&tar(&[image(1), image(2), image(3)]))).unwrap();
+    let image = |id: u32| {
+        file(
+            &format!("test2015/COCO_test2015_{id:012}.jpg.npz"),
+            &with_x(&x(1.0)),
+        )
+    };
+    fs::write(
+        world.root.join(ARCHIVE),
+        gz(&tar(&[image(1), image(2), image(3)])),
+    )
+    .unwrap();
     world
 }
 
 /// An archive of two sound images with this member between them.
 fn around(middle: Vec<u8>) -> Vec<u8> {
-    let image = |id: u32| file(&format!("test2015/COCO_test2015_{id:012}.jpg.npz"), &with_x(&x(1.0)));
+    let image = |id: u32| {
+        file(
+            &format!("test2015/COCO_test2015_{id:012}.jpg.npz"),
+            &with_x(&x(1.0)),
+        )
+    };
     gz(&tar(&[image(1), middle, image(9)]))
 }
 
@@ -164,9 +263,17 @@ fn tar_and_gz_of_features() {
     let rows: Vec<Row> = vec![
         bytes("empty", "", &["cut short or damaged"]),
         cut(&["member test2015/COCO_test2015_000000000001.jpg.npz of the archive is cut short"]),
-        bytes("empty archive", gz(&tar(&[])), &["holds no usable .npz file"]),
+        bytes(
+            "empty archive",
+            gz(&tar(&[])),
+            &["holds no usable .npz file"],
+        ),
         bytes("wrong type: text", "features", &["damaged"]),
-        bytes("wrong type: gzip of text", gz(&b"features ".repeat(100)), &["damaged"]),
+        bytes(
+            "wrong type: gzip of text",
+            gz(&b"features ".repeat(100)),
+            &["damaged"],
+        ),
         bytes(
             "wrong type: a symbolic link",
             around(member(FIVE, EntryType::Symlink, 0, b"")),
@@ -190,30 +297,62 @@ fn tar_and_gz_of_features() {
         bytes(
             "wrong type: a member that is no .npz",
             image(FIVE, b"x"),
-            &["COCO_test2015_000000000005", "is unusable", "not a zip file"],
+            &[
+                "COCO_test2015_000000000005",
+                "is unusable",
+                "not a zip file",
+            ],
         ),
         bytes(
             "wrong shape of a member",
             image(FIVE, &with_x(&npy("<f4", "(5, 1)", &floats(1.0, 5)))),
             &["000000000005", "IMG_FEAT_SIZE is 2048"],
         ),
-        bytes("a member with NaN", image(FIVE, &with_x(&x(f32::NAN))), &["000000000005", "contains NaN"]),
-        bytes("a member beyond f16", image(FIVE, &with_x(&x(1e6))), &["000000000005", "BANK_DTYPE=f32"]),
-        bytes("duplicate id", image("test2015/COCO_test2015_000000000001.jpg.npz", &sound), &["are both image 1"]),
-        bytes("missing id", image("test2015/COCO_test2015_cat.jpg.npz", &sound), &["cat.jpg.npz has no image id"]),
+        bytes(
+            "a member with NaN",
+            image(FIVE, &with_x(&x(f32::NAN))),
+            &["000000000005", "contains NaN"],
+        ),
+        bytes(
+            "a member beyond f16",
+            image(FIVE, &with_x(&x(1e6))),
+            &["000000000005", "BANK_DTYPE=f32"],
+        ),
+        bytes(
+            "duplicate id",
+            image("test2015/COCO_test2015_000000000001.jpg.npz", &sound),
+            &["are both image 1"],
+        ),
+        bytes(
+            "missing id",
+            image("test2015/COCO_test2015_cat.jpg.npz", &sound),
+            &["cat.jpg.npz has no image id"],
+        ),
         bytes(
             "a path out of the folder",
             image("test2015/../../COCO_test2015_000000000005.jpg.npz", &sound),
             &["points outside"],
         ),
-        bytes("an absolute path", image("/etc/COCO_test2015_000000000005.jpg.npz", &sound), &["points outside"]),
+        bytes(
+            "an absolute path",
+            image("/etc/COCO_test2015_000000000005.jpg.npz", &sound),
+            &["points outside"],
+        ),
         bytes(
             "absurd size: a member of 10^15 bytes",
             around(member(FIVE, EntryType::Regular, ABSURD, b"")),
             &["claims 1000000000000000 bytes"],
         ),
-        bytes("bomb: a name of a gigabyte", long_name(EntryType::GNULongName), &["the name of a member has more than"]),
-        bytes("bomb: a link of a gigabyte", long_name(EntryType::GNULongLink), &["damaged"]),
+        bytes(
+            "bomb: a name of a gigabyte",
+            long_name(EntryType::GNULongName),
+            &["the name of a member has more than"],
+        ),
+        bytes(
+            "bomb: a link of a gigabyte",
+            long_name(EntryType::GNULongLink),
+            &["damaged"],
+        ),
         bytes(
             "bomb: an extended header of a gigabyte",
             long_name(EntryType::XHeader),
@@ -225,8 +364,15 @@ fn tar_and_gz_of_features() {
             &["claims 1073741824 bytes"],
         ),
     ];
-    let elsewhere = "--SET=IMG_FEAT_PATH={train: WORLD/none, val: WORLD/none, test: WORLD/archives/test2015}";
-    check(&world, ".tar.gz of features", ARCHIVE, &["--RUN=pack", elsewhere], rows);
+    let elsewhere =
+        "--SET=IMG_FEAT_PATH={train: WORLD/none, val: WORLD/none, test: WORLD/archives/test2015}";
+    check(
+        &world,
+        ".tar.gz of features",
+        ARCHIVE,
+        &["--RUN=pack", elsewhere],
+        rows,
+    );
 }
 
 const BANK: &str = "datasets/coco_extract/test2015.safetensors";
@@ -243,12 +389,24 @@ fn safetensors(arrays: &[(&str, &str, &str, Vec<u8>)]) -> Vec<u8> {
 }
 
 fn with_header(header: &str, data: &[u8]) -> Vec<u8> {
-    let header = [header, &" ".repeat(header.len().next_multiple_of(8) - header.len())].concat();
-    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
+    let header = [
+        header,
+        &" ".repeat(header.len().next_multiple_of(8) - header.len()),
+    ]
+    .concat();
+    [
+        &(header.len() as u64).to_le_bytes()[..],
+        header.as_bytes(),
+        data,
+    ]
+    .concat()
 }
 
 fn integers(values: &[i64]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
 }
 
 /// A bank of half precision with another first value.
@@ -265,35 +423,97 @@ fn bank() {
     let wide = |dtype, value: &[u8], offset: &[i64], ids: &[i64]| {
         safetensors(&[
             ("x", dtype, "[2,2048]", value.repeat(2 * 2048)),
-            ("offset", "I64", &format!("[{}]", offset.len()), integers(offset)),
-            ("image_id", "I64", &format!("[{}]", ids.len()), integers(ids)),
+            (
+                "offset",
+                "I64",
+                &format!("[{}]", offset.len()),
+                integers(offset),
+            ),
+            (
+                "image_id",
+                "I64",
+                &format!("[{}]", ids.len()),
+                integers(ids),
+            ),
         ])
     };
     let of_ids = |offset: &[i64], ids: &[i64]| wide("F32", &1f32.to_le_bytes(), offset, ids);
-    let narrow = safetensors(&[("x", "F32", "[2,5]", floats(1.0, 10)), ("offset", "I64", "[2]", integers(&[0, 2]))]);
+    let narrow = safetensors(&[
+        ("x", "F32", "[2,5]", floats(1.0, 10)),
+        ("offset", "I64", "[2]", integers(&[0, 2])),
+    ]);
     let claims = |shape: &str, end: u64| {
-        with_header(&format!("{{\"x\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[0,{end}]}}}}"), b"")
+        with_header(
+            &format!(
+                "{{\"x\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[0,{end}]}}}}"
+            ),
+            b"",
+        )
     };
     let deep = format!("{{\"x\":{}", "[".repeat(100_000));
     let rows = vec![
         bytes("empty", "", &["cannot use the feature bank"]),
         cut(&["cannot use the feature bank"]),
-        bytes("wrong type: text", "features, and more of them", &["cannot use the feature bank"]),
-        bytes("wrong type: header is no JSON", with_header("x: 3", b""), &["cannot use the feature bank"]),
-        bytes("wrong type: integers", wide("I32", &[0; 4], &[0, 2], &[1]), &["its x is I32"]),
-        bytes("wrong shape", narrow, &["5 values, but IMG_FEAT_SIZE is 2048"]),
-        bytes("wrong shape: offsets", of_ids(&[0, 1], &[233]), &["does not divide the 2 rows"]),
-        bytes("wrong shape: falling offsets", of_ids(&[0, 3, 2], &[233, 5]), &["does not divide the 2 rows"]),
+        bytes(
+            "wrong type: text",
+            "features, and more of them",
+            &["cannot use the feature bank"],
+        ),
+        bytes(
+            "wrong type: header is no JSON",
+            with_header("x: 3", b""),
+            &["cannot use the feature bank"],
+        ),
+        bytes(
+            "wrong type: integers",
+            wide("I32", &[0; 4], &[0, 2], &[1]),
+            &["its x is I32"],
+        ),
+        bytes(
+            "wrong shape",
+            narrow,
+            &["5 values, but IMG_FEAT_SIZE is 2048"],
+        ),
+        bytes(
+            "wrong shape: offsets",
+            of_ids(&[0, 1], &[233]),
+            &["does not divide the 2 rows"],
+        ),
+        bytes(
+            "wrong shape: falling offsets",
+            of_ids(&[0, 3, 2], &[233, 5]),
+            &["does not divide the 2 rows"],
+        ),
         bytes(
             "missing array",
             safetensors(&[("x", "F32", "[1,2048]", floats(1.0, 2048))]),
             &["it has no array image_id"],
         ),
-        bytes("missing id", of_ids(&[0, 2], &[5]), &["4 images of", "have no features", "233 of question 233000"]),
-        bytes("negative id", of_ids(&[0, 2], &[-5]), &["in image_id is a negative number"]),
-        bytes("duplicate id", of_ids(&[0, 1, 2], &[233, 233]), &["it has image 233 twice"]),
-        row("NaN", |sound| with_first_value(sound, [0xff, 0xff]), &["image", "not finite"]),
-        row("infinity", |sound| with_first_value(sound, [0x00, 0x7c]), &["image", "not finite"]),
+        bytes(
+            "missing id",
+            of_ids(&[0, 2], &[5]),
+            &["4 images of", "have no features", "233 of question 233000"],
+        ),
+        bytes(
+            "negative id",
+            of_ids(&[0, 2], &[-5]),
+            &["in image_id is a negative number"],
+        ),
+        bytes(
+            "duplicate id",
+            of_ids(&[0, 1, 2], &[233, 233]),
+            &["it has image 233 twice"],
+        ),
+        row(
+            "NaN",
+            |sound| with_first_value(sound, [0xff, 0xff]),
+            &["image", "not finite"],
+        ),
+        row(
+            "infinity",
+            |sound| with_first_value(sound, [0x00, 0x7c]),
+            &["image", "not finite"],
+        ),
         bytes(
             "absurd size: 10^15 elements",
             claims("[488281250000,2048]", 4 * ABSURD),
@@ -304,7 +524,11 @@ fn bank() {
             [&ABSURD.to_le_bytes()[..], b"{}"].concat(),
             &["cannot use the feature bank"],
         ),
-        bytes("deeply nested", with_header(&deep, b""), &["cannot use the feature bank"]),
+        bytes(
+            "deeply nested",
+            with_header(&deep, b""),
+            &["cannot use the feature bank"],
+        ),
     ];
     check(&world, "bank", BANK, &ANSWER, rows);
 }

@@ -48,8 +48,17 @@ impl Row {
 }
 
 /// The file is made anew from the sound one.
-pub fn row(what: &'static str, make: impl Fn(&[u8]) -> Vec<u8> + 'static, says: &'static [&'static str]) -> Row {
-    Row { what, file: None, make: Box::new(move |sound| Some(make(sound))), says }
+pub fn row(
+    what: &'static str,
+    make: impl Fn(&[u8]) -> Vec<u8> + 'static,
+    says: &'static [&'static str],
+) -> Row {
+    Row {
+        what,
+        file: None,
+        make: Box::new(move |sound| Some(make(sound))),
+        says,
+    }
 }
 
 /// The file is these bytes.
@@ -60,7 +69,12 @@ pub fn bytes(what: &'static str, bytes: impl Into<Vec<u8>>, says: &'static [&'st
 
 /// The file is not there.
 pub fn absent(what: &'static str, says: &'static [&'static str]) -> Row {
-    Row { what, file: None, make: Box::new(|_| None), says }
+    Row {
+        what,
+        file: None,
+        make: Box::new(|_| None),
+        says,
+    }
 }
 
 /// The file ends in its middle.
@@ -73,7 +87,13 @@ pub fn world() -> World {
     static CHECKPOINT: OnceLock<Vec<u8>> = OnceLock::new();
     let world = demo_world();
     let checkpoint = CHECKPOINT.get_or_init(|| {
-        world.succeed(&["--RUN=train", "--SPLIT=train", "--EVAL_EE=False", "--MAX_EPOCH=1", "--VERSION=sound"]);
+        world.succeed(&[
+            "--RUN=train",
+            "--SPLIT=train",
+            "--EVAL_EE=False",
+            "--MAX_EPOCH=1",
+            "--VERSION=sound",
+        ]);
         let checkpoint = fs::read(world.path("ckpts/ckpt_sound/epoch1.pkl")).unwrap();
         fs::remove_dir_all(world.path("ckpts")).unwrap();
         fs::remove_dir_all(world.path("results")).unwrap();
@@ -87,7 +107,10 @@ pub fn world() -> World {
 ///
 /// `file` is relative to the world, and `flags` may say `WORLD` for where that is.
 pub fn check(world: &World, kind: &str, file: &str, flags: &[&str], rows: Vec<Row>) {
-    let flags: Vec<String> = flags.iter().map(|flag| flag.replace("WORLD", world.root.to_str().unwrap())).collect();
+    let flags: Vec<String> = flags
+        .iter()
+        .map(|flag| flag.replace("WORLD", world.root.to_str().unwrap()))
+        .collect();
     let number = rows.len();
     let missing_line = census::check_line(kind, rows.iter().map(|row| row.what));
     let failures: Vec<String> = rows
@@ -113,33 +136,70 @@ pub fn check(world: &World, kind: &str, file: &str, flags: &[&str], rows: Vec<Ro
             }
         })
         .collect();
-    assert!(failures.is_empty(), "{} of {number} rows:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {number} rows:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
     missing_line.unwrap();
 }
 
 /// What the program says, if that is as it should be; else what is wrong.
-fn complaint(world: &World, flags: &[String], file: &Path, says: &[&str]) -> Result<String, String> {
+fn complaint(
+    world: &World,
+    flags: &[String],
+    file: &Path,
+    says: &[&str],
+) -> Result<String, String> {
     let before = files(world);
     let limited = format!("ulimit -d {MEMORY_KB}; exec \"$@\"");
     let mut command = Command::new("sh");
     command
         .args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_mcan")])
         .args(world.line(&flags.iter().map(String::as_str).collect::<Vec<_>>()));
-    command.current_dir(world.folder.path()).envs([("OMP_NUM_THREADS", "1"), ("RAYON_NUM_THREADS", "2")]);
+    command
+        .current_dir(world.folder.path())
+        .envs([("OMP_NUM_THREADS", "1"), ("RAYON_NUM_THREADS", "2")]);
     let output = command.output().unwrap();
     let all = String::from_utf8_lossy(&output.stderr);
-    let ensure = |holds: bool, what: String| if holds { Ok(()) } else { Err(format!("{what}\n{all}")) };
-    ensure(output.status.code() == Some(1), format!("it ended with {}", output.status))?;
-    let number = all.lines().filter(|line| line.starts_with("mcan: ")).count();
+    let ensure = |holds: bool, what: String| {
+        if holds {
+            Ok(())
+        } else {
+            Err(format!("{what}\n{all}"))
+        }
+    };
+    ensure(
+        output.status.code() == Some(1),
+        format!("it ended with {}", output.status),
+    )?;
+    let number = all
+        .lines()
+        .filter(|line| line.starts_with("mcan: "))
+        .count();
     ensure(number == 1, format!("it says {number} messages"))?;
     // The message is the last thing said.
-    let message = all[all.find("mcan: ").unwrap_or(0)..].trim().replace(world.root.to_str().unwrap(), "");
+    let message = all[all.find("mcan: ").unwrap_or(0)..]
+        .trim()
+        .replace(world.root.to_str().unwrap(), "");
     // A file that is not there may be one of many, told by their number.
-    let name = file.file_name().filter(|_| file.exists()).map(|name| name.to_str().unwrap());
+    let name = file
+        .file_name()
+        .filter(|_| file.exists())
+        .map(|name| name.to_str().unwrap());
     for part in name.iter().chain(says) {
         ensure(message.contains(part), format!("it does not say {part:?}"))?;
     }
-    for part in ["panicked", "frame #", "Error {", "Err(", "memory ran out", "<input>", "Options"] {
+    for part in [
+        "panicked",
+        "frame #",
+        "Error {",
+        "Err(",
+        "memory ran out",
+        "<input>",
+        "Options",
+    ] {
         ensure(!message.contains(part), format!("it says {part:?}"))?;
     }
     ensure(before == files(world), "it changed files".into())?;

@@ -20,24 +20,78 @@ fn yaml() {
     let rows = vec![
         bytes("truncated", "LAYER: {2", &["not valid YAML", "line 1"]),
         bytes("wrong type: not UTF-8", *b"LAYER: \xff", &["UTF-8"]),
-        bytes("wrong type: a list", "- LAYER\n- 2\n", &["expected lines of the form KEY: value"]),
-        bytes("wrong type: text", "two layers", &["expected lines of the form KEY: value"]),
-        key("wrong type: a word for a number", "HIDDEN_SIZE: wide", &["HIDDEN_SIZE = wide"]),
-        key("wrong type: a negative number", "HIDDEN_SIZE: -5", &["HIDDEN_SIZE = -5"]),
-        key("wrong shape: a list for a number", "HIDDEN_SIZE: [1, 2]", &["HIDDEN_SIZE"]),
-        key("wrong shape: three betas", "OPT_BETAS: [0.9, 0.98, 0.99]", &["OPT_BETAS"]),
+        bytes(
+            "wrong type: a list",
+            "- LAYER\n- 2\n",
+            &["expected lines of the form KEY: value"],
+        ),
+        bytes(
+            "wrong type: text",
+            "two layers",
+            &["expected lines of the form KEY: value"],
+        ),
+        key(
+            "wrong type: a word for a number",
+            "HIDDEN_SIZE: wide",
+            &["HIDDEN_SIZE = wide"],
+        ),
+        key(
+            "wrong type: a negative number",
+            "HIDDEN_SIZE: -5",
+            &["HIDDEN_SIZE = -5"],
+        ),
+        key(
+            "wrong shape: a list for a number",
+            "HIDDEN_SIZE: [1, 2]",
+            &["HIDDEN_SIZE"],
+        ),
+        key(
+            "wrong shape: three betas",
+            "OPT_BETAS: [0.9, 0.98, 0.99]",
+            &["OPT_BETAS"],
+        ),
         key("NaN", "LR_BASE: .nan", &["line 2 column 10", "non-finite"]),
-        key("infinity", "DROPOUT_R: .inf", &["line 2 column 12", "non-finite"]),
+        key(
+            "infinity",
+            "DROPOUT_R: .inf",
+            &["line 2 column 12", "non-finite"],
+        ),
         key("duplicate key", "LAYER: 3", &["LAYER", "line 2"]),
         key("unknown key", "HIDEN_SIZE: 64", &["HIDEN_SIZE"]),
-        key("absurd size: 10^15", "HIDDEN_SIZE: 1000000000000000", &["HIDDEN_SIZE = 1000000000000000"]),
-        bytes("deeply nested", nested("[", "", "]", 100_000), &["not valid YAML"]),
+        key(
+            "absurd size: 10^15",
+            "HIDDEN_SIZE: 1000000000000000",
+            &["HIDDEN_SIZE = 1000000000000000"],
+        ),
+        bytes(
+            "deeply nested",
+            nested("[", "", "]", 100_000),
+            &["not valid YAML"],
+        ),
         bytes("aliases that multiply", bomb, &["not valid YAML"]),
-        key("a version out of its folder", "VERSION: ../../other", &["VERSION = \"../../other\""]),
-        key("a version that is a path", "VERSION: /tmp/other", &["VERSION = \"/tmp/other\""]),
-        key("a checkpoint's version out of its folder", "CKPT_VERSION: ..", &["CKPT_VERSION = \"..\""]),
+        key(
+            "a version out of its folder",
+            "VERSION: ../../other",
+            &["VERSION = \"../../other\""],
+        ),
+        key(
+            "a version that is a path",
+            "VERSION: /tmp/other",
+            &["VERSION = \"/tmp/other\""],
+        ),
+        key(
+            "a checkpoint's version out of its folder",
+            "CKPT_VERSION: ..",
+            &["CKPT_VERSION = \"..\""],
+        ),
     ];
-    check(&world(), "YAML", "small_model.yml", &["--RUN=train", "--SPLIT=train"], rows);
+    check(
+        &world(),
+        "YAML",
+        "small_model.yml",
+        &["--RUN=train", "--SPLIT=train"],
+        rows,
+    );
 }
 
 #[test]
@@ -51,7 +105,13 @@ fn names_do_not_lead_out_of_their_folders() {
         ("VERSION", "a\nb"),
         ("VERSION", ""),
     ] {
-        let message = failure(&run(folder.path(), &["--RUN=val", &format!("--{key}={name}")]));
-        assert!(message.contains(&format!("{name:?} names a folder")), "{key}: {message}");
+        let message = failure(&run(
+            folder.path(),
+            &["--RUN=val", &format!("--{key}={name}")],
+        ));
+        assert!(
+            message.contains(&format!("{name:?} names a folder")),
+            "{key}: {message}"
+        );
     }
 }

@@ -11,7 +11,11 @@ const ANNOTATIONS: &str = "datasets/vqa/v2_mscoco_val2014_annotations.json";
 const DICTIONARY: &str = "datasets/vqa/answer_dict.json";
 
 /// The sound file with something changed in it.
-fn edit(what: &'static str, change: impl Fn(&mut Value) + 'static, says: &'static [&'static str]) -> Row {
+fn edit(
+    what: &'static str,
+    change: impl Fn(&mut Value) + 'static,
+    says: &'static [&'static str],
+) -> Row {
     let make = move |sound: &[u8]| {
         let mut value = serde_json::from_slice(sound).unwrap();
         change(&mut value);
@@ -32,8 +36,17 @@ fn first(
 }
 
 /// The first question or annotation has no `key`.
-fn lacking(what: &'static str, list: &'static str, key: &'static str, says: &'static [&'static str]) -> Row {
-    edit(what, move |json| drop(json[list][0].as_object_mut().unwrap().remove(key)), says)
+fn lacking(
+    what: &'static str,
+    list: &'static str,
+    key: &'static str,
+    says: &'static [&'static str],
+) -> Row {
+    edit(
+        what,
+        move |json| drop(json[list][0].as_object_mut().unwrap().remove(key)),
+        says,
+    )
 }
 
 /// What can be wrong with any list of questions or annotations.
@@ -42,40 +55,109 @@ fn list_of(list: &'static str) -> Vec<Row> {
     vec![
         bytes("empty", "", &["not valid JSON", "line 1 column 0"]),
         cut(&["not valid JSON", "line 1 column"]),
-        bytes("wrong type: text", "questions", &["not valid JSON", "line 1 column 1"]),
-        bytes("wrong type: not UTF-8", *b"{\"\xff\": 1}", &["not UTF-8 at byte 2"]),
-        bytes("wrong type: a list", "[1, 2]", &["expected an object with a list"]),
+        bytes(
+            "wrong type: text",
+            "questions",
+            &["not valid JSON", "line 1 column 1"],
+        ),
+        bytes(
+            "wrong type: not UTF-8",
+            *b"{\"\xff\": 1}",
+            &["not UTF-8 at byte 2"],
+        ),
+        bytes(
+            "wrong type: a list",
+            "[1, 2]",
+            &["expected an object with a list"],
+        ),
         bytes("wrong type: no list in it", "{}", &["there is no list"]),
         bytes(
             "wrong shape: a number for the list",
             format!("{{\"{list}\": 5}}"),
             &["expected a list", "line 1 column"],
         ),
-        bytes("wrong shape: numbers in the list", text("5"), &["an object with question_id", "line 1 column"]),
-        bytes("something behind it", [&text("")[..], b"x"].concat(), &["trailing characters"]),
-        bytes("the list twice", format!("{{\"{list}\": [], \"{list}\": []}}"), &["a second list"]),
+        bytes(
+            "wrong shape: numbers in the list",
+            text("5"),
+            &["an object with question_id", "line 1 column"],
+        ),
+        bytes(
+            "something behind it",
+            [&text("")[..], b"x"].concat(),
+            &["trailing characters"],
+        ),
+        bytes(
+            "the list twice",
+            format!("{{\"{list}\": [], \"{list}\": []}}"),
+            &["a second list"],
+        ),
         edit(
             "duplicate id",
             move |json| json[list][1]["question_id"] = json[list][0]["question_id"].clone(),
             &["twice", "line 1 column"],
         ),
-        first("wrong type: id is text", list, "question_id", json!("5"), &["expected i64", "line 1 column"]),
-        first("wrong type: id is a fraction", list, "question_id", json!(1.5), &["expected i64"]),
-        first("wrong type: image is negative", list, "image_id", json!(-1), &["expected u64"]),
+        first(
+            "wrong type: id is text",
+            list,
+            "question_id",
+            json!("5"),
+            &["expected i64", "line 1 column"],
+        ),
+        first(
+            "wrong type: id is a fraction",
+            list,
+            "question_id",
+            json!(1.5),
+            &["expected i64"],
+        ),
+        first(
+            "wrong type: image is negative",
+            list,
+            "image_id",
+            json!(-1),
+            &["expected u64"],
+        ),
         bytes("NaN", text("{\"question_id\": NaN}"), &["line 1 column"]),
-        bytes("infinity", text("{\"question_id\": 1e999}"), &["line 1 column"]),
+        bytes(
+            "infinity",
+            text("{\"question_id\": 1e999}"),
+            &["line 1 column"],
+        ),
         bytes(
             "absurd size: an id of a thousand digits",
             text(&format!("{{\"question_id\": {}}}", "9".repeat(1000))),
             &["line 1 column"],
         ),
-        lacking("missing question id", list, "question_id", &["has no \"question_id\"", "line 1 column"]),
-        lacking("missing image id", list, "image_id", &["has no \"image_id\"", "line 1 column"]),
-        bytes("deeply nested", nested("[", "", "]", 1_000_000), &["line 1 column"]),
-        bytes("deeply nested in the list", text(&"[".repeat(1_000_000)), &["line 1 column"]),
+        lacking(
+            "missing question id",
+            list,
+            "question_id",
+            &["has no \"question_id\"", "line 1 column"],
+        ),
+        lacking(
+            "missing image id",
+            list,
+            "image_id",
+            &["has no \"image_id\"", "line 1 column"],
+        ),
+        bytes(
+            "deeply nested",
+            nested("[", "", "]", 1_000_000),
+            &["line 1 column"],
+        ),
+        bytes(
+            "deeply nested in the list",
+            text(&"[".repeat(1_000_000)),
+            &["line 1 column"],
+        ),
         bytes(
             "deeply nested in what is not read",
-            [b"{\"info\": ", &nested("{\"a\":", "1", "}", 1_000_000)[..], b"}"].concat(),
+            [
+                b"{\"info\": ",
+                &nested("{\"a\":", "1", "}", 1_000_000)[..],
+                b"}",
+            ]
+            .concat(),
             &["line 1 column"],
         ),
     ]
@@ -86,7 +168,12 @@ fn questions() {
     let mut rows = list_of("questions");
     rows.extend([
         absent("missing file", &["this run needs files that are not there"]),
-        lacking("missing text", "questions", "question", &["has no \"question\"", "line 1 column"]),
+        lacking(
+            "missing text",
+            "questions",
+            "question",
+            &["has no \"question\"", "line 1 column"],
+        ),
         first(
             "wrong type: text is a number",
             "questions",
@@ -94,9 +181,25 @@ fn questions() {
             json!(5),
             &["expected a string", "line 1 column"],
         ),
-        first("a question without image", "questions", "image_id", json!(77), &["1 images of", "no features", "77"]),
-        first("absurd size: image 10^15", "questions", "image_id", json!(ABSURD), &["no features", "1000000000000000"]),
-        edit("missing: every question", |json| json["questions"] = json!([]), &["there is no question"]),
+        first(
+            "a question without image",
+            "questions",
+            "image_id",
+            json!(77),
+            &["1 images of", "no features", "77"],
+        ),
+        first(
+            "absurd size: image 10^15",
+            "questions",
+            "image_id",
+            json!(ABSURD),
+            &["no features", "1000000000000000"],
+        ),
+        edit(
+            "missing: every question",
+            |json| json["questions"] = json!([]),
+            &["there is no question"],
+        ),
     ]);
     check(&world(), "questions", QUESTIONS, &TEST, rows);
 }
@@ -106,9 +209,26 @@ fn annotations() {
     let mut rows = list_of("annotations");
     let answers = |count| json!(vec![json!({"answer": "x"}); count]);
     rows.extend([
-        lacking("missing answers", "annotations", "answers", &["has no \"answers\"", "line 1 column"]),
-        first("wrong type: answers are text", "annotations", "answers", json!("yes"), &["line 1 column"]),
-        first("wrong shape: no answer", "annotations", "answers", answers(0), &["has 0 answers, not 1 to 255"]),
+        lacking(
+            "missing answers",
+            "annotations",
+            "answers",
+            &["has no \"answers\"", "line 1 column"],
+        ),
+        first(
+            "wrong type: answers are text",
+            "annotations",
+            "answers",
+            json!("yes"),
+            &["line 1 column"],
+        ),
+        first(
+            "wrong shape: no answer",
+            "annotations",
+            "answers",
+            answers(0),
+            &["has 0 answers, not 1 to 255"],
+        ),
         first(
             "absurd size: 100,000 answers",
             "annotations",
@@ -116,16 +236,42 @@ fn annotations() {
             answers(100_000),
             &["has 100000 answers, not 1 to 255"],
         ),
-        first("missing text of an answer", "annotations", "answers", json!([{}]), &["has no \"answer\""]),
-        lacking("missing answer type", "annotations", "answer_type", &["has no \"answer_type\""]),
-        lacking("missing question type", "annotations", "question_type", &["has no \"question_type\""]),
-        first("an annotation without question", "annotations", "question_id", json!(5), &["5", "val2014_questions"]),
+        first(
+            "missing text of an answer",
+            "annotations",
+            "answers",
+            json!([{}]),
+            &["has no \"answer\""],
+        ),
+        lacking(
+            "missing answer type",
+            "annotations",
+            "answer_type",
+            &["has no \"answer_type\""],
+        ),
+        lacking(
+            "missing question type",
+            "annotations",
+            "question_type",
+            &["has no \"question_type\""],
+        ),
+        first(
+            "an annotation without question",
+            "annotations",
+            "question_id",
+            json!(5),
+            &["5", "val2014_questions"],
+        ),
         edit(
             "a question without annotation",
             |json| drop(json["annotations"].as_array_mut().unwrap().pop()),
             &["not annotated", "val2014_questions"],
         ),
-        edit("missing: every annotation", |json| json["annotations"] = json!([]), &["has no annotation"]),
+        edit(
+            "missing: every annotation",
+            |json| json["annotations"] = json!([]),
+            &["has no annotation"],
+        ),
     ]);
     check(&world(), "annotations of val", ANNOTATIONS, &VAL, rows);
 }
@@ -141,14 +287,26 @@ fn annotations_to_train_on() {
             json!(5),
             &["annotates question 5", "train2014_questions"],
         ),
-        first("an annotation of another image", "annotations", "image_id", json!(77), &["1 images of", "77"]),
+        first(
+            "an annotation of another image",
+            "annotations",
+            "image_id",
+            json!(77),
+            &["1 images of", "77"],
+        ),
         edit(
             "missing: every annotation",
             |json| json["annotations"] = json!([]),
             &["there is no question to train on"],
         ),
     ];
-    check(&world(), "annotations to train on", train, &["--RUN=train", "--SPLIT=train", "--VERSION=v"], rows);
+    check(
+        &world(),
+        "annotations to train on",
+        train,
+        &["--RUN=train", "--SPLIT=train", "--VERSION=v"],
+        rows,
+    );
     let val = vec![first(
         "an annotation without question",
         "annotations",
@@ -170,14 +328,26 @@ fn answer_dictionary() {
     let rows = vec![
         bytes("empty", "", &["not valid JSON", "line 1 column 0"]),
         cut(&["not valid JSON", "line 1 column"]),
-        bytes("wrong type: a mapping", "{\"yes\": 0}", &["invalid type: map", "line 1 column"]),
+        bytes(
+            "wrong type: a mapping",
+            "{\"yes\": 0}",
+            &["invalid type: map", "line 1 column"],
+        ),
         bytes(
             "wrong type: an index is text",
             "[{\"a\": \"0\"}, {\"0\": \"a\"}]",
             &["invalid type: string", "line 1 column"],
         ),
-        bytes("wrong shape: one half", "[{\"a\": 0}]", &["a list of two objects", "line 1 column"]),
-        bytes("wrong shape: three parts", "[{\"a\": 0}, {\"0\": \"a\"}, {}]", &["line 1 column"]),
+        bytes(
+            "wrong shape: one half",
+            "[{\"a\": 0}]",
+            &["a list of two objects", "line 1 column"],
+        ),
+        bytes(
+            "wrong shape: three parts",
+            "[{\"a\": 0}, {\"0\": \"a\"}, {}]",
+            &["line 1 column"],
+        ),
         bytes(
             "wrong shape: halves that disagree",
             "[{\"a\": 0, \"b\": 1}, {\"0\": \"b\", \"1\": \"a\"}]",
@@ -185,7 +355,11 @@ fn answer_dictionary() {
         ),
         bytes("NaN", "[{\"a\": NaN}, {}]", &["line 1 column"]),
         bytes("infinity", "[{\"a\": 1e999}, {}]", &["line 1 column"]),
-        bytes("duplicate answer", "[{\"a\": 0, \"a\": 1}, {\"0\": \"a\", \"1\": \"a\"}]", &["an index for 1 answers"]),
+        bytes(
+            "duplicate answer",
+            "[{\"a\": 0, \"a\": 1}, {\"0\": \"a\", \"1\": \"a\"}]",
+            &["an index for 1 answers"],
+        ),
         bytes(
             "duplicate index",
             "[{\"a\": 0, \"b\": 0}, {\"0\": \"a\", \"1\": \"b\"}]",
@@ -197,13 +371,21 @@ fn answer_dictionary() {
             &["\"b\" has index 2 where 1 is due"],
         ),
         bytes("missing: every answer", "[{}, {}]", &["it has no answer"]),
-        bytes("negative index", "[{\"a\": -1}, {\"-1\": \"a\"}]", &["line 1 column"]),
+        bytes(
+            "negative index",
+            "[{\"a\": -1}, {\"-1\": \"a\"}]",
+            &["line 1 column"],
+        ),
         bytes(
             "absurd size: index 10^15",
             "[{\"a\": 1000000000000000}, {\"1000000000000000\": \"a\"}]",
             &["line 1 column"],
         ),
-        bytes("deeply nested", nested("[", "", "]", 1_000_000), &["line 1 column"]),
+        bytes(
+            "deeply nested",
+            nested("[", "", "]", 1_000_000),
+            &["line 1 column"],
+        ),
     ];
     let flags = ["--RUN=train", "--SPLIT=train", "--VERSION=v"];
     check(&world(), "answer dictionary", DICTIONARY, &flags, rows);
@@ -212,15 +394,28 @@ fn answer_dictionary() {
 #[test]
 fn result_file() {
     let world = world();
-    world.succeed(&["--RUN=val", "--CKPT_V=sound", &format!("--CKPT_PATH={}/sound.pkl", world.root.display())]);
+    world.succeed(&[
+        "--RUN=val",
+        "--CKPT_V=sound",
+        &format!("--CKPT_PATH={}/sound.pkl", world.root.display()),
+    ]);
     let results = world.path("results/cache");
-    let file = std::fs::read_dir(results).unwrap().next().unwrap().unwrap().path();
+    let file = std::fs::read_dir(results)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     std::fs::rename(file, world.root.join("answers.json")).unwrap();
     let pair = |pair: &str| format!("[{pair}]").into_bytes();
     let rows = vec![
         bytes("empty", "", &["not valid JSON", "line 1 column 0"]),
         cut(&["not valid JSON", "line 1 column"]),
-        bytes("wrong type: a mapping", "{\"yes\": 0}", &["expected a list", "line 1 column"]),
+        bytes(
+            "wrong type: a mapping",
+            "{\"yes\": 0}",
+            &["expected a list", "line 1 column"],
+        ),
         bytes(
             "wrong type: an answer is a number",
             pair(r#"{"question_id": 1, "answer": 2}"#),
@@ -231,16 +426,36 @@ fn result_file() {
             pair(r#"{"question_id": 1.5, "answer": "a"}"#),
             &["expected i64", "line 1 column"],
         ),
-        bytes("wrong shape: numbers", pair("1, 2"), &["an object with question_id", "line 1 column"]),
-        bytes("NaN", pair(r#"{"question_id": NaN, "answer": "a"}"#), &["line 1 column"]),
-        bytes("infinity", pair(r#"{"question_id": -1e999, "answer": "a"}"#), &["line 1 column"]),
+        bytes(
+            "wrong shape: numbers",
+            pair("1, 2"),
+            &["an object with question_id", "line 1 column"],
+        ),
+        bytes(
+            "NaN",
+            pair(r#"{"question_id": NaN, "answer": "a"}"#),
+            &["line 1 column"],
+        ),
+        bytes(
+            "infinity",
+            pair(r#"{"question_id": -1e999, "answer": "a"}"#),
+            &["line 1 column"],
+        ),
         edit(
             "duplicate id",
             |json| json[1]["question_id"] = json[0]["question_id"].clone(),
             &["is answered twice", "line 1 column"],
         ),
-        bytes("missing id", pair(r#"{"answer": "a"}"#), &["has no \"question_id\"", "line 1 column"]),
-        bytes("missing answer", pair(r#"{"question_id": 1}"#), &["question 1 has no \"answer\"", "line 1 column"]),
+        bytes(
+            "missing id",
+            pair(r#"{"answer": "a"}"#),
+            &["has no \"question_id\"", "line 1 column"],
+        ),
+        bytes(
+            "missing answer",
+            pair(r#"{"question_id": 1}"#),
+            &["question 1 has no \"answer\"", "line 1 column"],
+        ),
         edit(
             "missing question",
             |json| drop(json.as_array_mut().unwrap().pop()),
@@ -256,9 +471,19 @@ fn result_file() {
             pair(r#"{"question_id": 1000000000000000000000000000000, "answer": "a"}"#),
             &["line 1 column"],
         ),
-        bytes("deeply nested", nested("[", "", "]", 1_000_000), &["line 1 column"]),
+        bytes(
+            "deeply nested",
+            nested("[", "", "]", 1_000_000),
+            &["line 1 column"],
+        ),
     ];
-    check(&world, "result file", "answers.json", &["--RUN=score", "--RESULT_FILE=WORLD/answers.json"], rows);
+    check(
+        &world,
+        "result file",
+        "answers.json",
+        &["--RUN=score", "--RESULT_FILE=WORLD/answers.json"],
+        rows,
+    );
 }
 
 #[test]
@@ -285,15 +510,47 @@ fn zip_of_json() {
             zip(&[(NAME, &sound), (&format!("copy/{NAME}"), &sound)]),
             &["several .json members"],
         ),
-        bytes("an empty member", zip(&[(NAME, b"")]), &["not valid JSON", NAME]),
-        bytes("a damaged member", with_directory_field(&zip(&[(NAME, &sound)]), 16, &[0; 4]), &[NAME]),
-        bytes("an encrypted member", with_directory_field(&zip(&[(NAME, &sound)]), 8, &[1]), &[NAME]),
-        bytes("a member compressed otherwise", with_directory_field(&zip(&[(NAME, &sound)]), 10, &[93]), &[NAME]),
-        bytes("absurd size: a directory that claims 4 GB", with_size(&zip(&[(NAME, &sound)]), u32::MAX - 1), &[NAME]),
-        bytes("absurd size: 10^15 members", zip_of_members(ABSURD, 100), &["zip"]),
-        bytes("absurd size: as many members as bytes", zip_of_members(4 << 20, 4 << 20), &["zip"]),
+        bytes(
+            "an empty member",
+            zip(&[(NAME, b"")]),
+            &["not valid JSON", NAME],
+        ),
+        bytes(
+            "a damaged member",
+            with_directory_field(&zip(&[(NAME, &sound)]), 16, &[0; 4]),
+            &[NAME],
+        ),
+        bytes(
+            "an encrypted member",
+            with_directory_field(&zip(&[(NAME, &sound)]), 8, &[1]),
+            &[NAME],
+        ),
+        bytes(
+            "a member compressed otherwise",
+            with_directory_field(&zip(&[(NAME, &sound)]), 10, &[93]),
+            &[NAME],
+        ),
+        bytes(
+            "absurd size: a directory that claims 4 GB",
+            with_size(&zip(&[(NAME, &sound)]), u32::MAX - 1),
+            &[NAME],
+        ),
+        bytes(
+            "absurd size: 10^15 members",
+            zip_of_members(ABSURD, 100),
+            &["zip"],
+        ),
+        bytes(
+            "absurd size: as many members as bytes",
+            zip_of_members(4 << 20, 4 << 20),
+            &["zip"],
+        ),
         bytes("zip bomb", bomb.clone(), &["inflates to more than", NAME]),
-        bytes("zip bomb that claims little", with_size(&bomb, 1000), &[NAME, "longer than the 1000 bytes"]),
+        bytes(
+            "zip bomb that claims little",
+            with_size(&bomb, 1000),
+            &[NAME, "longer than the 1000 bytes"],
+        ),
     ];
     check(&world, "zip of JSON", archive, &TEST, rows);
 }

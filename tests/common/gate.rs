@@ -3,7 +3,7 @@
 
 use super::World;
 use mcan::data::loader::shuffled;
-use mcan::data::vqa::AnnotationFile;
+use mcan::datasets::vqa2::AnnotationFile;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,19 +24,31 @@ impl Gate {
         let aside = file.with_extension("aside");
         fs::rename(file, &aside).unwrap();
         assert!(Command::new("mkfifo").arg(file).status().unwrap().success());
-        Gate { file: file.to_owned(), aside }
+        Gate {
+            file: file.to_owned(),
+            aside,
+        }
     }
 
     /// Waits until the program has come to the file.
     pub fn wait(self, child: &mut Child) -> Reached {
         // Without a reader a pipe cannot be opened for writing in this way. Once it is, it stays open: a reader that finds
         // nobody at the other end takes the file for an empty one.
-        let open = || OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&self.file);
+        let open = || {
+            OpenOptions::new()
+                .write(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(&self.file)
+        };
         let pipe = loop {
             match open() {
                 Ok(pipe) => break pipe,
                 Err(_) => {
-                    assert!(child.try_wait().unwrap().is_none(), "it ended before it came to {}", self.file.display());
+                    assert!(
+                        child.try_wait().unwrap().is_none(),
+                        "it ended before it came to {}",
+                        self.file.display()
+                    );
                     sleep(Duration::from_millis(1));
                 }
             }
@@ -75,13 +87,20 @@ pub struct Told {
 
 impl Told {
     pub fn by(child: &mut Child) -> Told {
-        Told { lines: BufReader::new(child.stderr.take().unwrap()), text: String::new() }
+        Told {
+            lines: BufReader::new(child.stderr.take().unwrap()),
+            text: String::new(),
+        }
     }
 
     /// Reads on until it has said `part`.
     pub fn until(&mut self, part: &str) {
         while !self.text.contains(part) {
-            assert!(self.lines.read_line(&mut self.text).unwrap() > 0, "it did not say {part:?}: {}", self.text);
+            assert!(
+                self.lines.read_line(&mut self.text).unwrap() > 0,
+                "it did not say {part:?}: {}",
+                self.text
+            );
         }
     }
 
@@ -96,15 +115,28 @@ impl Told {
 /// but before its last step, and the step of the epoch (from 1) in which it does.
 pub fn last_image(world: &World, flags: &[&str], epoch: u64) -> (PathBuf, usize) {
     let config = world.config(flags);
-    let annotations = world.root.join("datasets/vqa/v2_mscoco_train2014_annotations.json");
+    let annotations = world
+        .root
+        .join("datasets/vqa/v2_mscoco_train2014_annotations.json");
     let annotations = AnnotationFile::read(&annotations).unwrap();
     let annotations = annotations.annotations();
     let batch_size = config.train.batch_size;
     let order = shuffled(annotations.len(), config.seed(), epoch);
-    let first_use = |image: u64| order.iter().position(|&at| annotations[at].image_id == image);
+    let first_use = |image: u64| {
+        order
+            .iter()
+            .position(|&at| annotations[at].image_id == image)
+    };
     let step_of = |image: u64| Some((first_use(image)? / batch_size + 1, image));
     let steps = order.len() / batch_size;
-    let uses = annotations.iter().filter_map(|annotation| step_of(annotation.image_id));
+    let uses = annotations
+        .iter()
+        .filter_map(|annotation| step_of(annotation.image_id));
     let (step, image) = uses.filter(|(step, _)| *step < steps).max().unwrap();
-    (world.root.join(format!("datasets/coco_extract/train2014/COCO_train2014_{image:012}.jpg.npz")), step)
+    (
+        world.root.join(format!(
+            "datasets/coco_extract/train2014/COCO_train2014_{image:012}.jpg.npz"
+        )),
+        step,
+    )
 }

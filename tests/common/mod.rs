@@ -1,28 +1,22 @@
 //! What the tests that run the whole program share: the stored reference outputs, working folders, and the binary.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses its own part"
+)]
 
 pub mod gate;
 
 use mcan::checkpoint;
 use mcan::cli::Args;
 use mcan::config::Config;
-use mcan::data::demo::DemoOptions;
+use mcan::datasets::demo::DemoOptions;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tch::Tensor;
 
-/// A file or folder below `MCAN_SHARED` (default `../shared`), or `None` after saying that the test is skipped.
-pub fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("MCAN_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let found = root.join(path);
-    if found.exists() {
-        return Some(found);
-    }
-    eprintln!("skipped: {} is not there (MCAN_SHARED names the folder of reference outputs)", found.display());
-    None
-}
+pub use mcan_data::testing::shared;
 
 /// A Python with torch, or `None` after saying that the test is skipped.
 pub fn python() -> Option<PathBuf> {
@@ -41,7 +35,10 @@ pub struct World {
 
 impl World {
     pub fn new(root: PathBuf) -> World {
-        World { root, folder: tempfile::tempdir().unwrap() }
+        World {
+            root,
+            folder: tempfile::tempdir().unwrap(),
+        }
     }
 
     /// The flags that lead to the world's inputs and to the folder's outputs.
@@ -69,7 +66,9 @@ impl World {
     /// These flags and `more`, on the CPU unless that names other devices.
     pub fn line(&self, more: &[&str]) -> Vec<String> {
         let mut line = self.flags();
-        line.extend((!more.iter().any(|flag| flag.starts_with("--GPU"))).then(|| "--GPU=cpu".into()));
+        line.extend(
+            (!more.iter().any(|flag| flag.starts_with("--GPU"))).then(|| "--GPU=cpu".into()),
+        );
         line.extend(more.iter().map(|&flag| flag.to_owned()));
         line
     }
@@ -77,31 +76,51 @@ impl World {
     /// The configuration that these flags and `more` mean.
     pub fn config(&self, more: &[&str]) -> Config {
         use clap::Parser;
-        Config::resolve(&Args::parse_from(["mcan".into()].into_iter().chain(self.line(more)))).unwrap()
+        Config::resolve(
+            &Args::parse_from(["mcan".into()].into_iter().chain(self.line(more))).given(),
+        )
+        .unwrap()
     }
 
     /// Runs the binary with these flags and `more`.
     pub fn run(&self, more: &[&str]) -> Output {
-        command(self.folder.path(), &self.line(more)).output().unwrap()
+        command(self.folder.path(), &self.line(more))
+            .output()
+            .unwrap()
     }
 
     /// Starts the binary with these flags and `more`, its messages to be read.
     pub fn start(&self, more: &[&str]) -> Child {
         let mut command = command(self.folder.path(), &self.line(more));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     /// The log of a version, without the times in it.
     pub fn log(&self, version: &str) -> Vec<String> {
         let text = self.read(&format!("results/log/log_run_{version}.txt"));
-        let untimed = |line: &str| if line.starts_with("nowTime: ") { "nowTime".into() } else { line.to_owned() };
+        let untimed = |line: &str| {
+            if line.starts_with("nowTime: ") {
+                "nowTime".into()
+            } else {
+                line.to_owned()
+            }
+        };
         text.lines().map(untimed).collect()
     }
 
     /// Runs the binary and expects success.
     pub fn succeed(&self, more: &[&str]) -> String {
         let output = self.run(more);
-        assert!(output.status.success(), "{more:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{more:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -128,7 +147,10 @@ pub fn run(folder: &Path, flags: &[&str]) -> Output {
 /// core wait long.
 pub fn command(folder: &Path, flags: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcan"));
-    command.args(flags).current_dir(folder).env("OMP_NUM_THREADS", "1");
+    command
+        .args(flags)
+        .current_dir(folder)
+        .env("OMP_NUM_THREADS", "1");
     command
 }
 
@@ -138,8 +160,17 @@ pub fn assert_same_state(a: &Path, b: &Path) {
     for ((name, x), (_, y)) in a.state_dict.iter().zip(&b.state_dict) {
         assert!(x.equal(y), "{name} differs");
     }
-    for (x, y) in a.optimizer.unwrap().moments.iter().flatten().zip(b.optimizer.unwrap().moments.iter().flatten()) {
-        assert!(x.step == y.step && x.exp_avg.equal(&y.exp_avg) && x.exp_avg_sq.equal(&y.exp_avg_sq));
+    for (x, y) in a
+        .optimizer
+        .unwrap()
+        .moments
+        .iter()
+        .flatten()
+        .zip(b.optimizer.unwrap().moments.iter().flatten())
+    {
+        assert!(
+            x.step == y.step && x.exp_avg.equal(&y.exp_avg) && x.exp_avg_sq.equal(&y.exp_avg_sq)
+        );
     }
     assert_eq!(a.lr_base, b.lr_base);
 }
@@ -148,32 +179,53 @@ pub fn assert_same_state(a: &Path, b: &Path) {
 pub fn failure(output: &Output) -> String {
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(!message.contains("panicked") && !message.contains("frame #"), "{message}");
-    let last = message.lines().skip_while(|line| !line.starts_with("mcan: ")).collect::<Vec<_>>().join("\n");
+    assert!(
+        !message.contains("panicked") && !message.contains("frame #"),
+        "{message}"
+    );
+    let last = message
+        .lines()
+        .skip_while(|line| !line.starts_with("mcan: "))
+        .collect::<Vec<_>>()
+        .join("\n");
     assert!(!last.is_empty(), "no message: {message}");
     last
 }
 
 /// Parameters whose gradient is zero but for rounding, which Adam turns into full steps: softmax ignores a constant.
 pub fn has_no_gradient(name: &str) -> bool {
-    name.ends_with("linear_k.bias") || (name.starts_with("attflat") && name.ends_with("mlp.linear.bias"))
+    name.ends_with("linear_k.bias")
+        || (name.starts_with("attflat") && name.ends_with("mlp.linear.bias"))
 }
 
 /// Largest absolute difference between two lists of parameters, and where; those without a gradient left out.
 pub fn largest_difference(a: &[(String, Tensor)], b: &[(String, Tensor)]) -> (f64, String) {
-    assert_eq!(a.iter().map(|x| &x.0).collect::<Vec<_>>(), b.iter().map(|x| &x.0).collect::<Vec<_>>());
-    let pairs = a.iter().zip(b).filter(|((name, _), _)| !has_no_gradient(name));
+    assert_eq!(
+        a.iter().map(|x| &x.0).collect::<Vec<_>>(),
+        b.iter().map(|x| &x.0).collect::<Vec<_>>()
+    );
+    let pairs = a
+        .iter()
+        .zip(b)
+        .filter(|((name, _), _)| !has_no_gradient(name));
     pairs
         .map(|((name, x), (_, y))| ((x - y).abs().max().double_value(&[]), name.clone()))
-        .fold((0.0, String::new()), |most, here| if here.0 > most.0 { here } else { most })
+        .fold((0.0, String::new()), |most, here| {
+            if here.0 > most.0 { here } else { most }
+        })
 }
 
 /// A small made-up world in the official formats, with a model small enough for tests.
 pub fn demo_world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("world");
-    let options = DemoOptions { train_images: 24, val_images: 8, test_images: 4, ..DemoOptions::default() };
-    mcan::data::demo::write(&root.join("datasets"), &options).unwrap();
+    let options = DemoOptions {
+        train_images: 24,
+        val_images: 8,
+        test_images: 4,
+        ..DemoOptions::default()
+    };
+    mcan::datasets::demo::write(&root.join("datasets"), &options).unwrap();
     let model = "LAYER: 2\nHIDDEN_SIZE: 16\nMULTI_HEAD: 2\nFLAT_MLP_SIZE: 16\nFLAT_OUT_SIZE: 32\nLR_BASE: 0.002\n\
                  BATCH_SIZE: 16\nNUM_WORKERS: 1\nSEED: 3\n";
     std::fs::write(root.join("small_model.yml"), model).unwrap();

@@ -26,7 +26,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Value, HashMap<Arc<str>, Member>)> {
         "it is a pickle, but not one of torch.save; name a checkpoint that torch.save wrote"
     );
     let version = next()?.0.value;
-    ensure!(version == Value::Int(PROTOCOL_VERSION), "its format version is {version:?}, but only 1001 is known");
+    ensure!(
+        version == Value::Int(PROTOCOL_VERSION),
+        "its format version is {version:?}, but only 1001 is known"
+    );
     let machine = next()?.0.value;
     ensure!(
         machine.get("little_endian") != Some(&Value::Bool(false)),
@@ -34,19 +37,38 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Value, HashMap<Arc<str>, Member>)> {
     );
     let (object, _) = next()?;
     let (keys, mut at) = next()?;
-    let Value::List(keys) = keys.value else { bail!("its list of storages is missing; copy or download it again") };
+    let Value::List(keys) = keys.value else {
+        bail!("its list of storages is missing; copy or download it again")
+    };
     let mut storages = HashMap::new();
     for key in keys {
-        let Value::Str(key) = key else { bail!("the key of a storage is no string; the file is damaged") };
-        let kind = object.storages.get(&key).with_context(|| format!("storage {key:?} belongs to no tensor"))?;
+        let Value::Str(key) = key else {
+            bail!("the key of a storage is no string; the file is damaged")
+        };
+        let kind = object
+            .storages
+            .get(&key)
+            .with_context(|| format!("storage {key:?} belongs to no tensor"))?;
         let width = kind.map_or(Ok(1), element_bytes)?;
         let cut_off = || format!("it ends within storage {key:?}; copy or download it again");
-        let numel = bytes.get(at..).and_then(|rest| rest.first_chunk()).with_context(cut_off)?;
+        let numel = bytes
+            .get(at..)
+            .and_then(|rest| rest.first_chunk())
+            .with_context(cut_off)?;
         let start = at + size_of::<u64>();
-        let end =
-            usize::try_from(u64::from_le_bytes(*numel)).ok().and_then(|n| n.checked_mul(width)?.checked_add(start));
-        at = end.filter(|&end| end <= bytes.len()).with_context(cut_off)?;
-        storages.insert(key, Member { range: start..at, unchecked_crc: Cell::new(None) });
+        let end = usize::try_from(u64::from_le_bytes(*numel))
+            .ok()
+            .and_then(|n| n.checked_mul(width)?.checked_add(start));
+        at = end
+            .filter(|&end| end <= bytes.len())
+            .with_context(cut_off)?;
+        storages.insert(
+            key,
+            Member {
+                range: start..at,
+                unchecked_crc: Cell::new(None),
+            },
+        );
     }
     Ok((object.value, storages))
 }

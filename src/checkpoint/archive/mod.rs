@@ -9,7 +9,7 @@ pub use write::write;
 
 use super::pickle::Value;
 use super::tensor::{TensorView, element_bytes};
-use crate::mapped::Mapped;
+use crate::base::mapped::Mapped;
 use anyhow::{Context, Result, bail, ensure};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -54,7 +54,13 @@ impl Archive {
         };
         let (value, storages) = read.with_context(|| unreadable(path))?;
         let budget = Cell::new((map.len() as u64).saturating_mul(MAX_EXPANSION));
-        Ok(Archive { value, path: path.to_path_buf(), map, storages, budget })
+        Ok(Archive {
+            value,
+            path: path.to_path_buf(),
+            map,
+            storages,
+            budget,
+        })
     }
 
     /// A tensor of the file: on the CPU, contiguous, in the stored type.
@@ -62,7 +68,8 @@ impl Archive {
     /// # Errors
     /// A storage that is missing, too short, or fails its checksum.
     pub fn tensor(&self, view: &TensorView) -> Result<Tensor> {
-        self.materialise(view).with_context(|| unreadable(&self.path))
+        self.materialise(view)
+            .with_context(|| unreadable(&self.path))
     }
 
     fn materialise(&self, view: &TensorView) -> Result<Tensor> {
@@ -76,10 +83,17 @@ impl Archive {
         self.budget.set(left);
         let Some(member) = self.storages.get(&view.storage) else {
             // A tensor without elements may have no storage in the file.
-            ensure!(view.numel()? == 0, "storage {:?} is missing; copy or download the file again", view.storage);
+            ensure!(
+                view.numel()? == 0,
+                "storage {:?} is missing; copy or download the file again",
+                view.storage
+            );
             return view.materialise(&[]);
         };
-        let stored = self.map.get(member.range.clone()).context("a storage lies outside of the file")?;
+        let stored = self
+            .map
+            .get(member.range.clone())
+            .context("a storage lies outside of the file")?;
         if let Some(crc) = member.unchecked_crc.take() {
             ensure!(
                 crc32fast::hash(stored) == crc,
@@ -97,16 +111,29 @@ fn unreadable(path: &Path) -> String {
 
 fn map(path: &Path) -> Result<Mapped> {
     let metadata = std::fs::metadata(path).with_context(|| {
-        format!("cannot find the checkpoint {}; check --CKPT_V and --CKPT_E, or --CKPT_PATH", path.display())
+        format!(
+            "cannot find the checkpoint {}; check --CKPT_V and --CKPT_E, or --CKPT_PATH",
+            path.display()
+        )
     })?;
-    ensure!(!metadata.is_dir(), "{} is a folder, not a checkpoint; name the .pkl file in it", path.display());
-    ensure!(metadata.len() > 0, "the checkpoint {} is empty; copy or download it again", path.display());
+    ensure!(
+        !metadata.is_dir(),
+        "{} is a folder, not a checkpoint; name the .pkl file in it",
+        path.display()
+    );
+    ensure!(
+        metadata.len() > 0,
+        "the checkpoint {} is empty; copy or download it again",
+        path.display()
+    );
     Mapped::open(path).with_context(|| unreadable(path))
 }
 
 /// What the file is instead, as far as its first bytes tell.
 fn not_a_checkpoint(bytes: &[u8]) -> anyhow::Error {
-    let header = bytes.first_chunk().map(|length| u64::from_le_bytes(*length));
+    let header = bytes
+        .first_chunk()
+        .map(|length| u64::from_le_bytes(*length));
     let what = if header.is_some_and(|n| n < bytes.len() as u64) && bytes.get(8) == Some(&b'{') {
         "it is a safetensors file; load it in Python and torch.save({'state_dict': ...})"
     } else if bytes.get(257..262) == Some(b"ustar") {

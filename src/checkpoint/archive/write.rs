@@ -20,9 +20,13 @@ const ZIP64_BYTES: u64 = 0xffff_ffff;
 /// Anything that cannot be written, naming the file, whose former content then stays.
 pub fn write(path: &Path, value: &Value, tensors: &[Tensor]) -> Result<()> {
     // torch.save names the folder in the archive after the file.
-    let folder = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("archive").to_owned();
+    let folder = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or("archive")
+        .to_owned();
     let data = pickle::write(value)?;
-    crate::atomic::write(path, |file| {
+    crate::base::atomic::write(path, |file| {
         let mut zip = ZipWriter::new(file);
         let mut member = |name: &str, bytes: &[u8]| -> Result<()> {
             let options = SimpleFileOptions::default()

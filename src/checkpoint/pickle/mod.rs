@@ -56,7 +56,12 @@ impl Value {
 
     /// A dict with string keys.
     pub fn dict<'a>(items: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
-        Value::Dict(items.into_iter().map(|(key, value)| (Value::str(key), value)).collect())
+        Value::Dict(
+            items
+                .into_iter()
+                .map(|(key, value)| (Value::str(key), value))
+                .collect(),
+        )
     }
 
     /// The entries of either kind of dict.
@@ -69,7 +74,11 @@ impl Value {
 
     /// The value under a string key of a dict; the last one where a key is repeated, as in Python.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.entries()?.iter().rev().find(|(k, _)| k.as_str() == Some(key)).map(|(_, value)| value)
+        self.entries()?
+            .iter()
+            .rev()
+            .find(|(k, _)| k.as_str() == Some(key))
+            .map(|(_, value)| value)
     }
 
     /// The text of a string.

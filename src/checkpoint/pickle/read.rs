@@ -26,20 +26,29 @@ pub struct Pickle {
 /// # Errors
 /// An opcode or name outside the list, anything beyond the limits, and anything damaged, with its position.
 pub fn read(bytes: &[u8]) -> Result<Pickle> {
-    let mut reader = Reader { bytes, ..Reader::default() };
+    let mut reader = Reader {
+        bytes,
+        ..Reader::default()
+    };
     loop {
         let at = reader.at;
         match reader.step() {
             Ok(false) => {}
             Ok(true) => break,
-            Err(error) => return Err(error.context(format!("its pickle cannot be read at byte {at}"))),
+            Err(error) => {
+                return Err(error.context(format!("its pickle cannot be read at byte {at}")));
+            }
         }
     }
     let root = reader.pop()?;
     // A tree without sharing has fewer values than its pickle has bytes.
     let mut budget = reader.at.saturating_mul(4);
     let value = reader.tree(root, 0, &mut budget)?;
-    Ok(Pickle { value, end: reader.at, storages: reader.storages })
+    Ok(Pickle {
+        value,
+        end: reader.at,
+        storages: reader.storages,
+    })
 }
 
 /// Index into the table of objects.
@@ -159,10 +168,16 @@ impl<'a> Reader<'a> {
                 let items = self.pop_mark()?;
                 self.append(items)
             }
-            b'}' => self.push(Object::Dict { ordered: false, entries: Vec::new() }),
+            b'}' => self.push(Object::Dict {
+                ordered: false,
+                entries: Vec::new(),
+            }),
             b'd' => {
                 let items = self.pop_mark()?;
-                self.push(Object::Dict { ordered: false, entries: Vec::new() })?;
+                self.push(Object::Dict {
+                    ordered: false,
+                    entries: Vec::new(),
+                })?;
                 self.set(items)
             }
             b's' => {
@@ -190,9 +205,14 @@ impl<'a> Reader<'a> {
 
     fn set(&mut self, items: Vec<Id>) -> Result<()> {
         let top = self.top()?;
-        ensure!(items.len().is_multiple_of(2), "a key has no value; the file is damaged");
+        ensure!(
+            items.len().is_multiple_of(2),
+            "a key has no value; the file is damaged"
+        );
         match self.objects.get_mut(top as usize) {
-            Some(Object::Dict { entries, .. }) => entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+            Some(Object::Dict { entries, .. }) => {
+                entries.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])))
+            }
             _ => bail!("a key is set in what is no dict; the file is damaged"),
         }
         Ok(())
@@ -201,7 +221,10 @@ impl<'a> Reader<'a> {
     // ---- the stack, the table and the memo
 
     pub(super) fn push(&mut self, object: Object) -> Result<()> {
-        ensure!(self.objects.len() < MAX_OBJECTS, "it makes more than {MAX_OBJECTS} objects, which no checkpoint does");
+        ensure!(
+            self.objects.len() < MAX_OBJECTS,
+            "it makes more than {MAX_OBJECTS} objects, which no checkpoint does"
+        );
         self.stack.push(self.objects.len() as Id);
         self.objects.push(object);
         Ok(())
@@ -220,23 +243,37 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn pop_n(&mut self, n: usize) -> Result<Vec<Id>> {
-        ensure!(self.stack.len() >= self.floor() + n, "a value is missing on the stack; the file is damaged");
+        ensure!(
+            self.stack.len() >= self.floor() + n,
+            "a value is missing on the stack; the file is damaged"
+        );
         Ok(self.stack.split_off(self.stack.len() - n))
     }
 
     fn pop_mark(&mut self) -> Result<Vec<Id>> {
-        let mark = self.marks.pop().context("a mark is missing on the stack; the file is damaged")?;
+        let mark = self
+            .marks
+            .pop()
+            .context("a mark is missing on the stack; the file is damaged")?;
         // Pops never go below the last mark, so it lies inside the stack.
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
     pub(super) fn top(&self) -> Result<Id> {
-        ensure!(self.stack.len() > self.floor(), "a value is missing on the stack; the file is damaged");
-        self.stack.last().copied().context("a value is missing on the stack; the file is damaged")
+        ensure!(
+            self.stack.len() > self.floor(),
+            "a value is missing on the stack; the file is damaged"
+        );
+        self.stack
+            .last()
+            .copied()
+            .context("a value is missing on the stack; the file is damaged")
     }
 
     pub(super) fn object(&self, id: Id) -> Result<&Object> {
-        self.objects.get(id as usize).context("an object is missing; the file is damaged")
+        self.objects
+            .get(id as usize)
+            .context("an object is missing; the file is damaged")
     }
 
     fn put(&mut self, width: usize) -> Result<()> {
@@ -253,12 +290,16 @@ impl<'a> Reader<'a> {
 
     fn get(&mut self, width: usize) -> Result<()> {
         let number = self.length(width)?;
-        let known = u32::try_from(number).ok().and_then(|number| self.memo.get(&number).copied());
+        let known = u32::try_from(number)
+            .ok()
+            .and_then(|number| self.memo.get(&number).copied());
         ensure!(
             self.stack.len() < MAX_OBJECTS,
             "it refers to more than {MAX_OBJECTS} objects, which no checkpoint does"
         );
-        self.stack.push(known.with_context(|| format!("memo {number} is used before it is set; the file is damaged"))?);
+        self.stack.push(known.with_context(|| {
+            format!("memo {number} is used before it is set; the file is damaged")
+        })?);
         Ok(())
     }
 
@@ -266,7 +307,10 @@ impl<'a> Reader<'a> {
     /// grow without bound. No file of PyTorch comes near one copied part for each of its bytes.
     pub(super) fn charge(&mut self, parts: usize) -> Result<()> {
         self.copied = self.copied.saturating_add(parts);
-        ensure!(self.copied <= self.bytes.len(), "its values share parts so often that they outgrow the file");
+        ensure!(
+            self.copied <= self.bytes.len(),
+            "its values share parts so often that they outgrow the file"
+        );
         Ok(())
     }
 
@@ -277,9 +321,13 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn take(&mut self, n: usize) -> Result<&'a [u8]> {
-        let bytes = self.at.checked_add(n).and_then(|end| self.bytes.get(self.at..end));
-        let bytes =
-            bytes.with_context(|| format!("{n} bytes are needed, but the pickle is cut off; copy the file again"))?;
+        let bytes = self
+            .at
+            .checked_add(n)
+            .and_then(|end| self.bytes.get(self.at..end));
+        let bytes = bytes.with_context(|| {
+            format!("{n} bytes are needed, but the pickle is cut off; copy the file again")
+        })?;
         self.at += n;
         Ok(bytes)
     }
@@ -302,7 +350,10 @@ impl<'a> Reader<'a> {
 
     /// A little-endian number with sign.
     fn int_of(&mut self, width: usize) -> Result<()> {
-        ensure!(width <= MAX_INT_BYTES, "an integer of {width} bytes is longer than {MAX_INT_BYTES}");
+        ensure!(
+            width <= MAX_INT_BYTES,
+            "an integer of {width} bytes is longer than {MAX_INT_BYTES}"
+        );
         let bytes = self.take(width)?;
         let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
         let mut extended = [if negative { 0xff } else { 0 }; MAX_INT_BYTES];
@@ -312,7 +363,8 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, width: usize) -> Result<()> {
         let length = self.length(width)?;
-        let text = std::str::from_utf8(self.take(length)?).context("a string is no UTF-8; the file is damaged")?;
+        let text = std::str::from_utf8(self.take(length)?)
+            .context("a string is no UTF-8; the file is damaged")?;
         self.leaf(Value::str(text))
     }
 
@@ -322,7 +374,12 @@ impl<'a> Reader<'a> {
         let bytes = self.take(length)?;
         self.leaf(match std::str::from_utf8(bytes) {
             Ok(text) => Value::str(text),
-            Err(_) => Value::str(&bytes.iter().map(|&byte| char::from(byte)).collect::<String>()),
+            Err(_) => Value::str(
+                &bytes
+                    .iter()
+                    .map(|&byte| char::from(byte))
+                    .collect::<String>(),
+            ),
         })
     }
 
@@ -335,23 +392,46 @@ impl<'a> Reader<'a> {
     // ---- the result
 
     fn tree(&self, id: Id, depth: usize, budget: &mut usize) -> Result<Value> {
-        ensure!(depth < MAX_DEPTH, "its values are nested deeper than {MAX_DEPTH}, which no checkpoint's are");
-        *budget = budget.checked_sub(1).context("its values share parts so often that they outgrow the file")?;
-        let mut items = |ids: &[Id]| ids.iter().map(|&id| self.tree(id, depth + 1, budget)).collect::<Result<Vec<_>>>();
+        ensure!(
+            depth < MAX_DEPTH,
+            "its values are nested deeper than {MAX_DEPTH}, which no checkpoint's are"
+        );
+        *budget = budget
+            .checked_sub(1)
+            .context("its values share parts so often that they outgrow the file")?;
+        let mut items = |ids: &[Id]| {
+            ids.iter()
+                .map(|&id| self.tree(id, depth + 1, budget))
+                .collect::<Result<Vec<_>>>()
+        };
         Ok(match self.object(id)? {
             Object::Leaf(value) => value.clone(),
             Object::Tuple(ids) => Value::Tuple(items(ids)?),
             Object::List(ids) => Value::List(items(ids)?),
             Object::Dict { ordered, entries } => {
                 let pairs = entries.iter().map(|&(key, value)| {
-                    Ok((self.tree(key, depth + 1, budget)?, self.tree(value, depth + 1, budget)?))
+                    Ok((
+                        self.tree(key, depth + 1, budget)?,
+                        self.tree(value, depth + 1, budget)?,
+                    ))
                 });
                 let pairs = pairs.collect::<Result<Vec<_>>>()?;
-                if *ordered { Value::OrderedDict(pairs) } else { Value::Dict(pairs) }
+                if *ordered {
+                    Value::OrderedDict(pairs)
+                } else {
+                    Value::Dict(pairs)
+                }
             }
-            Object::Global(Global::Dtype(kind)) => Value::str(crate::checkpoint::tensor::dtype_name(*kind)?),
-            Object::Global(_) => bail!("a class stands where data should; save the state dict, not the model"),
-            Object::Storage(storage) => bail!("storage {:?} stands where data should; save tensors", storage.key),
+            Object::Global(Global::Dtype(kind)) => {
+                Value::str(crate::checkpoint::tensor::dtype_name(*kind)?)
+            }
+            Object::Global(_) => {
+                bail!("a class stands where data should; save the state dict, not the model")
+            }
+            Object::Storage(storage) => bail!(
+                "storage {:?} stands where data should; save tensors",
+                storage.key
+            ),
         })
     }
 }

@@ -4,7 +4,11 @@ use tch::Kind;
 
 fn values() -> impl Strategy<Value = Value> {
     let view = (prop::collection::vec(0i64..5, 0..4), "[0-9]{1,3}").prop_map(|(shape, key)| {
-        Value::Tensor(Arc::new(TensorView::contiguous(Kind::Half, shape, key.as_str().into())))
+        Value::Tensor(Arc::new(TensorView::contiguous(
+            Kind::Half,
+            shape,
+            key.as_str().into(),
+        )))
     });
     let leaf = prop_oneof![
         Just(Value::None),
@@ -12,7 +16,9 @@ fn values() -> impl Strategy<Value = Value> {
         any::<i128>().prop_map(Value::Int),
         any::<i64>().prop_map(|n| Value::Int(n.into())),
         (-70_000i128..70_000).prop_map(Value::Int),
-        any::<f64>().prop_filter("NaN is not equal to itself", |x| !x.is_nan()).prop_map(Value::Float),
+        any::<f64>()
+            .prop_filter("NaN is not equal to itself", |x| !x.is_nan())
+            .prop_map(Value::Float),
         "\\PC{0,8}".prop_map(|text| Value::str(&text)),
         prop::collection::vec(any::<u8>(), 0..20).prop_map(|bytes| Value::Bytes(bytes.into())),
         view,

@@ -10,7 +10,10 @@ use std::collections::HashMap;
 /// # Errors
 /// A tensor of a type that checkpoints do not hold.
 pub fn write(value: &Value) -> Result<Vec<u8>> {
-    let mut writer = Writer { out: vec![0x80, 2], memo: HashMap::new() };
+    let mut writer = Writer {
+        out: vec![0x80, 2],
+        memo: HashMap::new(),
+    };
     writer.value(value)?;
     writer.out.push(b'.');
     Ok(writer.out)
@@ -36,7 +39,12 @@ impl Writer {
             Value::Bytes(bytes) => {
                 // Protocol 2 has no bytes: Python writes the Latin-1 text they spell, and how to turn it back.
                 self.global("_codecs", "encode");
-                self.text(&bytes.iter().map(|&byte| char::from(byte)).collect::<String>());
+                self.text(
+                    &bytes
+                        .iter()
+                        .map(|&byte| char::from(byte))
+                        .collect::<String>(),
+                );
                 self.text("latin1");
                 self.out.extend([0x86, b'R']);
             }
@@ -102,7 +110,11 @@ impl Writer {
     fn memoized(&mut self, code: Vec<u8>) {
         let fresh = self.memo.len() as u32;
         let known = self.memo.get(&code).copied();
-        let (short, long) = if known.is_some() { (b'h', b'j') } else { (b'q', b'r') };
+        let (short, long) = if known.is_some() {
+            (b'h', b'j')
+        } else {
+            (b'q', b'r')
+        };
         let number = known.unwrap_or(fresh);
         if known.is_none() {
             self.out.extend(&code);
@@ -122,7 +134,8 @@ impl Writer {
             self.out.push(b'(');
         }
         items.iter().try_for_each(|item| self.value(item))?;
-        self.out.push([b')', 0x85, 0x86, 0x87, b't'][items.len().min(4)]);
+        self.out
+            .push([b')', 0x85, 0x86, 0x87, b't'][items.len().min(4)]);
         Ok(())
     }
 
@@ -151,7 +164,12 @@ impl Writer {
         self.out.extend(b"tQ");
         self.int(view.offset.into());
         for numbers in [&view.shape, &view.stride] {
-            self.tuple(&numbers.iter().map(|&n| Value::Int(n.into())).collect::<Vec<_>>())?;
+            self.tuple(
+                &numbers
+                    .iter()
+                    .map(|&n| Value::Int(n.into()))
+                    .collect::<Vec<_>>(),
+            )?;
         }
         self.out.push(0x89);
         self.global("collections", "OrderedDict");

@@ -1,0 +1,208 @@
+//! Files mapped into memory, all of the crate's.
+//!
+//! A mapped file that another program cuts short cannot be read to its old end, nor one whose disk fails: the system then
+//! sends SIGBUS, which would end the program without a word. Here it ends with a message that names the file.
+#![allow(
+    unsafe_code,
+    reason = "memory maps, and the handler of the signal that they can raise"
+)]
+
+use anyhow::{Result, ensure};
+use memmap2::Mmap;
+use signal_hook::consts::SIGBUS;
+use std::fs::File;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+/// A file in memory, read-only.
+#[derive(Debug)]
+pub struct Mapped {
+    map: Mmap,
+    file: File,
+    path: PathBuf,
+    modified: Option<SystemTime>,
+    /// Where `message` is registered; none when there are more maps than slots.
+    slot: Option<&'static Slot>,
+    message: Box<str>,
+}
+
+/// What the signal handler, which may neither lock nor allocate, has to know of a map.
+#[derive(Debug)]
+struct Slot {
+    /// First address; 0: unused, 1: about to be used.
+    start: AtomicUsize,
+    end: AtomicUsize,
+    message: AtomicPtr<u8>,
+    message_bytes: AtomicUsize,
+}
+
+const UNUSED: usize = 0;
+const RESERVED: usize = 1;
+
+static SLOTS: [Slot; 64] = [const {
+    Slot {
+        start: AtomicUsize::new(UNUSED),
+        end: AtomicUsize::new(0),
+        message: AtomicPtr::new(std::ptr::null_mut()),
+        message_bytes: AtomicUsize::new(0),
+    }
+}; 64];
+
+impl Mapped {
+    /// Maps the file at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be opened or mapped.
+    pub fn open(path: &Path) -> std::io::Result<Mapped> {
+        handle_bus_errors();
+        let file = File::open(path)?;
+        // SAFETY: the map is only read, and its bytes are only ever taken as untrusted input. A file that is changed
+        // under it gives other bytes, which no reader relies on; one that is cut short raises SIGBUS, which is handled.
+        let map = unsafe { Mmap::map(&file) }?;
+        let message = format!(
+            "mcan: {} was cut short by another program while it was in use, or its disk fails; put it back or make it \
+             again, and start anew (a training goes on from its last checkpoint with --RESUME=True)\n",
+            path.display()
+        );
+        let modified = file.metadata()?.modified().ok();
+        let mut mapped = Mapped {
+            map,
+            file,
+            path: path.into(),
+            modified,
+            slot: None,
+            message: message.into_boxed_str(),
+        };
+        mapped.register();
+        Ok(mapped)
+    }
+
+    fn register(&mut self) {
+        let reserve = |slot: &&Slot| {
+            slot.start
+                .compare_exchange(UNUSED, RESERVED, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+        };
+        let Some(slot) = SLOTS.iter().find(reserve) else {
+            return;
+        };
+        let start = self.map.as_ptr() as usize;
+        slot.end.store(start + self.map.len(), Ordering::Relaxed);
+        slot.message
+            .store(self.message.as_ptr().cast_mut(), Ordering::Relaxed);
+        slot.message_bytes
+            .store(self.message.len(), Ordering::Relaxed);
+        slot.start.store(start, Ordering::Release);
+        self.slot = Some(slot);
+    }
+
+    /// Makes sure that the file is still the one that was opened. (One that was replaced by renaming is: the map keeps
+    /// the old one.)
+    ///
+    /// # Errors
+    /// When it was changed in place.
+    pub fn check_unchanged(&self) -> Result<()> {
+        let metadata = self.file.metadata()?;
+        ensure!(
+            metadata.len() == self.map.len() as u64 && metadata.modified().ok() == self.modified,
+            "{} was changed while it was in use; start anew with the file as it should be",
+            self.path.display()
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            slot.start.store(UNUSED, Ordering::Release);
+        }
+    }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
+fn handle_bus_errors() {
+    static FIRST: Once = Once::new();
+    FIRST.call_once(|| {
+        // SAFETY: the handler does nothing but what is allowed in one: it reads atomics, and calls write and _exit.
+        let registered = unsafe { signal_hook_registry::register_sigaction(SIGBUS, on_bus_error) };
+        if let Err(error) = registered {
+            eprintln!("a file that is cut short while it is read will end the program without a message: {error}");
+        }
+    });
+}
+
+/// Ends the program with the message of the map that the fault is in; any other fault has its usual effect.
+fn on_bus_error(info: &libc::siginfo_t) {
+    // SAFETY: this signal carries an address.
+    let address = unsafe { info.si_addr() } as usize;
+    for slot in &SLOTS {
+        let start = slot.start.load(Ordering::Acquire);
+        if start > RESERVED && (start..slot.end.load(Ordering::Relaxed)).contains(&address) {
+            let message = slot.message.load(Ordering::Relaxed).cast_const().cast();
+            // SAFETY: the message belongs to the `Mapped` that the faulting thread is reading, so it is alive.
+            unsafe {
+                libc::write(
+                    libc::STDERR_FILENO,
+                    message,
+                    slot.message_bytes.load(Ordering::Relaxed),
+                )
+            };
+            signal_hook::low_level::exit(1);
+        }
+    }
+    let _ = signal_hook::low_level::emulate_default_handler(SIGBUS);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_changed_under_a_map_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bank");
+        std::fs::write(&path, "0123456789").unwrap();
+        let mapped = Mapped::open(&path).unwrap();
+        assert_eq!(&*mapped, b"0123456789");
+        mapped.check_unchanged().unwrap();
+        let other = folder.path().join("other");
+        std::fs::write(&other, "another").unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        mapped.check_unchanged().unwrap();
+        let mapped = Mapped::open(&path).unwrap();
+        File::options()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .set_len(3)
+            .unwrap();
+        assert!(
+            mapped
+                .check_unchanged()
+                .unwrap_err()
+                .to_string()
+                .contains("bank was changed")
+        );
+    }
+
+    #[test]
+    fn slots_are_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "x").unwrap();
+        for _ in 0..1000 {
+            assert!(Mapped::open(&path).unwrap().slot.is_some());
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! The answers that a model chooses from, and how much each is worth as a training target.
+//!
+//! The order of the list is the order of the model's outputs, so a published checkpoint needs the published list.
+
+use crate::base::atomic;
+use crate::datasets::vqa2::AnnotationFile;
+use crate::formats::json::JsonFile;
+use crate::formats::python_json::write_python_json;
+use crate::formats::strings::Strings;
+use crate::text::normalize_answer;
+use anyhow::{Context, Result, bail, ensure};
+use indexmap::IndexMap;
+use rayon::prelude::*;
+use rustc_hash::FxBuildHasher;
+use serde::Deserialize;
+use std::path::Path;
+
+/// An answer gets into a list that is built when it is seen more often than this.
+const ANSWER_FREQUENCY: u32 = 8;
+
+/// A target: an answer's index and its score.
+pub type Target = (u32, f32);
+
+/// Distinct normalised answers by index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerList {
+    answers: Strings,
+}
+
+/// `answer_dict.json` as it is in the file.
+#[derive(Deserialize)]
+#[serde(expecting = "a list of two objects, from answers to indices and from indices to answers")]
+struct Halves(IndexMap<String, u32>, IndexMap<String, String>);
+
+impl AnswerList {
+    /// Reads `answer_dict.json`: `[answer -> index, index -> answer]`.
+    ///
+    /// # Errors
+    /// Each with the file: not of this shape, halves that disagree, indices with a gap.
+    pub fn load(path: &Path) -> Result<Self> {
+        let source = JsonFile::open(path)?;
+        let Halves(index_of, answer_at) = source.parse()?;
+        Self::from_halves(index_of, &answer_at)
+            .with_context(|| format!("{} is damaged", source.name()))
+    }
+
+    fn from_halves(
+        mut index_of: IndexMap<String, u32>,
+        answer_at: &IndexMap<String, String>,
+    ) -> Result<Self> {
+        let (forward, back) = (index_of.len(), answer_at.len());
+        ensure!(
+            forward == back,
+            "it has an index for {forward} answers, but an answer for {back} indices"
+        );
+        ensure!(forward > 0, "it has no answer");
+        index_of.sort_unstable_by(|_, a, _, b| a.cmp(b));
+        for (expected, (answer, index)) in index_of.iter().enumerate() {
+            ensure!(
+                *index as usize == expected,
+                "answer {answer:?} has index {index} where {expected} is due"
+            );
+            let Some(there) = answer_at.get(&index.to_string()) else {
+                bail!("index {index} has no answer")
+            };
+            ensure!(
+                there == answer,
+                "index {index} is of {answer:?} in one half and of {there:?} in the other"
+            );
+        }
+        Ok(Self {
+            answers: index_of.into_keys().collect(),
+        })
+    }
+
+    /// Builds the list that `answer_dict.json` of the reference was built as: the normalised `multiple_choice_answer`s
+    /// seen more than 8 times in these files (SPEC: train, val), in order of first appearance.
+    ///
+    /// # Errors
+    /// An annotation without `multiple_choice_answer`; no answer that frequent.
+    pub fn from_annotations<'a>(
+        files: impl IntoIterator<Item = &'a AnnotationFile>,
+    ) -> Result<Self> {
+        let mut seen: IndexMap<String, u32, FxBuildHasher> = IndexMap::default();
+        let mut names = Vec::new();
+        for file in files {
+            names.push(file.name());
+            for (number, count) in count_choices(file)? {
+                *seen
+                    .entry(normalize_answer(file.string(number)))
+                    .or_default() += count;
+            }
+        }
+        let frequent = seen
+            .into_iter()
+            .filter(|(_, count)| *count > ANSWER_FREQUENCY);
+        let answers: Strings = frequent.map(|(answer, _)| answer).collect();
+        if answers.is_empty() {
+            bail!(
+                "no answer occurs more than {ANSWER_FREQUENCY} times in {}; supply an answer_dict.json",
+                names.join(" and ")
+            );
+        }
+        Ok(Self { answers })
+    }
+
+    /// A list that was kept, as [`answers`](Self::answers) gave it.
+    ///
+    /// # Errors
+    /// No answer, or one that is there twice.
+    pub fn from_answers(answers: Vec<String>) -> Result<Self> {
+        ensure!(!answers.is_empty(), "the answer list is empty");
+        let mut distinct = Strings::default();
+        for answer in answers {
+            if let (at, false) = distinct.insert_full(answer) {
+                bail!("the answer list has {:?} twice", distinct[at]);
+            }
+        }
+        Ok(Self { answers: distinct })
+    }
+
+    /// Writes `answer_dict.json` so that the reference can read it, too.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let index_of: IndexMap<&str, usize> = self.answers().zip(0..).collect();
+        let answer_at: IndexMap<String, &str> = (0..)
+            .map(|i: usize| i.to_string())
+            .zip(self.answers())
+            .collect();
+        atomic::write(path, |writer| {
+            Ok(write_python_json(writer, &(index_of, answer_at))?)
+        })
+    }
+
+    /// Every answer by index.
+    pub fn answers(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.answers.iter().map(String::as_str)
+    }
+
+    /// How many answers there are: the outputs of the model.
+    pub fn len(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// Never: an empty list is refused.
+    pub fn is_empty(&self) -> bool {
+        self.answers.is_empty()
+    }
+
+    /// The answer with this index.
+    pub fn get(&self, index: usize) -> Option<&str> {
+        self.answers.get_index(index).map(String::as_str)
+    }
+
+    /// The index of a normalised answer.
+    pub fn index(&self, normalized: &str) -> Option<u32> {
+        // Not truncated: lists come from files with u32 indices or fewer strings than that.
+        self.answers.get_index_of(normalized).map(|at| at as u32)
+    }
+
+    /// For every string of a file, which answer it normalises to.
+    pub fn indices_of(&self, file: &AnnotationFile) -> Vec<Option<u32>> {
+        let strings: Vec<_> = file.strings().collect();
+        strings
+            .par_iter()
+            .map(|string| self.index(&normalize_answer(string)))
+            .collect()
+    }
+
+    /// The targets of a question whose annotators gave these answers (`None` where an answer is not in the list), in order
+    /// of first appearance.
+    pub fn targets(indices: impl IntoIterator<Item = Option<u32>>) -> Vec<Target> {
+        let mut counts: Vec<(u32, usize)> = Vec::new();
+        for index in indices.into_iter().flatten() {
+            match counts.iter_mut().find(|(known, _)| *known == index) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((index, 1)),
+            }
+        }
+        counts
+            .into_iter()
+            .map(|(index, count)| (index, score(count)))
+            .collect()
+    }
+}
+
+/// What an answer is worth that `count` annotators gave.
+fn score(count: usize) -> f32 {
+    match count {
+        0 => 0.0,
+        1 => 0.3,
+        2 => 0.6,
+        3 => 0.9,
+        _ => 1.0,
+    }
+}
+
+/// How often each string is a `multiple_choice_answer`, in order of first appearance.
+fn count_choices(file: &AnnotationFile) -> Result<IndexMap<u32, u32, FxBuildHasher>> {
+    let mut counts = IndexMap::default();
+    for annotation in file.annotations() {
+        let choice = annotation.multiple_choice_answer.with_context(|| {
+            format!(
+                "{}: question {} has no \"multiple_choice_answer\"",
+                file.name(),
+                annotation.question_id
+            )
+        })?;
+        *counts.entry(choice).or_default() += 1;
+    }
+    Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datasets::vqa2::tests::{annotation_file, shared, write_json};
+    use serde_json::{Value, json};
+
+    fn list(answers: &[&str]) -> AnswerList {
+        AnswerList::from_answers(answers.iter().map(|&answer| answer.to_owned()).collect()).unwrap()
+    }
+
+    fn load(value: &Value) -> Result<AnswerList> {
+        let (_folder, path) = write_json(value);
+        AnswerList::load(&path)
+    }
+
+    #[test]
+    fn scores_grow_with_the_annotators_who_agree_and_follow_first_appearance() {
+        let indices = [
+            Some(7),
+            None,
+            Some(2),
+            Some(7),
+            Some(1),
+            Some(2),
+            Some(2),
+            Some(1),
+            Some(1),
+            Some(1),
+            Some(3),
+        ];
+        assert_eq!(
+            AnswerList::targets(indices),
+            [(7, 0.6), (2, 0.9), (1, 1.0), (3, 0.3)]
+        );
+        assert_eq!(AnswerList::targets([None]), []);
+    }
+
+    #[test]
+    fn the_golden_and_the_published_dictionary_survive_a_round_trip_byte_for_byte() {
+        for file in [
+            "golden/world/datasets/vqa/answer_dict.json",
+            "real/answers/answer_dict.json",
+        ] {
+            let Some(path) = shared(file) else { return };
+            let list = AnswerList::load(&path).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let copy = folder.path().join("answer_dict.json");
+            list.save(&copy).unwrap();
+            assert!(
+                std::fs::read(&path).unwrap() == std::fs::read(&copy).unwrap(),
+                "{file} changed"
+            );
+            assert_eq!(list.len(), if file.starts_with("real") { 3129 } else { 45 });
+            assert_eq!(list.index(list.get(40).unwrap()), Some(40));
+        }
+    }
+
+    #[test]
+    fn a_dictionary_whose_halves_disagree_is_refused_with_the_reason() {
+        let cases = [
+            (
+                json!([{"a": 0, "b": 1}, {"0": "a"}]),
+                "an index for 2 answers, but an answer for 1",
+            ),
+            (
+                json!([{"a": 0, "b": 2}, {"0": "a", "2": "b"}]),
+                "\"b\" has index 2 where 1 is due",
+            ),
+            (
+                json!([{"a": 0, "b": 0}, {"0": "a", "1": "b"}]),
+                "has index 0 where 1 is due",
+            ),
+            (
+                json!([{"a": 0, "b": 1}, {"0": "a", "1": "c"}]),
+                "index 1 is of \"b\" in one half and of \"c\"",
+            ),
+            (json!([{"a": 0}, {"00": "a"}]), "index 0 has no answer"),
+            (json!([{}, {}]), "no answer"),
+            (json!({"a": 0}), "invalid type: map"),
+            (json!([{"a": -1}, {"-1": "a"}]), "line 1 column"),
+        ];
+        for (value, reason) in cases {
+            let message = format!("{:#}", load(&value).unwrap_err());
+            assert!(
+                message.contains(reason) && message.contains("file.json"),
+                "{value}: {message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_list_is_built_from_choices_seen_more_than_eight_times_over_all_files() {
+        let choices = |answers: &[(&str, usize)]| {
+            let all = answers
+                .iter()
+                .flat_map(|&(answer, times)| std::iter::repeat_n(answer, times));
+            let entry = |(id, answer)| json!({"question_id": id, "image_id": 1, "multiple_choice_answer": answer, "answers": [{"answer": "x"}]});
+            annotation_file(&json!({"annotations": (0..).zip(all).map(entry).collect::<Vec<_>>()}))
+        };
+        let (train, val) = (
+            choices(&[("the dog", 5), ("rare", 8), ("two", 9)]),
+            choices(&[("yes", 9), ("Dog.", 4)]),
+        );
+        let built = AnswerList::from_annotations([&train, &val]).unwrap();
+        assert!(built.answers().eq(["dog", "2", "yes"]));
+        let none = AnswerList::from_annotations([&choices(&[("rare", 8)])])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            none.contains("more than 8 times") && none.contains("file.json"),
+            "{none}"
+        );
+        let lacking = annotation_file(
+            &json!({"annotations": [{"question_id": 5, "image_id": 1, "answers": [{"answer": "x"}]}]}),
+        );
+        let lacking = AnswerList::from_annotations([&lacking])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            lacking.contains("question 5 has no \"multiple_choice_answer\""),
+            "{lacking}"
+        );
+    }
+
+    #[test]
+    fn a_kept_list_that_is_empty_or_has_an_answer_twice_is_refused() {
+        assert!(AnswerList::from_answers(Vec::new()).is_err());
+        let twice = AnswerList::from_answers(vec!["a".into(), "a".into()])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(twice, "the answer list has \"a\" twice");
+        assert!(list(&["b", "a"]).answers().eq(["b", "a"]));
+    }
+}

@@ -1,0 +1,110 @@
+//! Word vectors from a GloVe text file: on each line a word and its values, separated by single spaces.
+//!
+//! Words are looked up whole and as they are written. That is where this differs from a spaCy package, which splits
+//! `cant` into `ca` and `nt`; a text file has a vector of its own for `cant` or none. The file is streamed; only the
+//! values of wanted words are parsed, but the number of values is checked on every line.
+
+use super::{Wanted, WordVectors, npy::MAX_COLUMNS};
+use anyhow::{Context, Result, ensure};
+use rustc_hash::FxHashMap;
+use std::io::{BufRead, Read};
+
+/// Longest line accepted; those of `glove.840B.300d.txt` have some 3 KB.
+const MAX_LINE_BYTES: u64 = 1 << 20;
+
+/// Vectors of the words from the lines of `reader`. The first line of a word counts. A first line of two numbers
+/// (word2vec's count and dimension) is skipped. A word in the file may contain spaces.
+///
+/// # Errors
+/// When a line has the wrong number of values, or a wanted one a value that is not a finite number; they name the line.
+pub(super) fn read(mut reader: impl BufRead, wanted: Wanted) -> Result<WordVectors> {
+    let words = wanted.words;
+    let mut missing: FxHashMap<&[u8], Vec<usize>> = FxHashMap::default();
+    for (index, word) in words.iter().enumerate() {
+        missing.entry(word.as_bytes()).or_default().push(index);
+    }
+    let mut line = Vec::new();
+    let mut dimension = None;
+    let mut values = Vec::new();
+    for number in 1u64.. {
+        line.clear();
+        let read = (&mut reader)
+            .take(MAX_LINE_BYTES)
+            .read_until(b'\n', &mut line);
+        if read.with_context(|| format!("line {number} cannot be read"))? == 0 {
+            break;
+        }
+        ensure!(
+            (line.len() as u64) < MAX_LINE_BYTES,
+            "line {number} is longer than {MAX_LINE_BYTES} bytes"
+        );
+        let text = line.trim_ascii_end();
+        let spaces = text.iter().filter(|&&byte| byte == b' ').count();
+        if text.is_empty() || number == 1 && is_word2vec_header(text) {
+            continue;
+        }
+        let columns = *dimension.get_or_insert(spaces);
+        ensure!(
+            (2..=MAX_COLUMNS).contains(&columns) && spaces >= columns,
+            "line {number} has {spaces} values where a word and {} were expected, so this is no GloVe text file or a \
+             damaged one",
+            if columns < 2 {
+                "its vector".into()
+            } else {
+                format!("{columns} values")
+            }
+        );
+        wanted.check_width(columns)?;
+        let (word, vector) = split_word(text, spaces - columns);
+        let Some(indices) = missing.remove(word) else {
+            continue;
+        };
+        values.resize(words.len() * columns, 0.0);
+        let vector = parse_vector(vector)
+            .with_context(|| format!("line {number} has values that are not numbers"))?;
+        ensure!(
+            vector.len() == columns,
+            "line {number} has {} values instead of {columns}",
+            vector.len()
+        );
+        ensure!(
+            vector.iter().all(|v| v.is_finite()),
+            "line {number} has a value that is not finite"
+        );
+        for index in indices {
+            values[index * columns..][..columns].copy_from_slice(&vector);
+        }
+    }
+    let dimension = dimension.context("it is empty")?;
+    values.resize(words.len() * dimension, 0.0);
+    Ok(WordVectors::new(dimension, values))
+}
+
+fn is_word2vec_header(line: &[u8]) -> bool {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let mut number = || {
+        fields
+            .next()
+            .is_some_and(|field| !field.is_empty() && field.iter().all(u8::is_ascii_digit))
+    };
+    number() && number() && fields.next().is_none()
+}
+
+/// Splits at the space after the first `inner` ones.
+fn split_word(line: &[u8], inner: usize) -> (&[u8], &[u8]) {
+    let mut spaces = line
+        .iter()
+        .enumerate()
+        .filter(|&(_, &byte)| byte == b' ')
+        .map(|(at, _)| at);
+    let at = spaces.nth(inner).unwrap_or(line.len());
+    (&line[..at], line.get(at + 1..).unwrap_or_default())
+}
+
+fn parse_vector(values: &[u8]) -> Result<Vec<f32>> {
+    let values = std::str::from_utf8(values)?;
+    Ok(values
+        .split(' ')
+        .map(str::parse)
+        .collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,342 @@
+use super::world::{BACKGROUNDS, FEATURE_SIZE, Group, MAX_COUNT};
+use super::*;
+use ndarray::{Array2, arr0};
+use ndarray_npy::ReadNpyExt;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use zip::ZipArchive;
+
+const SMALL: DemoOptions = DemoOptions {
+    seed: 5,
+    train_images: 12,
+    val_images: 5,
+    test_images: 3,
+};
+
+fn small_world() -> (tempfile::TempDir, DemoReport) {
+    let root = tempfile::tempdir().unwrap();
+    let report = write(root.path(), &SMALL).unwrap();
+    (root, report)
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// Relative path -> content of every file below `root`.
+fn contents(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for folder in [
+        "vqa",
+        "coco_extract/train2014",
+        "coco_extract/val2014",
+        "coco_extract/test2015",
+    ] {
+        for entry in fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            found.insert(
+                path.strip_prefix(root).unwrap().display().to_string(),
+                fs::read(&path).unwrap(),
+            );
+        }
+    }
+    found
+}
+
+#[test]
+fn the_same_seed_gives_the_same_files_and_another_seed_another_world() {
+    let (first, _) = small_world();
+    let (again, _) = small_world();
+    assert!(contents(first.path()) == contents(again.path()));
+    write(again.path(), &DemoOptions { seed: 6, ..SMALL }).unwrap();
+    let (first, other) = (contents(first.path()), contents(again.path()));
+    assert!(first.keys().eq(other.keys()));
+    let same: Vec<_> = first
+        .keys()
+        .filter(|path| first[*path] == other[*path])
+        .collect();
+    assert_eq!(same, ["vqa/answer_dict.json"]);
+}
+
+#[test]
+fn every_official_file_is_there_and_they_agree_with_each_other() {
+    let (root, report) = small_world();
+    let expected = DemoReport {
+        images: 20,
+        train_questions: 72,
+        val_questions: 30,
+        test_questions: 18,
+        answers: 23,
+    };
+    assert_eq!(report, expected);
+    let vqa = root.path().join("vqa");
+    for (questions, annotations, split, count) in [
+        (
+            "v2_OpenEnded_mscoco_train2014_questions",
+            "v2_mscoco_train2014_annotations",
+            "train2014",
+            72,
+        ),
+        (
+            "v2_OpenEnded_mscoco_val2014_questions",
+            "v2_mscoco_val2014_annotations",
+            "val2014",
+            30,
+        ),
+        ("VG_questions", "VG_annotations", "train2014", 12),
+        ("v2_OpenEnded_mscoco_test2015_questions", "", "test2015", 18),
+        (
+            "v2_OpenEnded_mscoco_test-dev2015_questions",
+            "",
+            "test2015",
+            12,
+        ),
+    ] {
+        let asked = read_json(&vqa.join(format!("{questions}.json")));
+        let asked = asked["questions"].as_array().unwrap();
+        let ids: HashSet<u64> = asked
+            .iter()
+            .map(|q| q["question_id"].as_u64().unwrap())
+            .collect();
+        assert_eq!((asked.len(), ids.len()), (count, count), "{questions}");
+        for question in asked {
+            let id = question["image_id"].as_u64().unwrap();
+            let features = root.path().join(format!(
+                "coco_extract/{split}/COCO_{split}_{id:012}.jpg.npz"
+            ));
+            assert!(features.is_file(), "{}", features.display());
+            assert!(
+                !question["question"].as_str().unwrap().contains('{'),
+                "{question}"
+            );
+        }
+        if !annotations.is_empty() {
+            let answered = read_json(&vqa.join(format!("{annotations}.json")));
+            for (question, answer) in asked
+                .iter()
+                .zip(answered["annotations"].as_array().unwrap())
+            {
+                assert_eq!(question["question_id"], answer["question_id"]);
+                assert_eq!(question["image_id"], answer["image_id"]);
+                assert_eq!(answer["answers"].as_array().unwrap().len(), 10);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_answer_dictionary_maps_both_ways_and_knows_every_true_answer() {
+    let (root, _) = small_world();
+    let dictionary = read_json(&root.path().join("vqa/answer_dict.json"));
+    let index_of = dictionary[0].as_object().unwrap();
+    for (answer, index) in index_of {
+        assert_eq!(
+            dictionary[1][index.to_string()],
+            Value::from(answer.as_str())
+        );
+    }
+    for question in asked(400) {
+        assert!(index_of.contains_key(question.truth), "{}", question.truth);
+    }
+}
+
+#[test]
+fn features_are_deflated_in_fortran_order_or_stored_in_c_order_with_the_same_values() {
+    let root = tempfile::tempdir().unwrap();
+    let mut random = random(3, 0);
+    let painter = Painter::new(&mut random);
+    let regions = painter.regions(&Scene::draw(&mut random), &mut random);
+    let count = regions.boxes.len();
+    for deflated in [true, false] {
+        let path = root.path().join("x.npz");
+        files::write_features(&path, &regions, deflated).unwrap();
+        let mut archive = ZipArchive::new(File::open(&path).unwrap()).unwrap();
+        assert_eq!(
+            archive.by_name("x.npy").unwrap().compression() == zip::CompressionMethod::Deflated,
+            deflated
+        );
+        let x = Array2::<f32>::read_npy(archive.by_name("x.npy").unwrap()).unwrap();
+        assert_eq!(
+            (x.shape(), x.is_standard_layout()),
+            ([FEATURE_SIZE, count].as_slice(), !deflated)
+        );
+        assert!(x.t().iter().eq(&regions.features));
+        let boxes = Array2::<f32>::read_npy(archive.by_name("bbox.npy").unwrap()).unwrap();
+        assert!(boxes.iter().eq(regions.boxes.as_flattened()));
+        let num_bbox =
+            ndarray::Array0::<i64>::read_npy(archive.by_name("num_bbox.npy").unwrap()).unwrap();
+        assert_eq!(num_bbox, arr0(count as i64));
+    }
+}
+
+/// What `regions` show, found with nothing but the prototypes: the nearest of all things that there can be.
+fn look(painter: &Painter, regions: &world::Regions) -> Vec<Group> {
+    let mut groups: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+    for feature in regions.features.chunks(FEATURE_SIZE) {
+        let distance = |looks: &[&Vec<i32>]| -> f32 {
+            let at =
+                |i: usize| looks.iter().map(|prototype| prototype[i]).sum::<i32>() as f32 / 8.0;
+            feature
+                .iter()
+                .enumerate()
+                .map(|(i, value)| (value - at(i)).powi(2))
+                .sum()
+        };
+        let background = painter
+            .backgrounds
+            .iter()
+            .map(|look| distance(&[look]))
+            .fold(f32::INFINITY, f32::min);
+        let mut nearest = (background, None);
+        for (object, thing) in painter.objects.iter().enumerate() {
+            for (color, hue) in painter.colors.iter().enumerate() {
+                for place in &painter.places {
+                    let here = distance(&[thing, hue, place]);
+                    if here < nearest.0 {
+                        nearest = (here, Some((object, color)));
+                    }
+                }
+            }
+        }
+        if let Some(thing) = nearest.1 {
+            *groups.entry(thing).or_default() += 1;
+        }
+    }
+    groups
+        .into_iter()
+        .map(|((object, color), count)| Group {
+            object,
+            color,
+            count,
+        })
+        .collect()
+}
+
+#[test]
+fn the_features_alone_tell_what_is_in_the_scene() {
+    let mut random = random(1, 0);
+    let painter = Painter::new(&mut random);
+    assert_eq!(painter.backgrounds.len(), BACKGROUNDS);
+    for _ in 0..4 {
+        let mut scene = Scene::draw(&mut random);
+        let regions = painter.regions(&scene, &mut random);
+        scene.groups.sort_by_key(|group| group.object);
+        assert_eq!(look(&painter, &regions), scene.groups);
+    }
+}
+
+/// One question about each of so many scenes.
+fn asked(scenes: usize) -> Vec<Question> {
+    let mut random = random(2, 0);
+    let mut ask = |_| {
+        let scene = Scene::draw(&mut random);
+        Asker {
+            scene: &scene,
+            random: &mut random,
+        }
+        .ask(1, 1)
+    };
+    (0..scenes).map(&mut ask).collect()
+}
+
+/// The share of `questions` answered by who knows only `known` of a question, and how often which answer is true then.
+fn best_guess<K: Ord>(questions: &[Question], known: impl Fn(&Question) -> K) -> f64 {
+    let mut counts: BTreeMap<K, BTreeMap<&str, usize>> = BTreeMap::new();
+    for question in questions {
+        *counts
+            .entry(known(question))
+            .or_default()
+            .entry(question.truth)
+            .or_default() += 1;
+    }
+    let right: usize = counts
+        .values()
+        .filter_map(|answers| answers.values().max())
+        .sum();
+    right as f64 / questions.len() as f64
+}
+
+#[test]
+fn who_sees_only_the_question_or_only_the_image_guesses_mostly_wrong() {
+    let questions = asked(40_000);
+    let image_blind = best_guess(&questions, |question| question.text.clone());
+    assert!((0.2..0.4).contains(&image_blind), "{image_blind}");
+    let mut random = random(4, 0);
+    for _ in 0..20 {
+        let scene = Scene::draw(&mut random);
+        let mut asker = Asker {
+            scene: &scene,
+            random: &mut random,
+        };
+        let about_it: Vec<Question> = (0..2000).map(|k| asker.ask(1, k)).collect();
+        let question_blind = best_guess(&about_it, |_| ());
+        assert!(question_blind < 0.3, "{question_blind} {scene:?}");
+    }
+}
+
+#[test]
+fn every_phrasing_has_as_many_yes_as_no_and_every_count_alike() {
+    let questions = asked(100_000);
+    for question_type in ["is there a", "can you", "is there", "is the"] {
+        let answers: Vec<_> = questions
+            .iter()
+            .filter(|q| q.question_type == question_type)
+            .map(|q| q.truth)
+            .collect();
+        let yes =
+            answers.iter().filter(|truth| **truth == "yes").count() as f64 / answers.len() as f64;
+        assert!((0.47..0.53).contains(&yes), "{question_type}: {yes}");
+    }
+    let counts: Vec<_> = questions
+        .iter()
+        .filter(|q| q.answer_type == "number")
+        .map(|q| q.truth)
+        .collect();
+    for count in 1..=MAX_COUNT {
+        let share = counts
+            .iter()
+            .filter(|truth| **truth == count.to_string())
+            .count() as f64
+            / counts.len() as f64;
+        assert!((0.22..0.28).contains(&share), "{count}: {share}");
+    }
+}
+
+#[test]
+fn the_true_answer_leads_among_ten_annotators_who_do_not_all_agree() {
+    let questions = asked(4000);
+    let mut unanimous = 0;
+    for question in &questions {
+        assert_eq!(question.answers.len(), 10);
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for answer in &question.answers {
+            *counts.entry(answer).or_default() += 1;
+        }
+        let truth = counts.remove(question.truth).unwrap_or(0);
+        assert!(
+            truth >= 3 && counts.values().all(|count| *count < truth),
+            "{question:?}"
+        );
+        unanimous += usize::from(truth == 10);
+    }
+    let share = unanimous as f64 / questions.len() as f64;
+    assert!((0.1..0.3).contains(&share), "{share}");
+}
+
+#[test]
+fn a_world_of_no_or_too_many_images_is_refused_by_name() {
+    let root = tempfile::tempdir().unwrap();
+    for images in [0, MAX_IMAGES + 1] {
+        let refused = write(
+            root.path(),
+            &DemoOptions {
+                val_images: images,
+                ..SMALL
+            },
+        )
+        .unwrap_err();
+        assert!(refused.to_string().contains("val2014"), "{refused}");
+    }
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+}

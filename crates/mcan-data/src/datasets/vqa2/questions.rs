@@ -1,0 +1,109 @@
+//! Question files: `{"questions": [{"question_id", "image_id", "question"}, ...], ...}`.
+
+use crate::formats::json::{JsonFile, Text};
+use crate::formats::ragged::Ragged;
+use crate::formats::strings::{Strings, intern};
+use crate::text;
+use anyhow::{Context, Result, bail};
+use rustc_hash::FxHashMap;
+use serde::Deserialize;
+use std::collections::hash_map::Entry;
+use std::path::Path;
+
+/// A question, without its words; see [`QuestionFile::words`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Unique in its file.
+    pub question_id: i64,
+    /// COCO image id.
+    pub image_id: u64,
+}
+
+/// A question file with its questions as words.
+pub struct QuestionFile {
+    name: String,
+    distinct_words: Strings,
+    questions: Vec<Question>,
+    words: Ragged<u32>,
+    position: FxHashMap<i64, u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "a question: an object with question_id, image_id and question")]
+struct RawQuestion<'a> {
+    question_id: Option<i64>,
+    image_id: Option<u64>,
+    #[serde(borrow)]
+    question: Option<Text<'a>>,
+}
+
+impl QuestionFile {
+    /// Reads `path`, or the archive it was published in (see [`locate`](super::locate)).
+    ///
+    /// # Errors
+    /// Each with the file and the place in it: not JSON, no list `questions`, a missing or ill-typed key, a second
+    /// question with the same id.
+    pub fn read(path: &Path) -> Result<Self> {
+        let source = JsonFile::open(path)?;
+        let mut file = Self {
+            name: source.name().to_owned(),
+            distinct_words: Strings::default(),
+            questions: Vec::new(),
+            words: Ragged::new(),
+            position: FxHashMap::default(),
+        };
+        source.for_each_in("questions", |raw| file.push(&raw))?;
+        Ok(file)
+    }
+
+    fn push(&mut self, raw: &RawQuestion) -> Result<()> {
+        let question_id = raw
+            .question_id
+            .context("a question has no \"question_id\"")?;
+        let image_id = raw
+            .image_id
+            .with_context(|| format!("question {question_id} has no \"image_id\""))?;
+        let question = raw
+            .question
+            .as_ref()
+            .with_context(|| format!("question {question_id} has no \"question\""))?;
+        match self.position.entry(question_id) {
+            Entry::Occupied(_) => bail!("question {question_id} is there twice"),
+            Entry::Vacant(free) => free.insert(u32::try_from(self.questions.len())?),
+        };
+        let ids: Result<Vec<_>> = text::split(&text::clean_question(question))
+            .map(|word| intern(&mut self.distinct_words, word))
+            .collect();
+        self.words.push(ids?);
+        self.questions.push(Question {
+            question_id,
+            image_id,
+        });
+        Ok(())
+    }
+
+    /// The file, for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The questions in file order.
+    pub fn questions(&self) -> &[Question] {
+        &self.questions
+    }
+
+    /// Where in [`questions`](Self::questions) the question with this id is.
+    pub fn position(&self, question_id: i64) -> Option<usize> {
+        self.position.get(&question_id).map(|at| *at as usize)
+    }
+
+    /// The words of question `i`, as positions in [`distinct_words`](Self::distinct_words).
+    pub fn words(&self, i: usize) -> &[u32] {
+        self.words.row(i)
+    }
+
+    /// Every word of the file, in order of first appearance.
+    pub fn distinct_words(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.distinct_words.iter().map(String::as_str)
+    }
+}

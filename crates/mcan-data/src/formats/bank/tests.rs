@@ -1,0 +1,442 @@
+use super::super::npz::testing::feature_file;
+use super::pack::{Options, Report, pack};
+use super::*;
+use crate::data::features::tests::{rows, shared, write_image};
+use flate2::{Compression, write::GzEncoder};
+use proptest::prelude::*;
+use safetensors::SafeTensors;
+use std::fs;
+use std::io::Write;
+
+const OPTIONS: Options = Options {
+    dtype: Dtype::F32,
+    feature_size: 4,
+    skip_bad: false,
+};
+
+fn name(image_id: u64) -> String {
+    format!("train2014/COCO_train2014_{image_id:012}.jpg.npz")
+}
+
+fn tar_gz(members: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    archive.append_dir("train2014/", ".").unwrap();
+    for (name, content) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        // Written directly, as the library refuses names that leave the folder.
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        archive.append(&header, content.as_slice()).unwrap();
+    }
+    archive.into_inner().unwrap().finish().unwrap()
+}
+
+/// Images 1 to `n`, image i having i regions.
+fn members(n: u64) -> Vec<(String, Vec<u8>)> {
+    let file = |id: u64| {
+        feature_file(
+            &rows(id, id as usize),
+            4,
+            id.is_multiple_of(2),
+            id.is_multiple_of(3),
+        )
+    };
+    (1..=n).map(|id| (name(id), file(id))).collect()
+}
+
+fn pack_archive(archive: &[u8], options: Options) -> Result<(Report, Vec<u8>)> {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("train2014.tar.gz");
+    let target = folder.path().join("train2014.safetensors");
+    fs::write(&source, archive).unwrap();
+    fs::write(&target, "the bank of before").unwrap();
+    let report = pack(&source, &target, options, &|_| Ok(()));
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "only the archive and the bank are there"
+    );
+    let written = fs::read(&target).unwrap();
+    if report.is_err() {
+        assert_eq!(written, b"the bank of before");
+    }
+    Ok((report?, written))
+}
+
+fn error(archive: &[u8], options: Options) -> String {
+    format!("{:#}", pack_archive(archive, options).unwrap_err())
+}
+
+fn open(bytes: &[u8]) -> Result<Bank> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    Bank::open(file.path(), 4)
+}
+
+fn all_rows(bank: &Bank) -> Vec<(u64, Vec<f32>)> {
+    let read = |(index, &id): (usize, &u64)| {
+        let mut out = Regions::F32(Vec::new());
+        bank.append(index, usize::MAX, &mut out).unwrap();
+        let Regions::F32(values) = out else {
+            unreachable!()
+        };
+        (id, values)
+    };
+    bank.image_ids().iter().enumerate().map(read).collect()
+}
+
+#[test]
+fn an_archive_and_its_folder_make_the_same_bank_with_every_region() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("val2014");
+    let n = 150;
+    (1..=n).for_each(|id| write_image(&images, id, id as usize));
+    let target = folder.path().join("val2014.safetensors");
+    let progress = std::cell::RefCell::new(Vec::new());
+    let report = pack(&images, &target, OPTIONS, &|done| {
+        progress.borrow_mut().push(done);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!((report.images, report.regions), (150, 150 * 151 / 2));
+    assert!(progress.borrow().is_sorted() && progress.borrow().last() == Some(&150));
+    let (again, bytes) = pack_archive(&tar_gz(&members(n)), OPTIONS).unwrap();
+    assert_eq!(again, report);
+    assert!(bytes == fs::read(target).unwrap());
+    let expected: Vec<_> = (1..=n).map(|id| (id, rows(id, id as usize))).collect();
+    assert_eq!(all_rows(&open(&bytes).unwrap()), expected);
+    let bank = SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(bank.tensor("bbox").unwrap().shape(), [report.regions, 4]);
+    let wh: Vec<u8> = [640i32, 480].iter().flat_map(|v| v.to_le_bytes()).collect();
+    assert!(
+        bank.tensor("image_wh")
+            .unwrap()
+            .data()
+            .chunks(8)
+            .all(|image| image == wh)
+    );
+}
+
+#[test]
+fn an_archive_keeps_its_order_and_only_the_file_name_counts() {
+    let mut files = members(3);
+    files.reverse();
+    files[0].0 = "./some/where/COCO_train2014_000000000003.jpg.npz".into();
+    files.push(("train2014/README".into(), b"hello".to_vec()));
+    let (_, bytes) = pack_archive(&tar_gz(&files), OPTIONS).unwrap();
+    assert_eq!(open(&bytes).unwrap().image_ids(), [3, 2, 1]);
+}
+
+#[test]
+fn f16_rounds_and_says_by_how_much() {
+    let mut files = members(2);
+    let values = [0.1, 1000.3, -65504.0, 6e-8];
+    files.push((name(3), feature_file(&values, 4, true, true)));
+    let options = Options {
+        dtype: Dtype::F16,
+        ..OPTIONS
+    };
+    let (report, bytes) = pack_archive(&tar_gz(&files), options).unwrap();
+    let (rounding, image_id) = report.largest_rounding.unwrap();
+    assert_eq!(image_id, 3);
+    assert!((0.1..=0.25).contains(&rounding), "{rounding}");
+    let bank = open(&bytes).unwrap();
+    for (read, exact) in all_rows(&bank)[2].1.iter().zip(values) {
+        assert!(
+            (read - exact).abs() <= exact.abs() / 2048.0 + 3e-8,
+            "{read} {exact}"
+        );
+    }
+    let mut out = Regions::F16(Vec::new());
+    bank.append(1, 1, &mut out).unwrap();
+    assert_eq!(
+        out,
+        Regions::F16(rows(2, 1).into_iter().map(f16::from_f32).collect())
+    );
+    files.push((
+        name(4),
+        feature_file(&[0.0, 65505.0, 0.0, 0.0], 4, true, true),
+    ));
+    let message = error(&tar_gz(&files), options);
+    assert!(
+        message.contains("000000000004")
+            && message.contains("65505")
+            && message.contains("BANK_DTYPE=f32"),
+        "{message}"
+    );
+    pack_archive(&tar_gz(&files), OPTIONS).unwrap();
+}
+
+#[test]
+fn a_damaged_member_is_an_error_or_a_listed_omission() {
+    let mut files = members(100);
+    let half = files[70].1.len() / 2;
+    files[70].1.truncate(half);
+    files[20].1 = feature_file(&[1.0, f32::NAN, 0.0, 0.0], 4, true, true);
+    let archive = tar_gz(&files);
+    let message = error(&archive, OPTIONS);
+    assert!(
+        message.contains("000000000021.jpg.npz") && message.contains("NaN"),
+        "{message}"
+    );
+    assert!(message.contains("PACK_SKIP_BAD"), "{message}");
+    let (report, bytes) = pack_archive(
+        &archive,
+        Options {
+            skip_bad: true,
+            ..OPTIONS
+        },
+    )
+    .unwrap();
+    assert_eq!(report.images, 98);
+    assert!(
+        report.skipped[0].contains("000000000021") && report.skipped[1].contains("000000000071")
+    );
+    assert!(!open(&bytes).unwrap().image_ids().contains(&71));
+    let message = error(
+        &tar_gz(&files[70..71]),
+        Options {
+            skip_bad: true,
+            ..OPTIONS
+        },
+    );
+    assert!(message.contains("no usable"), "{message}");
+}
+
+#[test]
+fn a_file_without_boxes_is_counted_and_gets_zeros() {
+    let x = super::super::npz::testing::npy(
+        1,
+        64,
+        &super::super::npz::testing::f4(true, "(4, 2)"),
+        &[1; 32],
+    );
+    let file = super::super::npz::testing::zip(true, &[("x.npy", x)]);
+    let (report, bytes) = pack_archive(&tar_gz(&[(name(1), file)]), OPTIONS).unwrap();
+    assert_eq!(report.without_boxes, 1);
+    let bank = SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(bank.tensor("bbox").unwrap().data(), [0; 32]);
+}
+
+#[test]
+fn archives_that_cannot_be_trusted_are_refused() {
+    let good = members(3);
+    let with = |name: &str| {
+        let mut files = good.clone();
+        files[1].0 = name.into();
+        tar_gz(&files)
+    };
+    let whole = tar_gz(&good);
+    let mut flipped = whole.clone();
+    let crc = flipped.len() - 6;
+    flipped[crc] ^= 1;
+    let link = |kind: tar::EntryType| {
+        let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        archive
+            .append_link(&mut header, name(1), "/etc/passwd")
+            .unwrap();
+        archive.into_inner().unwrap().finish().unwrap()
+    };
+    for (archive, expected) in [
+        (
+            with("../COCO_train2014_000000000002.jpg.npz"),
+            "outside of the archive's folder",
+        ),
+        (
+            with("/tmp/COCO_train2014_000000000002.jpg.npz"),
+            "outside of the archive's folder",
+        ),
+        (
+            with("a/../../COCO_train2014_000000000002.jpg.npz"),
+            "outside of the archive's folder",
+        ),
+        (
+            with("other/COCO_train2014_000000000001.jpg.npz"),
+            "are both image 1",
+        ),
+        (
+            with("other/COCO_train2014_x.jpg.npz"),
+            "no image id in its name",
+        ),
+        (
+            with("other/COCO_train2014_18446744073709551615.npz"),
+            "no image id in its name",
+        ),
+        (link(tar::EntryType::Symlink), "not a plain file"),
+        (link(tar::EntryType::Link), "not a plain file"),
+        (flipped, "cut short or damaged"),
+        (whole[..whole.len() - 1].to_vec(), "cut short or damaged"),
+        (whole[..whole.len() / 2].to_vec(), "cut short or damaged"),
+        (Vec::new(), "cut short or damaged"),
+        (b"PK\x03\x04 is no tar.gz".to_vec(), "cut short or damaged"),
+        (tar_gz(&[]), "no usable"),
+    ] {
+        for skip_bad in [false, true] {
+            let message = error(
+                &archive,
+                Options {
+                    skip_bad,
+                    ..OPTIONS
+                },
+            );
+            assert!(
+                message.contains(expected) && message.contains("train2014.tar.gz"),
+                "{expected}: {message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_odd_feature_size_leaves_the_arrays_aligned() {
+    let values = [1.0, 2.0, 3.0];
+    let archive = tar_gz(&[(name(1), feature_file(&values, 3, true, true))]);
+    let (_, bytes) = pack_archive(
+        &archive,
+        Options {
+            dtype: Dtype::F16,
+            feature_size: 3,
+            skip_bad: false,
+        },
+    )
+    .unwrap();
+    let (header_bytes, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    assert!(
+        header
+            .tensors()
+            .values()
+            .filter(|t| t.dtype != Stored::U8)
+            .all(|t| t.data_offsets.0 % 8 == 0)
+    );
+    assert_eq!((header_bytes + 8) % 8, 0);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), &bytes).unwrap();
+    assert_eq!(
+        all_rows(&Bank::open(file.path(), 3).unwrap()),
+        [(1, values.to_vec())]
+    );
+}
+
+/// A bank made with the safetensors library from the arrays given.
+fn bank(rows: usize, columns: usize, offset: &[i64], image_id: &[i64]) -> Vec<u8> {
+    let x = vec![0; rows * columns * 4];
+    let integers = |values: &[i64]| {
+        values
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    let (offset_bytes, id_bytes) = (integers(offset), integers(image_id));
+    let view =
+        |dtype, shape, data| safetensors::tensor::TensorView::new(dtype, shape, data).unwrap();
+    let arrays = [
+        ("x", view(Stored::F32, vec![rows, columns], &x)),
+        (
+            "offset",
+            view(Stored::I64, vec![offset.len()], &offset_bytes),
+        ),
+        (
+            "image_id",
+            view(Stored::I64, vec![image_id.len()], &id_bytes),
+        ),
+    ];
+    safetensors::serialize(arrays, None).unwrap()
+}
+
+#[test]
+fn banks_that_do_not_add_up_are_refused() {
+    let good = bank(3, 4, &[0, 2, 3], &[5, 9]);
+    assert_eq!(open(&good).unwrap().image_ids(), [5, 9]);
+    for (bytes, expected) in [
+        (Vec::new(), "bank"),
+        (good[..good.len() - 1].to_vec(), "bank"),
+        ([good.as_slice(), &[0]].concat(), "bank"),
+        (bank(3, 5, &[0, 2, 3], &[5, 9]), "IMG_FEAT_SIZE is 4"),
+        (bank(3, 4, &[0, 2, 4], &[5, 9]), "does not divide"),
+        (bank(3, 4, &[0, 4, 3], &[5, 9]), "does not divide"),
+        (bank(3, 4, &[1, 2, 3], &[5, 9]), "does not divide"),
+        (bank(3, 4, &[0, 3], &[5, 9]), "does not divide"),
+        (bank(3, 4, &[], &[]), "does not divide"),
+        (bank(3, 4, &[0, -2, 3], &[5, 9]), "negative"),
+        (bank(3, 4, &[0, 2, 3], &[5, 5]), "image 5 twice"),
+    ] {
+        let message = format!("{:#}", open(&bytes).err().unwrap());
+        assert!(
+            message.contains(expected) && message.contains("--RUN=pack"),
+            "{expected}: {message}"
+        );
+    }
+    let bank = open(&good).unwrap();
+    assert!(bank.append(2, 100, &mut Regions::F32(Vec::new())).is_err());
+    assert!(bank.append(0, 100, &mut Regions::F16(Vec::new())).is_err());
+}
+
+#[test]
+fn the_published_features_pack_within_f16_rounding() {
+    let Some(folder) = shared("real/mini/datasets/coco_extract/train2014") else {
+        return;
+    };
+    let target = tempfile::tempdir().unwrap();
+    let made = |dtype| {
+        let path = target.path().join(format!("{dtype:?}.safetensors"));
+        let report = pack(
+            &folder,
+            &path,
+            Options {
+                dtype,
+                feature_size: 2048,
+                skip_bad: false,
+            },
+            &|_| Ok(()),
+        )
+        .unwrap();
+        assert_eq!(
+            (report.images, report.regions, report.without_boxes),
+            (2, 60, 0)
+        );
+        all_rows(&Bank::open(&path, 2048).unwrap())
+    };
+    for ((id, exact), (same, rounded)) in made(Dtype::F32).into_iter().zip(made(Dtype::F16)) {
+        assert_eq!(id, same);
+        assert!(
+            exact
+                .iter()
+                .zip(rounded)
+                .all(|(e, r)| (e - r).abs() <= e.abs() / 2048.0 + 3e-8)
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn mutated_banks_never_panic(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+        let mut bytes = bank(3, 4, &[0, 2, 3], &[5, 9]);
+        for (at, value) in &flips {
+            *at.get_mut(&mut bytes) = *value;
+        }
+        if let Ok(bank) = open(&bytes) {
+            all_rows(&bank);
+        }
+    }
+
+    #[test]
+    fn mutated_archives_never_panic(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+        let mut archive = tar::Builder::new(Vec::new());
+        let content = feature_file(&rows(2, 2), 4, true, false);
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        archive.append_data(&mut header, name(2), content.as_slice()).unwrap();
+        let mut plain = archive.into_inner().unwrap();
+        for (at, value) in &flips {
+            *at.get_mut(&mut plain) = *value;
+        }
+        let mut packed = GzEncoder::new(Vec::new(), Compression::none());
+        packed.write_all(&plain).unwrap();
+        let _ = pack_archive(&packed.finish().unwrap(), OPTIONS);
+    }
+}

@@ -1,0 +1,9 @@
+//! Readers and writers of file formats. Each treats its file as untrusted: sizes are checked before memory is taken.
+
+pub mod bank;
+pub mod json;
+pub mod npz;
+pub mod python_json;
+pub mod ragged;
+pub mod strings;
+pub mod tar;

@@ -1,0 +1,331 @@
+//! Reads the feature files of the reference: `.npz` archives with one image's regions each.
+//!
+//! A file holds `x` (`IMG_FEAT_SIZE`, n), one column per region, in whichever memory order; it comes out as n rows of
+//! `IMG_FEAT_SIZE` values. Training reads nothing but `x`; [`Reader::boxes`] reads the rest for packing. The bytes are
+//! not trusted: every size is checked against what the file can back before anything is allocated. This module knows
+//! neither image ids nor folders, and gives regions as they are, also those that are padding.
+
+mod npy;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod zip;
+
+use anyhow::{Context, Result, ensure};
+use crc32fast::hash as crc32;
+use half::f16;
+use libdeflater::Decompressor;
+use npy::{Dtype, Header};
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use zip::Member;
+
+/// The largest feature file accepted, in bytes: some 80 times a full one of 100 float32 regions.
+pub const MAX_FILE_BYTES: u64 = 64 << 20;
+/// The largest array decoded from one, in bytes: 8192 regions, where 100 are usual.
+const MAX_ARRAY_BYTES: usize = 64 << 20;
+
+/// Boxes of an image's regions, in pixels of an image of `width` by `height`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Boxes {
+    /// (n, 4) corners x1, y1, x2, y2, row after row.
+    pub bbox: Vec<f32>,
+    /// Pixels.
+    pub width: i32,
+    /// Pixels.
+    pub height: i32,
+}
+
+/// Buffers that outlive a file, so that reading the next one allocates nothing.
+pub struct Reader {
+    file: Vec<u8>,
+    inflate: Inflate,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        let inflate = Inflate {
+            decompressor: Decompressor::new(),
+            decoded: Vec::new(),
+        };
+        Reader {
+            file: Vec::new(),
+            inflate,
+        }
+    }
+}
+
+/// Runs `body` with this thread's reader. `body` must not call `with_reader` itself.
+pub fn with_reader<T>(body: impl FnOnce(&mut Reader) -> T) -> T {
+    thread_local!(static READER: RefCell<Reader> = RefCell::default());
+    READER.with_borrow_mut(body)
+}
+
+impl Reader {
+    /// Appends the first `max_regions` regions of the file at `path` to `out`, (n, `feature_size`) row after row.
+    ///
+    /// # Errors
+    /// One that names `path` when it cannot be read, is damaged, or holds an `x` of another type or size; `out` may
+    /// then have grown.
+    pub fn read_file(
+        &mut self,
+        path: &Path,
+        feature_size: usize,
+        max_regions: usize,
+        out: &mut Vec<f32>,
+    ) -> Result<usize> {
+        let mut file = std::mem::take(&mut self.file);
+        let result = load(path, &mut file)
+            .and_then(|()| self.regions(&file, feature_size, max_regions, out))
+            .with_context(|| {
+                format!(
+                    "cannot read the features {}; take that file from the published archive again",
+                    path.display()
+                )
+            });
+        self.file = file;
+        result
+    }
+
+    /// Like [`Reader::read_file`] on the content of a file.
+    ///
+    /// # Errors
+    /// One that says what is wrong, without the name of the file.
+    pub fn regions(
+        &mut self,
+        file: &[u8],
+        feature_size: usize,
+        max_regions: usize,
+        out: &mut Vec<f32>,
+    ) -> Result<usize> {
+        let member = zip::find(file, "x.npy")?.context("it has no array x")?;
+        let mut read = |inflate: &mut Inflate| {
+            let array = Array::open(&member, inflate)?;
+            let Header {
+                dtype,
+                fortran_order,
+                shape,
+            } = &array.header;
+            ensure!(
+                dtype.is_float(),
+                "its dtype is {dtype:?}; float32 is expected"
+            );
+            let [features, regions] = shape[..] else {
+                anyhow::bail!("its shape is {shape:?}; (IMG_FEAT_SIZE, regions) is expected");
+            };
+            ensure!(
+                features == feature_size,
+                "its shape is {shape:?}, but IMG_FEAT_SIZE is {feature_size}: the features are others than configured"
+            );
+            let wanted = regions.min(max_regions);
+            // The rows that come out are the stored array's columns.
+            let layout = Layout {
+                dtype: *dtype,
+                row_major: *fortran_order,
+                rows: regions,
+                columns: features,
+                taken: wanted,
+            };
+            layout.copy(array.data, out);
+            Ok(wanted)
+        };
+        read(&mut self.inflate).context("array x")
+    }
+
+    /// The boxes of a file's `regions` regions, or none where the file has no array `bbox`.
+    ///
+    /// # Errors
+    /// One that says which array is damaged, missing, or does not fit the others.
+    pub fn boxes(&mut self, file: &[u8], regions: usize) -> Result<Option<Boxes>> {
+        let Some(bbox) = self.matrix(file, "bbox.npy", (regions, 4))? else {
+            return Ok(None);
+        };
+        let mut pixels = |name: &str| -> Result<i32> {
+            let value = self
+                .matrix(file, name, (1, 1))?
+                .with_context(|| format!("it has no member {name}"))?[0];
+            // Exact in f32, and far more than any image has.
+            ensure!(
+                (0.0..=(1 << 24) as f32).contains(&value),
+                "member {name}: {value} is no size in pixels"
+            );
+            Ok(value as i32)
+        };
+        let (width, height) = (pixels("image_w.npy")?, pixels("image_h.npy")?);
+        Ok(Some(Boxes {
+            bbox,
+            width,
+            height,
+        }))
+    }
+
+    fn matrix(
+        &mut self,
+        file: &[u8],
+        name: &str,
+        expected: (usize, usize),
+    ) -> Result<Option<Vec<f32>>> {
+        let Some(member) = zip::find(file, name)? else {
+            return Ok(None);
+        };
+        let read = |inflate: &mut Inflate| {
+            let array = Array::open(&member, inflate)?;
+            let (rows, columns) = array.header.matrix()?;
+            ensure!(
+                (rows, columns) == expected,
+                "its shape is {:?}; {expected:?} is expected",
+                array.header.shape
+            );
+            let Header {
+                dtype,
+                fortran_order,
+                ..
+            } = array.header;
+            let layout = Layout {
+                dtype,
+                row_major: !fortran_order,
+                rows,
+                columns,
+                taken: rows,
+            };
+            let mut out = Vec::new();
+            layout.copy(array.data, &mut out);
+            Ok(Some(out))
+        };
+        read(&mut self.inflate).with_context(|| format!("member {name}"))
+    }
+}
+
+/// Reads the whole file into `buffer`, whose old content goes.
+pub(crate) fn load(path: &Path, buffer: &mut Vec<u8>) -> Result<()> {
+    buffer.clear();
+    let file = File::open(path).context("it cannot be opened")?;
+    let bytes = file.metadata()?.len();
+    ensure!(
+        bytes <= MAX_FILE_BYTES,
+        "it has {bytes} bytes; at most {MAX_FILE_BYTES} are accepted"
+    );
+    // One more than there are, or reading would grow the buffer only to find the end.
+    buffer.reserve(bytes as usize + 1);
+    file.take(MAX_FILE_BYTES).read_to_end(buffer)?;
+    Ok(())
+}
+
+struct Inflate {
+    decompressor: Decompressor,
+    /// Only grows; what lies behind the bytes of a member is from earlier files.
+    decoded: Vec<u8>,
+}
+
+/// One array of an archive.
+struct Array<'a> {
+    header: Header,
+    /// The elements, as many bytes as the header says.
+    data: &'a [u8],
+}
+
+impl<'a> Array<'a> {
+    fn open(member: &'a Member, inflate: &'a mut Inflate) -> Result<Self> {
+        ensure!(
+            member.size <= MAX_ARRAY_BYTES,
+            "it claims {} bytes; at most {MAX_ARRAY_BYTES}",
+            member.size
+        );
+        let content = inflate.content(member)?;
+        ensure!(
+            crc32(content) == member.crc,
+            "its checksum is wrong, so it is damaged"
+        );
+        let header_bytes = npy::header_bytes(content)?;
+        let (header, data) = content
+            .split_at_checked(header_bytes)
+            .context("its .npy header is cut short")?;
+        let header = npy::parse(header)?;
+        let elements = header
+            .shape
+            .iter()
+            .try_fold(1usize, |product, &d| product.checked_mul(d));
+        ensure!(
+            elements.and_then(|e| e.checked_mul(header.dtype.bytes())) == Some(data.len()),
+            "its shape {:?} does not go with the {} bytes that follow its header",
+            header.shape,
+            data.len()
+        );
+        Ok(Array { header, data })
+    }
+}
+
+impl Inflate {
+    /// The bytes of a member, decoded.
+    fn content<'a>(&'a mut self, member: &Member<'a>) -> Result<&'a [u8]> {
+        if !member.deflated {
+            return Ok(member.data);
+        }
+        if self.decoded.len() < member.size {
+            self.decoded.resize(member.size, 0);
+        }
+        let decoded = &mut self.decoded[..member.size];
+        let bytes = self.decompressor.deflate_decompress(member.data, decoded);
+        ensure!(
+            bytes == Ok(member.size),
+            "its deflated data are cut short or damaged"
+        );
+        Ok(decoded)
+    }
+}
+
+/// A matrix in memory of which the first rows are wanted.
+struct Layout {
+    dtype: Dtype,
+    /// Else column after column.
+    row_major: bool,
+    rows: usize,
+    columns: usize,
+    /// How many of the rows.
+    taken: usize,
+}
+
+impl Layout {
+    /// Appends the wanted rows to `out`; `data` are all elements.
+    fn copy(&self, data: &[u8], out: &mut Vec<f32>) {
+        match self.dtype {
+            Dtype::F2 => self.copy_as(data, out, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::F4 => self.copy_as(data, out, f32::from_le_bytes),
+            Dtype::F8 => self.copy_as(data, out, |b| f64::from_le_bytes(b) as f32),
+            Dtype::I4 => self.copy_as(data, out, |b| i32::from_le_bytes(b) as f32),
+            Dtype::I8 => self.copy_as(data, out, |b| i64::from_le_bytes(b) as f32),
+        }
+    }
+
+    fn copy_as<const W: usize>(
+        &self,
+        data: &[u8],
+        out: &mut Vec<f32>,
+        to_f32: impl Fn([u8; W]) -> f32,
+    ) {
+        let (data, _) = data.as_chunks::<W>();
+        if self.row_major || data.is_empty() {
+            out.extend(
+                data[..self.taken * self.columns]
+                    .iter()
+                    .map(|&bytes| to_f32(bytes)),
+            );
+            return;
+        }
+        // Transposing touches every cache line of a column for each row; a few columns at a time stay in the cache.
+        const BLOCK: usize = 16;
+        let start = out.len();
+        out.resize(start + self.taken * self.columns, 0.0);
+        for first in (0..self.columns).step_by(BLOCK) {
+            for (row, target) in out[start..].chunks_exact_mut(self.columns).enumerate() {
+                let last = self.columns.min(first + BLOCK);
+                for (column, value) in (first..last).zip(&mut target[first..last]) {
+                    *value = to_f32(data[column * self.rows + row]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The header of a `.npy` array: a magic string, a version, and a Python dictionary in text.
+//!
+//! Format: NumPy's `numpy.lib.format`, versions 1.0, 2.0 and 3.0. Only what the feature files hold is understood.
+
+use anyhow::{Context, Result, bail, ensure};
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+/// Enough bytes to know how long the header is, whatever the version.
+pub(super) const PREFIX_BYTES: usize = 12;
+/// NumPy's own default limit for the text of a header.
+const MAX_HEADER_BYTES: usize = 10_000;
+/// Feature files have arrays of up to two dimensions; a few more are read so that the message can show them.
+const MAX_DIMENSIONS: usize = 8;
+
+/// Little-endian element types that are understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dtype {
+    F2,
+    F4,
+    F8,
+    I4,
+    I8,
+}
+
+impl Dtype {
+    pub fn bytes(self) -> usize {
+        match self {
+            Dtype::F2 => 2,
+            Dtype::F4 | Dtype::I4 => 4,
+            Dtype::F8 | Dtype::I8 => 8,
+        }
+    }
+
+    pub fn is_float(self) -> bool {
+        matches!(self, Dtype::F2 | Dtype::F4 | Dtype::F8)
+    }
+
+    fn parse(descr: &str) -> Result<Self> {
+        Ok(match descr {
+            "<f2" => Dtype::F2,
+            "<f4" => Dtype::F4,
+            "<f8" => Dtype::F8,
+            "<i4" => Dtype::I4,
+            "<i8" => Dtype::I8,
+            other => bail!("its dtype is {other:?}; little-endian float32 (\"<f4\") is expected"),
+        })
+    }
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) struct Header {
+    pub dtype: Dtype,
+    pub fortran_order: bool,
+    pub shape: Vec<usize>,
+}
+
+impl Header {
+    /// Rows and columns; a scalar or a vector counts as one row.
+    pub fn matrix(&self) -> Result<(usize, usize)> {
+        match self.shape[..] {
+            [] => Ok((1, 1)),
+            [columns] => Ok((1, columns)),
+            [rows, columns] => Ok((rows, columns)),
+            _ => bail!("its shape is {:?}; two dimensions are expected", self.shape),
+        }
+    }
+}
+
+/// Where the array's data start, from the first [`PREFIX_BYTES`] bytes.
+pub(super) fn header_bytes(prefix: &[u8]) -> Result<usize> {
+    ensure!(
+        prefix.len() >= PREFIX_BYTES && prefix.starts_with(MAGIC),
+        "it is not a .npy array"
+    );
+    let (start, text) = match prefix[6] {
+        1 => (10, usize::from(u16::from_le_bytes([prefix[8], prefix[9]]))),
+        2 | 3 => (
+            12,
+            u32::from_le_bytes([prefix[8], prefix[9], prefix[10], prefix[11]]) as usize,
+        ),
+        other => bail!(".npy version {other} is unknown"),
+    };
+    ensure!(
+        text <= MAX_HEADER_BYTES,
+        "its .npy header claims {text} bytes; at most {MAX_HEADER_BYTES} are accepted"
+    );
+    Ok(start + text)
+}
+
+/// Reads a header of the length that [`header_bytes`] gave.
+pub(super) fn parse(header: &[u8]) -> Result<Header> {
+    let start = if header.get(6) == Some(&1) { 10 } else { 12 };
+    let text = header
+        .get(start..)
+        .and_then(|text| std::str::from_utf8(text).ok());
+    let mut text = Text {
+        rest: text.context("its .npy header is not text")?,
+    };
+    text.dictionary()
+        .with_context(|| format!("its .npy header reads {:?}", text.rest.trim()))
+}
+
+/// What is left of a Python literal.
+struct Text<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Text<'a> {
+    fn dictionary(&mut self) -> Result<Header> {
+        let (mut dtype, mut fortran_order, mut shape) = (None, None, None);
+        self.expect('{')?;
+        while !self.take('}') {
+            let key = self.string()?;
+            self.expect(':')?;
+            match key {
+                "descr" => dtype = Some(Dtype::parse(self.string()?)?),
+                "fortran_order" => fortran_order = Some(self.boolean()?),
+                "shape" => shape = Some(self.shape()?),
+                other => bail!("unknown key {other:?}"),
+            }
+            if !self.take(',') {
+                self.expect('}')?;
+                break;
+            }
+        }
+        match (dtype, fortran_order, shape) {
+            (Some(dtype), Some(fortran_order), Some(shape)) => Ok(Header {
+                dtype,
+                fortran_order,
+                shape,
+            }),
+            _ => bail!("descr, fortran_order or shape is missing"),
+        }
+    }
+
+    fn take(&mut self, token: char) -> bool {
+        self.rest = self.rest.trim_start();
+        let rest = self.rest.strip_prefix(token);
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
+    }
+
+    fn expect(&mut self, token: char) -> Result<()> {
+        ensure!(self.take(token), "{token:?} is missing");
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<&'a str> {
+        let quote = if self.take('"') { '"' } else { '\'' };
+        ensure!(
+            quote == '"' || self.take(quote),
+            "a quoted string is missing"
+        );
+        let (string, rest) = self
+            .rest
+            .split_once(quote)
+            .context("a quote is not closed")?;
+        self.rest = rest;
+        Ok(string)
+    }
+
+    fn word(&mut self) -> &'a str {
+        self.rest = self.rest.trim_start();
+        let end = self
+            .rest
+            .find(|c: char| !c.is_ascii_alphanumeric())
+            .unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        word
+    }
+
+    fn boolean(&mut self) -> Result<bool> {
+        match self.word() {
+            "True" => Ok(true),
+            "False" => Ok(false),
+            other => bail!("{other:?} is neither True nor False"),
+        }
+    }
+
+    fn shape(&mut self) -> Result<Vec<usize>> {
+        let mut shape = Vec::new();
+        self.expect('(')?;
+        while !self.take(')') {
+            ensure!(
+                shape.len() < MAX_DIMENSIONS,
+                "it has more than {MAX_DIMENSIONS} dimensions"
+            );
+            // Python 2 on Windows wrote long integers: (2048L, 36L).
+            let word = self.word();
+            let digits = word.strip_suffix('L').unwrap_or(word);
+            shape.push(
+                digits
+                    .parse()
+                    .with_context(|| format!("{word:?} is not a dimension"))?,
+            );
+            if !self.take(',') {
+                self.expect(')')?;
+                break;
+            }
+        }
+        Ok(shape)
+    }
+}

@@ -1,0 +1,18 @@
+//! Distinct strings with numbers, so that a million repeated words or answers take little memory.
+
+use anyhow::Result;
+
+/// Distinct strings, numbered in order of first appearance.
+pub type Strings = indexmap::IndexSet<String, rustc_hash::FxBuildHasher>;
+
+/// The number of `string`, which is added when it is new.
+///
+/// # Errors
+/// More than 2^32 strings.
+pub fn intern(strings: &mut Strings, string: &str) -> Result<u32> {
+    let at = match strings.get_index_of(string) {
+        Some(at) => at,
+        None => strings.insert_full(string.to_owned()).0,
+    };
+    Ok(u32::try_from(at)?)
+}

@@ -1,0 +1,405 @@
+use super::*;
+use crate::config::TrainConfig;
+use crate::data::{Batch, Regions};
+use crate::native::random::Generator;
+use crate::native::testing::{gpu_to_test, operations, register_reference_kernels};
+use crate::nn::layers::Backend;
+use crate::nn::optim::Adam;
+use crate::nn::packed::Packer;
+use std::collections::BTreeMap;
+use tch::Reduction;
+
+const SIZES: ModelConfig = ModelConfig {
+    layer: 2,
+    hidden_size: 16,
+    multi_head: 4,
+    dropout_r: 0.1,
+    flat_mlp_size: 8,
+    flat_glimpses: 2,
+    flat_out_size: 12,
+    word_embed_size: 10,
+    img_feat_size: 6,
+};
+
+fn net() -> Net {
+    Net::new(&SIZES, 20, 7, 1, Device::Cpu)
+}
+
+fn net_without_dropout(multi_head: usize, device: Device) -> Net {
+    Net::new(
+        &ModelConfig {
+            multi_head,
+            dropout_r: 0.0,
+            ..SIZES
+        },
+        20,
+        7,
+        1,
+        device,
+    )
+}
+
+/// Questions 0 and 1 about image 0 of 3 regions, question 2, which has no word, about image 1, which has no region.
+fn batch(shared: bool) -> Batch {
+    let rows = |image: usize| -> Vec<f32> {
+        match image {
+            0 => (0..18).map(|i| (i as f32 * 0.7).sin()).collect(),
+            _ => vec![0.0; 5 * 6],
+        }
+    };
+    let images: &[usize] = if shared { &[0, 1] } else { &[0, 0, 1] };
+    Batch {
+        samples: vec![0, 1, 2],
+        image_ids: images.iter().map(|&image| image as u64).collect(),
+        image_of: if shared { vec![0, 0, 1] } else { vec![0, 1, 2] },
+        regions: Regions::F32(images.iter().flat_map(|&image| rows(image)).collect()),
+        region_counts: images
+            .iter()
+            .map(|&image| if image == 0 { 3 } else { 5 })
+            .collect(),
+        no_regions: images.iter().map(|&image| image == 1).collect(),
+        words: vec![4, 5, 6, 7, 0, 0, 0, 0],
+        word_counts: vec![3, 1, 4],
+        no_words: vec![false, false, true],
+        targets: vec![(0, 2, 1.0), (2, 0, 0.3)],
+    }
+}
+
+fn packed_on(device: Device, batch: Batch) -> anyhow::Result<PackedBatch> {
+    Packer {
+        device,
+        pin_mem: true,
+        feature_size: SIZES.img_feat_size,
+        answers: 7,
+        table: None,
+    }
+    .pack(batch)
+}
+
+fn packed(batch: Batch) -> anyhow::Result<PackedBatch> {
+    packed_on(Device::Cpu, batch)
+}
+
+fn logits(net: &Net, batch: &Batch, pass: &Pass) -> Tensor {
+    net.forward(&packed(batch.clone()).unwrap(), pass)
+}
+
+fn training(pass: u64) -> Pass {
+    Pass::training(Kind::Float, 7, pass, Device::Cpu).unwrap()
+}
+
+fn evaluate(net: &Net, batch: &Batch) -> Tensor {
+    tch::no_grad(|| logits(net, batch, &Pass::evaluation(Kind::Float, Device::Cpu)))
+}
+
+#[test]
+fn initial_values_are_distributed_as_in_pytorch() {
+    let sizes = ModelConfig {
+        hidden_size: 64,
+        word_embed_size: 50,
+        img_feat_size: 80,
+        ..SIZES
+    };
+    let net = Net::new(&sizes, 200, 90, 1, Device::Cpu);
+    let shapes = net.parameters.shapes();
+    for ((name, shape), values) in shapes.iter().zip(&net.parameters.tensors) {
+        let (std, most) = (
+            values.std(false).double_value(&[]),
+            values.abs().max().double_value(&[]),
+        );
+        let fan_in = || match name.strip_suffix("bias") {
+            Some(layer) => shapes
+                .iter()
+                .find(|(n, _)| *n == format!("{layer}weight"))
+                .map(|(_, s)| s[1])
+                .unwrap(),
+            None => shape[1],
+        };
+        match name {
+            _ if name == "embedding.weight" => assert!((std - 1.0).abs() < 0.05, "{name}: {std}"),
+            _ if name.ends_with("a_2") => assert_eq!((std, most), (0.0, 1.0), "{name}"),
+            _ if name.ends_with("b_2") => assert_eq!(most, 0.0, "{name}"),
+            _ => {
+                let inputs = if name.starts_with("lstm") {
+                    64
+                } else {
+                    fan_in()
+                };
+                let bound = 1.0 / (inputs as f64).sqrt();
+                assert!(most <= bound, "{name}: {most} exceeds {bound}");
+                if values.numel() > 500 {
+                    // Uniform: the standard deviation is the bound over the root of three.
+                    assert!(
+                        (std / bound * 3f64.sqrt() - 1.0).abs() < 0.1,
+                        "{name}: {std}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sharing_images_between_questions_changes_nothing() {
+    let net = net();
+    assert!(evaluate(&net, &batch(true)).allclose(
+        &evaluate(&net, &batch(false)),
+        1e-5,
+        1e-6,
+        false
+    ));
+}
+
+#[test]
+fn a_question_answered_alone_is_answered_as_in_a_batch() {
+    let (net, whole) = (net(), batch(false));
+    let alone = Batch {
+        samples: vec![1],
+        image_ids: vec![0],
+        image_of: vec![0],
+        regions: match &whole.regions {
+            Regions::F32(values) => Regions::F32(values[..18].to_vec()),
+            _ => unreachable!(),
+        },
+        region_counts: vec![3],
+        no_regions: vec![false],
+        words: vec![7],
+        word_counts: vec![1],
+        no_words: vec![false],
+        targets: Vec::new(),
+    };
+    assert!(evaluate(&net, &alone).get(0).allclose(
+        &evaluate(&net, &whole).get(1),
+        1e-5,
+        1e-6,
+        false
+    ));
+}
+
+#[test]
+fn what_is_nothing_but_padding_is_attended_to_uniformly() {
+    let net = net();
+    let before = evaluate(&net, &batch(false));
+    let mut random = Generator::new(2).unwrap();
+    tch::no_grad(|| {
+        for (name, values) in net.parameters.names.iter().zip(&net.parameters.tensors) {
+            if name.contains("linear_q")
+                || name.contains("linear_k")
+                || name.starts_with("attflat_img.mlp")
+            {
+                values
+                    .shallow_clone()
+                    .copy_(&random.normal(&values.size()).unwrap());
+            }
+        }
+    });
+    let after = evaluate(&net, &batch(false));
+    // Uniform weights do not depend on queries, keys or pooling logits; any other weights do.
+    assert!(
+        after.get(2).allclose(&before.get(2), 1e-5, 1e-6, false),
+        "{before} {after}"
+    );
+    assert!(!after.get(0).allclose(&before.get(0), 1e-2, 1e-2, false));
+}
+
+#[test]
+fn padding_gives_queries_and_keys_no_gradient() {
+    let net = net();
+    logits(&net, &batch(false), &training(1))
+        .get(2)
+        .sum(Kind::Float)
+        .backward();
+    for (name, values) in net.parameters.names.iter().zip(&net.parameters.tensors) {
+        let gradient = values.grad().abs().max().double_value(&[]);
+        if name.contains("linear_q") || name.contains("linear_k") {
+            assert_eq!(gradient, 0.0, "{name}");
+        } else if name.contains("linear_v.weight") {
+            assert!(gradient > 0.0, "{name}");
+        }
+    }
+}
+
+#[test]
+fn dropout_depends_on_the_pass_and_on_nothing_else() {
+    let net = net();
+    let pass = |number| logits(&net, &batch(false), &training(number));
+    assert!(pass(3).equal(&pass(3)));
+    assert!(!pass(3).allclose(&pass(4), 1e-4, 1e-4, false));
+}
+
+#[test]
+fn targets_become_dense_rows() {
+    let dense = packed(batch(false)).unwrap().targets();
+    assert_eq!(dense.size(), [3, 7]);
+    assert_eq!(
+        (dense.double_value(&[0, 2]), dense.double_value(&[2, 0])),
+        (1.0, 0.3f32 as f64)
+    );
+    assert_eq!(dense.count_nonzero(None::<i64>).int64_value(&[]), 2);
+}
+
+#[test]
+fn a_batch_that_contradicts_itself_is_an_error() {
+    let mut wrong = batch(false);
+    wrong.region_counts[0] = 4;
+    assert!(packed(wrong).is_err());
+}
+
+/// Logits of a training pass by these kernels, and the gradients of all parameters.
+fn results(net: &Net, product: Kind, kernels: Backend) -> (Tensor, Vec<Tensor>) {
+    let device = net.parameters.tensors[0].device();
+    let mut pass = Pass::training(product, 7, 1, device).unwrap();
+    pass.kernels = kernels;
+    crate::native::clear_grads(&net.parameters.tensors).unwrap();
+    let logits = net.forward(&packed_on(device, batch(false)).unwrap(), &pass);
+    let weights = Tensor::arange(logits.numel() as i64, (Kind::Float, device))
+        .cos()
+        .view_as(&logits);
+    (&logits * weights).sum(Kind::Float).backward();
+    let gradients = net
+        .parameters
+        .tensors
+        .iter()
+        .map(|parameter| parameter.grad().to_device(Device::Cpu));
+    (logits.detach().to_device(Device::Cpu), gradients.collect())
+}
+
+/// How far each of `a` is from `b`: logits first, then each gradient, as a share of the latter's size.
+fn apart(a: &(Tensor, Vec<Tensor>), b: &(Tensor, Vec<Tensor>)) -> Vec<f64> {
+    let one = |a: &Tensor, b: &Tensor| {
+        (a - b).norm().double_value(&[]) / b.norm().double_value(&[]).max(1.0)
+    };
+    std::iter::once(one(&a.0, &b.0))
+        .chain(a.1.iter().zip(&b.1).map(|(a, b)| one(a, b)))
+        .collect()
+}
+
+fn mean(apart: &[f64]) -> f64 {
+    apart.iter().sum::<f64>() / apart.len() as f64
+}
+
+/// In bfloat16 a sum near zero passes a ReLU here and not there, which in so small a network moves a whole gradient: only
+/// the average of all is near then.
+fn assert_near(apart: &[f64], each: f64, on_average: f64) {
+    assert!(
+        apart.iter().all(|&share| share < each) && mean(apart) < on_average,
+        "{}: {apart:?}",
+        mean(apart)
+    );
+}
+
+/// What a GPU runs, on the CPU: with heads of 8 attention is that of the variable-length kernels, with heads of 4 that on a
+/// grid.
+#[test]
+fn the_kernels_of_a_gpu_compute_what_those_of_the_cpu_do() {
+    register_reference_kernels();
+    for multi_head in [4, 2] {
+        let net = net_without_dropout(multi_head, Device::Cpu);
+        let exact = results(&net, Kind::Float, Backend::Native);
+        let from_exact = |product, kernels| apart(&results(&net, product, kernels), &exact);
+        assert_near(&from_exact(Kind::Float, Backend::Libtorch), 1e-5, 1e-5);
+        let ours = mean(&from_exact(Kind::BFloat16, Backend::Native));
+        assert_near(
+            &from_exact(Kind::BFloat16, Backend::Libtorch),
+            0.4,
+            2.0 * ours + 0.02,
+        );
+    }
+}
+
+#[test]
+fn a_gpu_computes_what_the_cpu_does() {
+    let Some(gpu) = gpu_to_test() else { return };
+    for multi_head in [4, 2] {
+        let (here, there) = (
+            net_without_dropout(multi_head, Device::Cpu),
+            net_without_dropout(multi_head, gpu),
+        );
+        for (product, each, on_average) in [(Kind::Float, 1e-4, 1e-4), (Kind::BFloat16, 0.4, 0.05)]
+        {
+            let apart = apart(
+                &results(&there, product, Backend::Libtorch),
+                &results(&here, product, Backend::Native),
+            );
+            assert_near(&apart, each, on_average);
+        }
+    }
+}
+
+/// What libtorch's kernels are asked to do in a training step of a network of the published depth, by operation.
+fn operations_of_a_step(product: Kind) -> BTreeMap<String, u64> {
+    register_reference_kernels();
+    let net = Net::new(
+        &ModelConfig {
+            layer: 6,
+            multi_head: 2,
+            ..SIZES
+        },
+        20,
+        7,
+        1,
+        Device::Cpu,
+    );
+    let adam = Adam::new(&net.parameters.tensors, &TrainConfig::default());
+    let batch = packed(Batch {
+        no_words: vec![false; 3],
+        no_regions: vec![false; 3],
+        ..batch(false)
+    })
+    .unwrap();
+    let mut pass = Pass::training(product, 7, 1, Device::Cpu).unwrap();
+    pass.kernels = Backend::Libtorch;
+    operations(|| {
+        adam.zero_grad().unwrap();
+        let (logits, targets) = (net.forward(&batch, &pass), batch.targets());
+        let loss =
+            logits.binary_cross_entropy_with_logits::<Tensor>(&targets, None, None, Reduction::Sum);
+        loss.backward();
+    })
+}
+
+/// Operations that read a value from the device, or whose output depends on one, make the host wait for the device.
+#[test]
+fn a_step_never_waits_for_the_device() {
+    for product in [Kind::Float, Kind::BFloat16] {
+        let operations = operations_of_a_step(product);
+        for waiting in [
+            "item",
+            "_local_scalar_dense",
+            "nonzero",
+            "is_nonzero",
+            "equal",
+            "masked_select",
+            "_unique2",
+        ] {
+            assert_eq!(
+                operations.get(&format!("aten::{waiting}")),
+                None,
+                "{product:?}: {operations:?}"
+            );
+        }
+        assert!(operations["aten::addmm"] > 70, "operations are counted");
+    }
+}
+
+/// A GPU is idle while the host asks for small things one by one.
+#[test]
+fn parameters_are_cast_and_joined_together() {
+    let (single, half) = (
+        operations_of_a_step(Kind::Float),
+        operations_of_a_step(Kind::BFloat16),
+    );
+    let count =
+        |operations: &BTreeMap<String, u64>, name: &str| operations[&format!("aten::{name}")];
+    // 18 attentions and 14 perceptrons cast all their parameters at once, 4 more layers theirs, and each its gradients.
+    assert_eq!(
+        (
+            count(&single, "_foreach_copy_"),
+            count(&half, "_foreach_copy_")
+        ),
+        (18, 2 * 36)
+    );
+    // What is left are activations: one by one, the parameters would be 296 more.
+    let casts = count(&half, "_to_copy") - count(&single, "_to_copy");
+    assert!(casts <= 160, "{casts}");
+}

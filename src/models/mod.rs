@@ -1,0 +1,3 @@
+//! The models: equations, nothing else.
+
+pub mod mcan;

@@ -1,0 +1,9 @@
+//! Layers, packed batches, optimizers: what models are built from. No configuration, no data set.
+
+pub mod layers;
+pub mod lstm;
+pub mod optim;
+pub mod packed;
+pub mod parameters;
+mod staging;
+pub mod table;

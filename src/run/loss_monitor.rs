@@ -1,0 +1,194 @@
+//! Watches the losses of an epoch without making a GPU wait for each: they are read together, now and then. Where a run
+//! has several replicas, each reads its own, for their causes, and the sums over all; and all learn at the same step
+//! that one of them was asked to stop.
+
+use super::inputs::Task;
+use super::stop;
+use crate::distributed::{Elsewhere, Replica, StepReduction};
+use anyhow::{Result, bail};
+use std::collections::VecDeque;
+use tch::{Kind, Tensor};
+
+/// Losses that may wait to be read on a GPU.
+const MOST_PENDING: usize = 256;
+/// Steps by which a GPU may be behind when all replicas act upon what one was asked.
+const LAG: usize = 3;
+
+/// The losses of one epoch.
+pub struct LossMonitor<'a> {
+    task: &'a Task,
+    /// Whether the run has one replica.
+    alone: bool,
+    /// Steps by which what is read may be behind what is computed.
+    lag: usize,
+    epoch: u64,
+    sum: f64,
+    /// Step and summed loss of the last one.
+    last: (u64, f64),
+    /// Of the parts that went through this replica.
+    pending: Vec<Pending>,
+    /// Of steps, over all replicas.
+    reductions: VecDeque<(u64, StepReduction)>,
+    /// The step after which to stop, and the signal that asks for it.
+    stop: Option<(u64, i32)>,
+}
+
+struct Pending {
+    step: u64,
+    loss: Tensor,
+    image_ids: Vec<u64>,
+}
+
+impl<'a> LossMonitor<'a> {
+    /// For epoch `epoch` (from 1) over `task`, of which losses of `sum` together have been seen before.
+    pub fn new(task: &'a Task, epoch: u64, replica: &Replica, sum: f64) -> LossMonitor<'a> {
+        let (alone, lag) = (
+            replica.is_alone(),
+            if replica.device.is_cuda() { LAG } else { 0 },
+        );
+        let (pending, reductions) = (Vec::new(), VecDeque::new());
+        LossMonitor {
+            task,
+            alone,
+            lag,
+            epoch,
+            sum,
+            last: (0, 0.0),
+            pending,
+            reductions,
+            stop: None,
+        }
+    }
+
+    /// Takes the summed loss of a part of optimizer step `step` on these images.
+    pub fn add(&mut self, step: u64, loss: Tensor, image_ids: Vec<u64>) {
+        self.pending.push(Pending {
+            step,
+            loss,
+            image_ids,
+        });
+    }
+
+    /// All parts of `step` that `replica` takes are added.
+    ///
+    /// # Errors
+    /// As [`LossMonitor::check`]; and when another replica is lost.
+    pub fn end_step(&mut self, step: u64, replica: &Replica) -> Result<()> {
+        let signal = stop::asked();
+        if self.alone {
+            self.stop = self.stop.or((signal != 0).then_some((step, signal)));
+        } else {
+            let parts: Vec<&Tensor> = self
+                .pending
+                .iter()
+                .filter(|p| p.step == step)
+                .map(|p| &p.loss)
+                .collect();
+            let loss = Tensor::f_stack(&parts, 0)?.f_sum(Kind::Double)?;
+            self.reductions.extend(
+                replica
+                    .reduce_step(&loss, signal)?
+                    .map(|reduction| (step, reduction)),
+            );
+        }
+        while self.reductions.len() > self.lag {
+            self.read_reduction()?;
+        }
+        // On a CPU nothing is gained by waiting.
+        if self.lag == 0 || self.pending.len() >= MOST_PENDING {
+            self.check()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The signal that asks to stop after `step`, the same for all replicas; or 0.
+    pub fn asks_to_stop(&self, step: u64) -> i32 {
+        self.stop
+            .map_or(0, |(at, signal)| if step >= at { signal } else { 0 })
+    }
+
+    /// Reads what is pending.
+    ///
+    /// # Errors
+    /// A loss that is not finite, naming epoch, step and, if that is the cause, the image.
+    pub fn check(&mut self) -> Result<()> {
+        self.check_own()?;
+        while !self.reductions.is_empty() {
+            self.read_reduction()?;
+        }
+        Ok(())
+    }
+
+    fn check_own(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let losses: Vec<&Tensor> = self.pending.iter().map(|pending| &pending.loss).collect();
+        let losses = Vec::<f64>::try_from(Tensor::f_stack(&losses, 0)?.to_kind(Kind::Double))?;
+        for (pending, loss) in std::mem::take(&mut self.pending).iter().zip(losses) {
+            if !loss.is_finite() {
+                bail!(self.not_finite(pending.step, loss, &self.cause(&pending.image_ids)));
+            }
+            if self.alone {
+                self.see(pending.step, loss);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_reduction(&mut self) -> Result<()> {
+        let Some((step, reduction)) = self.reductions.pop_front() else {
+            return Ok(());
+        };
+        let (loss, signal) = reduction.read()?;
+        self.stop = self
+            .stop
+            .or(signal.map(|signal| (step + self.lag as u64, signal)));
+        if !loss.is_finite() {
+            self.check_own()?;
+            bail!(Elsewhere(self.not_finite(
+                step,
+                loss,
+                "another replica says why"
+            )));
+        }
+        self.see(step, loss);
+        Ok(())
+    }
+
+    fn see(&mut self, step: u64, loss: f64) {
+        self.sum += loss;
+        self.last = if step == self.last.0 {
+            (step, self.last.1 + loss)
+        } else {
+            (step, loss)
+        };
+    }
+
+    /// Summed loss of the last step that was read.
+    pub fn last(&self) -> f64 {
+        self.last.1
+    }
+
+    /// Sum of all losses that were read.
+    pub fn sum(&self) -> f64 {
+        self.sum
+    }
+
+    fn not_finite(&self, step: u64, loss: f64, cause: &str) -> String {
+        let epoch = self.epoch;
+        format!(
+            "the loss of epoch {epoch}, step {step} is {loss}; {cause}. The checkpoints of the epochs before are whole"
+        )
+    }
+
+    fn cause(&self, image_ids: &[u64]) -> String {
+        let diverged =
+            "the features are finite, so training diverged; lower LR_BASE or set GRAD_NORM_CLIP";
+        self.task
+            .features
+            .not_finite(image_ids)
+            .unwrap_or_else(|| diverged.into())
+    }
+}

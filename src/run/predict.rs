@@ -1,0 +1,312 @@
+//! Answers questions with a trained network.
+
+use super::inputs::Task;
+use super::prefetch::Prefetcher;
+use super::stop::{self, Stopped};
+use crate::config::Config;
+use crate::data::answers::AnswerList;
+use crate::data::loader::{Loader, Options};
+use crate::datasets::vqa2::{Accuracy, Evaluator, Matching};
+use crate::distributed::{Replica, StepReduction};
+use crate::models::mcan::Net;
+use crate::native::device::{Event, fetch};
+use crate::nn::layers::Pass;
+use crate::report::{Phase, Profile, Progress};
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::VecDeque;
+use tch::{Kind, Tensor};
+
+/// The answers to one batch.
+pub struct Prediction {
+    /// (B) index of the most probable answer of each question, the first of several; -1 where none is a number.
+    pub answers: Vec<i64>,
+    /// (B, answers) probabilities, when asked for.
+    pub probabilities: Vec<f32>,
+}
+
+/// Answers every question of a task, in order, batch by batch. The replicas of a run take the batches in turns, and
+/// each hears of the answers of all. What a device finds in one round is read when it has the next one to compute on.
+pub struct Predictor<'a> {
+    net: &'a Net,
+    task: &'a Task,
+    replica: &'a Replica,
+    batches: Prefetcher,
+    pass: Pass,
+    batch_size: usize,
+    with_probabilities: bool,
+    progress: Progress,
+    profile: Profile,
+    /// Questions that have been given to the devices, and that have been answered.
+    asked: usize,
+    answered: usize,
+    waiting: Option<Found>,
+    found: VecDeque<Prediction>,
+}
+
+/// What the N replicas have found in a round, on its way from the device.
+struct Found {
+    /// (N, B)
+    answers: Tensor,
+    /// (N, B, answers)
+    probabilities: Option<Tensor>,
+    reduction: Option<StepReduction>,
+    there: Event,
+    /// Questions of the round; only the last batch of all is smaller than B.
+    questions: usize,
+}
+
+impl Found {
+    fn read(self, batch_size: usize) -> Result<Vec<Prediction>> {
+        if let Some(signal) = self
+            .reduction
+            .map(|reduction| reduction.read())
+            .transpose()?
+            .and_then(|(_, signal)| signal)
+        {
+            bail!(Stopped::by(signal));
+        }
+        self.there.wait()?;
+        let mut answers = Vec::<i64>::try_from(self.answers.f_view([-1])?)?;
+        answers.truncate(self.questions);
+        let probabilities = match self.probabilities {
+            Some(values) => Vec::<f32>::try_from(values.f_view([-1])?)?,
+            None => Vec::new(),
+        };
+        let per_question = probabilities.len() / self.answers.numel().max(1);
+        let batch = |(i, answers): (usize, &[i64])| {
+            let first = i * batch_size * per_question;
+            let probabilities = probabilities[first..first + answers.len() * per_question].to_vec();
+            Prediction {
+                answers: answers.to_vec(),
+                probabilities,
+            }
+        };
+        Ok(answers.chunks(batch_size).enumerate().map(batch).collect())
+    }
+}
+
+impl<'a> Predictor<'a> {
+    /// `with_probabilities` also copies the probabilities from the device.
+    ///
+    /// # Errors
+    /// When the loader cannot start.
+    pub fn new(
+        net: &'a Net,
+        task: &'a Task,
+        config: &Config,
+        replica: &'a Replica,
+        with_probabilities: bool,
+    ) -> Result<Self> {
+        // What is gathered has room for whole batches.
+        let (batch_size, device) = (
+            config.eval_batch_size().min(task.dataset.len()),
+            replica.device,
+        );
+        let options = Options {
+            batch_size,
+            drop_last: false,
+            workers: config.data.num_workers,
+            prefetch: super::PREFETCH,
+            share_images: true,
+            max_token: config.data.max_token,
+            skip: 0,
+        };
+        let order: Vec<usize> = (0..task.dataset.len()).collect();
+        let batches = order.len().div_ceil(batch_size);
+        let order = order
+            .chunks(batch_size)
+            .skip(replica.rank)
+            .step_by(replica.size)
+            .flatten()
+            .copied()
+            .collect();
+        let loader = Loader::new(task.dataset.clone(), task.features.clone(), order, options)?;
+        Ok(Predictor {
+            net,
+            task,
+            replica,
+            batches: Prefetcher::new(loader, task.packer(config, net, device))?,
+            pass: Pass::evaluation(super::matmul_dtype(config, device), device),
+            batch_size,
+            with_probabilities,
+            progress: Progress::new("Evaluation", batches as u64, !config.run.verbose),
+            profile: Profile::new(config.run.profile && replica.is_first(), device),
+            asked: 0,
+            answered: 0,
+            waiting: None,
+            found: VecDeque::new(),
+        })
+    }
+
+    /// Has the next round computed; none when there is none.
+    fn begin(&mut self) -> Result<Option<Found>> {
+        let questions =
+            (self.task.dataset.len() - self.asked).min(self.batch_size * self.replica.size);
+        if questions == 0 {
+            return Ok(None);
+        }
+        self.asked += questions;
+        if self.replica.is_alone() {
+            stop::check()?;
+        }
+        let _no_grad = tch::no_grad_guard();
+        let device = self.replica.device;
+        let (answers, probabilities) = match self.batches.next().transpose()? {
+            Some(batch) => {
+                self.profile.end(Phase::Input);
+                let probabilities = self.net.forward(&batch, &self.pass).sigmoid(); // (B, answers)
+                (most_probable(&probabilities), probabilities)
+            }
+            // In the last round there may be none for this replica.
+            None => {
+                let nothing = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, device));
+                (
+                    nothing(&[0], Kind::Int64)?,
+                    nothing(&[0, self.net.answers() as i64], Kind::Float)?,
+                )
+            }
+        };
+        let room = self.batch_size as i64;
+        let gather = |rows| fetch(&self.replica.gather(rows, room)?);
+        let answers = gather(answers)?;
+        let probabilities = self
+            .with_probabilities
+            .then(|| gather(probabilities))
+            .transpose()?;
+        let reduction = self.replica.reduce_step(
+            &Tensor::f_zeros([1], (Kind::Double, device))?,
+            stop::asked(),
+        )?;
+        let there = Event::now(device)?;
+        self.profile.end(Phase::Forward);
+        self.profile.end_step();
+        Ok(Some(Found {
+            answers,
+            probabilities,
+            reduction,
+            there,
+            questions,
+        }))
+    }
+
+    /// The next prediction; none after the last.
+    fn predict(&mut self) -> Result<Option<Prediction>> {
+        if self.found.is_empty() {
+            if self.waiting.is_none() {
+                self.waiting = self.begin()?;
+            }
+            let Some(found) = self.waiting.take() else {
+                return Ok(None);
+            };
+            self.waiting = self.begin()?;
+            self.found.extend(found.read(self.batch_size)?);
+        }
+        self.found
+            .pop_front()
+            .map(|prediction| self.checked(prediction))
+            .transpose()
+    }
+
+    /// The index of every question's answer.
+    ///
+    /// # Errors
+    /// When a batch cannot be read or memory runs out.
+    pub fn answers(self) -> Result<Vec<i64>> {
+        self.map(|prediction| Ok(prediction?.answers))
+            .collect::<Result<Vec<_>>>()
+            .map(|all| all.concat())
+    }
+
+    /// The next prediction, if the network had numbers for all of it.
+    fn checked(&mut self, prediction: Prediction) -> Result<Prediction> {
+        if let Some(at) = prediction.answers.iter().position(|&answer| answer < 0) {
+            let image = self.task.dataset.image_ids()[self.answered + at];
+            let overflow = "the features are finite, but not what the network makes of them; take another checkpoint";
+            let cause = self.task.features.not_finite(&[image]);
+            let question = self.task.dataset.question_ids()[self.answered + at];
+            bail!(
+                "there is no answer to question {question}: {}",
+                cause.as_deref().unwrap_or(overflow)
+            );
+        }
+        self.answered += prediction.answers.len();
+        Ok(prediction)
+    }
+}
+
+impl Iterator for Predictor<'_> {
+    type Item = Result<Prediction>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let prediction = self.predict().transpose();
+        if prediction.is_none() && self.profile.is_on() {
+            print!("Profile of evaluation: {}", self.profile);
+        }
+        if self.progress.is_due() {
+            self.progress
+                .show(self.answered.div_ceil(self.batch_size) as u64, "");
+        }
+        prediction
+    }
+}
+
+/// (B) index of the largest of the (B, answers) probabilities, -1 where they are not numbers.
+fn most_probable(probabilities: &Tensor) -> Tensor {
+    probabilities
+        .argmax(1, false)
+        .masked_fill(&probabilities.amax([1], false).isnan(), -1)
+}
+
+/// The answer to every question of `task`, as text.
+///
+/// # Errors
+/// When a batch cannot be read or memory runs out.
+pub fn answer_all<'a>(
+    net: &Net,
+    task: &Task,
+    answers: &'a AnswerList,
+    config: &Config,
+    replica: &Replica,
+) -> Result<Vec<(i64, &'a str)>> {
+    name_answers(
+        task,
+        answers,
+        &Predictor::new(net, task, config, replica, false)?.answers()?,
+    )
+}
+
+/// Joins question ids and answer texts, and makes sure that no question was left out.
+///
+/// # Errors
+/// When there are more or fewer answers than questions.
+pub fn name_answers<'a>(
+    task: &Task,
+    answers: &'a AnswerList,
+    indices: &[i64],
+) -> Result<Vec<(i64, &'a str)>> {
+    let questions = task.dataset.question_ids();
+    ensure!(
+        indices.len() == questions.len(),
+        "{} answers to {} questions",
+        indices.len(),
+        questions.len()
+    );
+    let name = |&index: &i64| {
+        answers
+            .get(index as usize)
+            .with_context(|| format!("there is no answer {index}"))
+    };
+    questions
+        .iter()
+        .zip(indices)
+        .map(|(&id, index)| Ok((id, name(index)?)))
+        .collect()
+}
+
+/// Scores answers to val.
+///
+/// # Errors
+/// When they are not about the annotated questions.
+pub fn accuracy(evaluator: &Evaluator, answers: &[(i64, &str)]) -> Result<Accuracy> {
+    evaluator.accuracy(answers.iter().copied(), Matching::Exact)
+}

@@ -1,0 +1,229 @@
+//! From the loader's batches to batches on the device. For a GPU a thread of its own packs and copies them, on a stream of its
+//! own, while the GPU computes on the ones before; a CPU has nothing to gain from that.
+
+use crate::base::errors::panic_text;
+use crate::data::loader::Loader;
+use crate::native::device::{Event, use_side_stream};
+use crate::nn::packed::{PackedBatch, Packer};
+use anyhow::{Context, Result, anyhow};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+/// Batches that may wait on the device, besides the one on its way there.
+const WAITING: usize = 1;
+
+/// The batches of a loader, on the device. After an error there are no more.
+pub struct Prefetcher {
+    batches: usize,
+    source: Source,
+}
+
+enum Source {
+    Here {
+        loader: Loader,
+        packer: Packer,
+    },
+    Ahead {
+        queue: Receiver<Result<(PackedBatch, Event)>>,
+        thread: JoinHandle<()>,
+    },
+    Ended,
+}
+
+impl Prefetcher {
+    /// What `loader` loads, packed by `packer`, ahead of its use if that is for a GPU.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn new(loader: Loader, packer: Packer) -> Result<Prefetcher> {
+        let ahead = packer.device.is_cuda();
+        Prefetcher::with(loader, packer, ahead)
+    }
+
+    fn with(loader: Loader, packer: Packer, ahead: bool) -> Result<Prefetcher> {
+        let batches = loader.batches();
+        if !ahead {
+            return Ok(Prefetcher {
+                batches,
+                source: Source::Here { loader, packer },
+            });
+        }
+        // The packer's table may still be on its way to the device.
+        let begun = Event::now(packer.device)?;
+        let (sender, queue) = sync_channel(WAITING);
+        let thread = std::thread::Builder::new()
+            .name("feed".into())
+            .spawn(move || send_all(loader, &packer, &begun, &sender))
+            .context("cannot start the thread that feeds the device")?;
+        Ok(Prefetcher {
+            batches,
+            source: Source::Ahead { queue, thread },
+        })
+    }
+
+    /// Number of batches in all, those that the loader skips included.
+    pub fn batches(&self) -> usize {
+        self.batches
+    }
+
+    fn take(&mut self) -> Option<Result<PackedBatch>> {
+        match &mut self.source {
+            Source::Here { loader, packer } => {
+                Some(loader.next()?.and_then(|batch| packer.pack(batch)))
+            }
+            Source::Ahead { queue, .. } => match queue.recv() {
+                Ok(item) => Some(item.and_then(|(batch, packed)| {
+                    batch.adopt(&packed)?;
+                    Ok(batch)
+                })),
+                Err(_) => self.stop().map(Err),
+            },
+            Source::Ended => None,
+        }
+    }
+
+    /// Ends the thread, if there is one; how it broke down, if it did.
+    fn stop(&mut self) -> Option<anyhow::Error> {
+        let Source::Ahead { queue, thread } = std::mem::replace(&mut self.source, Source::Ended)
+        else {
+            return None;
+        };
+        // Without a receiver it cannot wait on a full queue.
+        drop(queue);
+        let panic = thread.join().err()?;
+        Some(anyhow!(
+            "the thread that feeds the device broke down: {}",
+            panic_text(&*panic)
+        ))
+    }
+}
+
+impl Iterator for Prefetcher {
+    type Item = Result<PackedBatch>;
+
+    fn next(&mut self) -> Option<Result<PackedBatch>> {
+        let item = self.take();
+        if !matches!(item, Some(Ok(_))) {
+            self.stop();
+            self.source = Source::Ended;
+        }
+        item
+    }
+}
+
+impl Drop for Prefetcher {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn send_all(
+    loader: Loader,
+    packer: &Packer,
+    begun: &Event,
+    sender: &SyncSender<Result<(PackedBatch, Event)>>,
+) {
+    if let Err(error) = use_side_stream(packer.device).and_then(|()| begun.stream_wait()) {
+        // Nobody listens any more if this fails.
+        let _ = sender.send(Err(error));
+        return;
+    }
+    for batch in loader {
+        let batch = batch.and_then(|batch| Ok((packer.pack(batch)?, Event::now(packer.device)?)));
+        let failed = batch.is_err();
+        if sender.send(batch).is_err() || failed {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Dataset;
+    use crate::data::dataset::Sample;
+    use crate::data::features::Features;
+    use crate::data::loader::Options;
+    use crate::formats::npz::testing::feature_file;
+    use std::path::Path;
+    use std::sync::Arc;
+    use tch::{Device, Tensor};
+
+    /// Ten questions about images 0 to 9, of which the folder has the first `images`, two a batch.
+    fn feed(folder: &Path, images: u64, ahead: bool) -> Prefetcher {
+        for id in 0..images {
+            let rows: Vec<f32> = (0..8).map(|i| id as f32 + i as f32 / 8.0).collect();
+            let file = folder.join(format!("COCO_any_{id:012}.jpg.npz"));
+            std::fs::write(file, feature_file(&rows, 4, true, false)).unwrap();
+        }
+        let sample = |i: u64| Sample {
+            question_id: i as i64,
+            image_id: i,
+            words: vec![1 + i as u32],
+            targets: vec![(0, 1.0)],
+        };
+        let features = Arc::new(Features::open(&[folder.to_owned()], 4, 5).unwrap());
+        let options = Options {
+            batch_size: 2,
+            drop_last: false,
+            workers: 1,
+            prefetch: 1,
+            share_images: false,
+            max_token: 3,
+            skip: 0,
+        };
+        let dataset = Arc::new(Dataset::from_samples((0..10).map(sample)));
+        let loader = Loader::new(dataset, features, (0..10).collect(), options).unwrap();
+        let packer = Packer {
+            device: Device::Cpu,
+            pin_mem: true,
+            feature_size: 4,
+            answers: 3,
+            table: None,
+        };
+        Prefetcher::with(loader, packer, ahead).unwrap()
+    }
+
+    #[test]
+    fn batches_are_the_same_ahead_of_their_use_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = |ahead| -> Vec<(Tensor, Vec<u64>, Tensor, Tensor)> {
+            let batches = feed(folder.path(), 10, ahead).map(Result::unwrap);
+            batches
+                .map(|batch| {
+                    (
+                        batch.targets(),
+                        batch.image_ids,
+                        batch.word_ids,
+                        batch.features,
+                    )
+                })
+                .collect()
+        };
+        let (here, ahead) = (all(false), all(true));
+        assert_eq!(
+            (here.len(), feed(folder.path(), 10, true).batches()),
+            (5, 5)
+        );
+        assert_eq!(here, ahead);
+    }
+
+    #[test]
+    fn a_failure_ends_the_feed_with_its_cause() {
+        for ahead in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut feed = feed(folder.path(), 5, ahead);
+            assert!(feed.next().unwrap().is_ok() && feed.next().unwrap().is_ok());
+            let error = feed.next().unwrap().err().unwrap();
+            assert!(format!("{error:#}").contains("image 5"), "{error:#}");
+            assert!(feed.next().is_none());
+        }
+    }
+
+    #[test]
+    fn a_feed_that_is_dropped_early_does_not_hang() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut feed = feed(folder.path(), 10, true);
+        assert!(feed.next().unwrap().is_ok());
+    }
+}
