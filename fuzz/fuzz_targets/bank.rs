@@ -1,7 +1,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcan::data::Regions;
+use mcan::data::Values;
 use mcan::formats::bank::{Bank, Dtype};
 
 const FEATURE_SIZE: usize = 64;
@@ -12,8 +12,8 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let mut out = match bank.dtype() {
-        Dtype::F32 => Regions::F32(Vec::new()),
-        Dtype::F16 => Regions::F16(Vec::new()),
+        Dtype::F32 => Values::F32(Vec::new()),
+        Dtype::F16 => Values::F16(Vec::new()),
     };
     let images = bank.image_ids().len();
     for index in 0..images {

@@ -5,5 +5,6 @@ pub mod lstm;
 pub mod optim;
 pub mod packed;
 pub mod parameters;
+pub mod ragged;
 mod staging;
 pub mod table;

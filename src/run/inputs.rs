@@ -13,7 +13,7 @@ use crate::datasets::vqa2::{self, AnnotationFile, QuestionFile};
 use crate::distributed::Replica;
 use crate::formats::json::locate;
 use crate::models::mcan::Net;
-use crate::nn::packed::Packer;
+use crate::nn::packed::{Packer, StreamSource};
 use crate::nn::table::Table;
 use crate::report::Progress;
 use anyhow::{Context, Result, bail, ensure};
@@ -219,9 +219,12 @@ impl Task {
         Packer {
             device,
             pin_mem: config.data.pin_mem,
-            feature_size: config.model.img_feat_size,
             answers: net.answers(),
-            table: self.table.as_ref().and_then(|table| table.on(device)),
+            regions: Some(StreamSource {
+                feature_size: config.model.img_feat_size,
+                table: self.table.as_ref().and_then(|table| table.on(device)),
+            }),
+            grid: None,
         }
     }
 }

@@ -154,7 +154,7 @@ impl<'a> Predictor<'a> {
         let (answers, probabilities) = match self.batches.next().transpose()? {
             Some(batch) => {
                 self.profile.end(Phase::Input);
-                let probabilities = self.net.forward(&batch, &self.pass).sigmoid(); // (B, answers)
+                let probabilities = self.net.forward(&batch, &self.pass)?.sigmoid(); // (B, answers)
                 (most_probable(&probabilities), probabilities)
             }
             // In the last round there may be none for this replica.

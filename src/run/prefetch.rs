@@ -145,6 +145,7 @@ mod tests {
     use crate::data::features::Features;
     use crate::data::loader::Options;
     use crate::formats::npz::testing::feature_file;
+    use crate::nn::packed::StreamSource;
     use std::path::Path;
     use std::sync::Arc;
     use tch::{Device, Tensor};
@@ -177,9 +178,12 @@ mod tests {
         let packer = Packer {
             device: Device::Cpu,
             pin_mem: true,
-            feature_size: 4,
             answers: 3,
-            table: None,
+            regions: Some(StreamSource {
+                feature_size: 4,
+                table: None,
+            }),
+            grid: None,
         };
         Prefetcher::with(loader, packer, ahead).unwrap()
     }
@@ -195,7 +199,7 @@ mod tests {
                         batch.targets(),
                         batch.image_ids,
                         batch.word_ids,
-                        batch.features,
+                        batch.regions.unwrap().rows,
                     )
                 })
                 .collect()

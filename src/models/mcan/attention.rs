@@ -4,8 +4,8 @@
 use crate::config::ModelConfig;
 use crate::native::{self, varlen};
 use crate::nn::layers::{Backend, LayerNorm, Linear, Mlp, Pass, or_oom};
-use crate::nn::packed::{Ragged, split_heads};
 use crate::nn::parameters::Path;
+use crate::nn::ragged::{Ragged, split_heads};
 use tch::{Kind, Tensor};
 
 /// Packed rows and how they lie in sequences.

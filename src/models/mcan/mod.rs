@@ -15,6 +15,7 @@ use crate::nn::layers::{LayerNorm, Linear, Pass, or_oom};
 use crate::nn::lstm::Lstm;
 use crate::nn::packed::PackedBatch;
 use crate::nn::parameters::{Parameters, Path};
+use anyhow::{Context, Result};
 use attention::{AttFlat, Sa, Sequences, Sga};
 use tch::{Device, Kind, Tensor};
 
@@ -98,8 +99,13 @@ impl Net {
     ///
     /// # Shapes
     /// -> (B, answers), float32
-    pub fn forward(&self, batch: &PackedBatch, pass: &Pass) -> Tensor {
-        let (words, regions) = (&batch.words, batch.regions());
+    ///
+    /// # Errors
+    /// A batch without the features that the network needs.
+    pub fn forward(&self, batch: &PackedBatch, pass: &Pass) -> Result<Tensor> {
+        let words = &batch.words;
+        let image = batch.regions.as_ref().context("the batch has no regions")?;
+        let regions = image.questions();
         let embedded = Tensor::embedding(&self.embedding, &batch.word_ids, -1, false, false); // (S, WORD_EMBED_SIZE)
         let mut x = words.unpad(&self.lstm.forward(&words.pad(&embedded))); // (S, D)
         for sa in &self.enc_list {
@@ -118,14 +124,14 @@ impl Net {
 
         let mut y = self
             .img_feat_linear
-            .forward(&batch.features, pass)
+            .forward(&image.rows, pass)
             .to_kind(Kind::Float); // (R of distinct images, D)
         for (i, sga) in self.dec_list.iter().enumerate() {
             y = match i {
-                0 => batch.expand(sga.unguided(
+                0 => image.expand(sga.unguided(
                     Sequences {
                         rows: &y,
-                        layout: &batch.shared,
+                        layout: &image.images,
                     },
                     pass,
                 )),
@@ -158,6 +164,6 @@ impl Net {
         let fused = self
             .proj_norm
             .forward(&(lang.to_kind(Kind::Float) + img), pass);
-        self.proj.forward(&fused, pass).to_kind(Kind::Float)
+        Ok(self.proj.forward(&fused, pass).to_kind(Kind::Float))
     }
 }

@@ -1,11 +1,11 @@
 use super::*;
 use crate::config::TrainConfig;
-use crate::data::{Batch, Regions};
+use crate::data::{Batch, FeatureRows, Values};
 use crate::native::random::Generator;
 use crate::native::testing::{gpu_to_test, operations, register_reference_kernels};
 use crate::nn::layers::Backend;
 use crate::nn::optim::Adam;
-use crate::nn::packed::Packer;
+use crate::nn::packed::{Packer, StreamSource};
 use std::collections::BTreeMap;
 use tch::Reduction;
 
@@ -52,15 +52,21 @@ fn batch(shared: bool) -> Batch {
         samples: vec![0, 1, 2],
         image_ids: images.iter().map(|&image| image as u64).collect(),
         image_of: if shared { vec![0, 0, 1] } else { vec![0, 1, 2] },
-        regions: Regions::F32(images.iter().flat_map(|&image| rows(image)).collect()),
-        region_counts: images
-            .iter()
-            .map(|&image| if image == 0 { 3 } else { 5 })
-            .collect(),
-        no_regions: images.iter().map(|&image| image == 1).collect(),
+        regions: Some(FeatureRows {
+            values: Values::F32(images.iter().flat_map(|&image| rows(image)).collect()),
+            boxes: None,
+            counts: images
+                .iter()
+                .map(|&image| if image == 0 { 3 } else { 5 })
+                .collect(),
+            all_padding: images.iter().map(|&image| image == 1).collect(),
+            padded_to: 5,
+        }),
+        grid: None,
         words: vec![4, 5, 6, 7, 0, 0, 0, 0],
         word_counts: vec![3, 1, 4],
         no_words: vec![false, false, true],
+        words_padded_to: 4,
         targets: vec![(0, 2, 1.0), (2, 0, 0.3)],
     }
 }
@@ -69,9 +75,12 @@ fn packed_on(device: Device, batch: Batch) -> anyhow::Result<PackedBatch> {
     Packer {
         device,
         pin_mem: true,
-        feature_size: SIZES.img_feat_size,
         answers: 7,
-        table: None,
+        regions: Some(StreamSource {
+            feature_size: SIZES.img_feat_size,
+            table: None,
+        }),
+        grid: None,
     }
     .pack(batch)
 }
@@ -81,7 +90,7 @@ fn packed(batch: Batch) -> anyhow::Result<PackedBatch> {
 }
 
 fn logits(net: &Net, batch: &Batch, pass: &Pass) -> Tensor {
-    net.forward(&packed(batch.clone()).unwrap(), pass)
+    net.forward(&packed(batch.clone()).unwrap(), pass).unwrap()
 }
 
 fn training(pass: u64) -> Pass {
@@ -157,15 +166,21 @@ fn a_question_answered_alone_is_answered_as_in_a_batch() {
         samples: vec![1],
         image_ids: vec![0],
         image_of: vec![0],
-        regions: match &whole.regions {
-            Regions::F32(values) => Regions::F32(values[..18].to_vec()),
-            _ => unreachable!(),
-        },
-        region_counts: vec![3],
-        no_regions: vec![false],
+        regions: Some(FeatureRows {
+            values: match whole.regions.as_ref().map(|rows| &rows.values) {
+                Some(Values::F32(values)) => Values::F32(values[..18].to_vec()),
+                _ => unreachable!(),
+            },
+            boxes: None,
+            counts: vec![3],
+            all_padding: vec![false],
+            padded_to: 5,
+        }),
+        grid: None,
         words: vec![7],
         word_counts: vec![1],
         no_words: vec![false],
+        words_padded_to: 4,
         targets: Vec::new(),
     };
     assert!(evaluate(&net, &alone).get(0).allclose(
@@ -241,7 +256,7 @@ fn targets_become_dense_rows() {
 #[test]
 fn a_batch_that_contradicts_itself_is_an_error() {
     let mut wrong = batch(false);
-    wrong.region_counts[0] = 4;
+    wrong.regions.as_mut().unwrap().counts[0] = 4;
     assert!(packed(wrong).is_err());
 }
 
@@ -251,7 +266,9 @@ fn results(net: &Net, product: Kind, kernels: Backend) -> (Tensor, Vec<Tensor>) 
     let mut pass = Pass::training(product, 7, 1, device).unwrap();
     pass.kernels = kernels;
     crate::native::clear_grads(&net.parameters.tensors).unwrap();
-    let logits = net.forward(&packed_on(device, batch(false)).unwrap(), &pass);
+    let logits = net
+        .forward(&packed_on(device, batch(false)).unwrap(), &pass)
+        .unwrap();
     let weights = Tensor::arange(logits.numel() as i64, (Kind::Float, device))
         .cos()
         .view_as(&logits);
@@ -341,17 +358,15 @@ fn operations_of_a_step(product: Kind) -> BTreeMap<String, u64> {
         Device::Cpu,
     );
     let adam = Adam::new(&net.parameters.tensors, &TrainConfig::default());
-    let batch = packed(Batch {
-        no_words: vec![false; 3],
-        no_regions: vec![false; 3],
-        ..batch(false)
-    })
-    .unwrap();
+    let mut batch = batch(false);
+    batch.no_words = vec![false; 3];
+    batch.regions.as_mut().unwrap().all_padding = vec![false; 3];
+    let batch = packed(batch).unwrap();
     let mut pass = Pass::training(product, 7, 1, Device::Cpu).unwrap();
     pass.kernels = Backend::Libtorch;
     operations(|| {
         adam.zero_grad().unwrap();
-        let (logits, targets) = (net.forward(&batch, &pass), batch.targets());
+        let (logits, targets) = (net.forward(&batch, &pass).unwrap(), batch.targets());
         let loss =
             logits.binary_cross_entropy_with_logits::<Tensor>(&targets, None, None, Reduction::Sum);
         loss.backward();

@@ -393,7 +393,7 @@ impl<'a> Trainer<'a> {
             number,
             device,
         )?;
-        let logits = self.net.forward(batch, &pass); // (B, answers)
+        let logits = self.net.forward(batch, &pass)?; // (B, answers)
         let targets = batch.targets();
         let loss = logits.f_binary_cross_entropy_with_logits(
             &targets,

@@ -37,7 +37,7 @@ impl Split {
 /// Image features of a batch, row after row: `IMG_FEAT_SIZE` values each, in the precision that they are stored in, or where
 /// those are.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Regions {
+pub enum Values {
     /// From `.npz` files or an f32 bank.
     F32(Vec<f32>),
     /// From an f16 bank; widened on the device.
@@ -46,31 +46,49 @@ pub enum Regions {
     Rows(Vec<i64>),
 }
 
+/// The feature rows of one stream, regions or grid cells, of the distinct images of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeatureRows {
+    /// (sum of n_i, F) values, row after row.
+    pub values: Values,
+    /// (sum of n_i, 4) corners x1, y1, x2, y2 of the regions, where the model asks for them.
+    pub boxes: Option<Vec<f32>>,
+    /// (I) rows n_i of each image, at least 1.
+    pub counts: Vec<usize>,
+    /// (I) images whose every row is zero or absent.
+    pub all_padding: Vec<bool>,
+    /// Rows that the reference computes for every image, its padding included.
+    pub padded_to: usize,
+}
+
 /// Some questions with what the model needs to answer them, packed: row counts instead of padding.
 ///
-/// B questions about I images (I = B, or fewer where consecutive questions share an image and sharing is on).
-/// A question without a word keeps `MAX_TOKEN` words of id 0 and an image without a region `IMG_FEAT_PAD_SIZE` zero
-/// rows, because the reference attends uniformly over exactly those; `no_words` and `no_regions` mark them.
+/// A batch has B questions about I images: I = B, or fewer where consecutive questions share an image and sharing is
+/// on. It holds the rows that are not padding, and how many rows the reference would have had; the model says whether
+/// it observes the difference.
+///
+/// A question without a word keeps `words_padded_to` words of id 0, and an image without a row keeps `padded_to` zero
+/// rows, because the reference attends uniformly over exactly those; `no_words` and `all_padding` mark them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// (B) positions in the [`Dataset`], which give question ids in order.
     pub samples: Vec<usize>,
-    /// (I) COCO image ids, for messages.
+    /// (I) image ids, for messages.
     pub image_ids: Vec<u64>,
     /// (B) which of the I images each question is about.
     pub image_of: Vec<usize>,
-    /// The sum of n_i rows.
-    pub regions: Regions,
-    /// (I) rows of each image, at least 1.
-    pub region_counts: Vec<usize>,
-    /// (I) images whose every region is zero or absent.
-    pub no_regions: Vec<bool>,
+    /// Regions of a detector, where the model needs them.
+    pub regions: Option<FeatureRows>,
+    /// Cells of a feature map, where the model needs them.
+    pub grid: Option<FeatureRows>,
     /// (sum of t_b) word ids.
     pub words: Vec<i64>,
-    /// (B) words of each question, at least 1.
+    /// (B) words t_b of each question, at least 1.
     pub word_counts: Vec<usize>,
     /// (B) questions without a word.
     pub no_words: Vec<bool>,
+    /// Words that the reference computes for every question, its padding included.
+    pub words_padded_to: usize,
     /// Sparse (row in the batch, answer, score) triples; empty when the run has no annotations.
     pub targets: Vec<(u32, u32, f32)>,
 }

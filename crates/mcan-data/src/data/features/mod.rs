@@ -7,7 +7,7 @@
 #[cfg(test)]
 pub(crate) mod tests;
 
-use super::{Regions, Split};
+use super::{FeatureRows, Split, Values};
 use crate::formats::bank::{Bank, Dtype};
 use crate::formats::npz;
 use anyhow::{Context, Result, bail, ensure};
@@ -52,7 +52,7 @@ pub struct Features {
     places: Vec<PathBuf>,
     banks: Vec<Arc<Bank>>,
     images: FxHashMap<u64, Place>,
-    preloaded: FxHashMap<u64, Regions>,
+    preloaded: FxHashMap<u64, Values>,
     /// Where images are in a table that the device holds; empty unless there is one.
     in_table: FxHashMap<u64, Range<i64>>,
 }
@@ -150,12 +150,23 @@ impl Features {
     }
 
     /// What [`Features::append`] appends to: row numbers when a table holds them, f16 when every source is an f16 bank, else
-    /// f32. `capacity` as [`Regions::len`] counts.
-    pub fn no_regions(&self, capacity: usize) -> Regions {
+    /// f32. `capacity` as [`Values::len`] counts.
+    pub fn no_values(&self, capacity: usize) -> Values {
         match self.dtype {
-            _ if !self.in_table.is_empty() => Regions::Rows(Vec::with_capacity(capacity)),
-            Dtype::F16 => Regions::F16(Vec::with_capacity(capacity)),
-            Dtype::F32 => Regions::F32(Vec::with_capacity(capacity)),
+            _ if !self.in_table.is_empty() => Values::Rows(Vec::with_capacity(capacity)),
+            Dtype::F16 => Values::F16(Vec::with_capacity(capacity)),
+            Dtype::F32 => Values::F32(Vec::with_capacity(capacity)),
+        }
+    }
+
+    /// The rows of no image yet, with room for `capacity` values.
+    pub fn new_rows(&self, capacity: usize) -> FeatureRows {
+        FeatureRows {
+            values: self.no_values(capacity),
+            boxes: None,
+            counts: Vec::new(),
+            all_padding: Vec::new(),
+            padded_to: self.pad_size,
         }
     }
 
@@ -189,9 +200,9 @@ impl Features {
     ///
     /// # Errors
     /// An image without features, and a damaged file, by name.
-    pub fn append(&self, image_id: u64, out: &mut Regions) -> Result<usize> {
+    pub fn append(&self, image_id: u64, out: &mut Values) -> Result<usize> {
         let start = out.len();
-        if let (Some(rows), Regions::Rows(numbers)) = (self.in_table.get(&image_id), &mut *out) {
+        if let (Some(rows), Values::Rows(numbers)) = (self.in_table.get(&image_id), &mut *out) {
             numbers.extend(rows.clone());
             return Ok(numbers.len() - start);
         }
@@ -199,7 +210,7 @@ impl Features {
             out.extend(rows)?;
         } else {
             match (self.images.get(&image_id), &mut *out) {
-                (Some(Place::File { folder, name }), Regions::F32(values)) => {
+                (Some(Place::File { folder, name }), Values::F32(values)) => {
                     let path = folder.join(name);
                     npz::with_reader(|reader| {
                         reader.read_file(&path, self.feature_size, self.pad_size, values)
@@ -217,9 +228,9 @@ impl Features {
                 }
             }
             match out {
-                Regions::F32(values) => drop_zero_rows(values, start, self.feature_size, 0.0),
-                Regions::F16(values) => drop_zero_rows(values, start, self.feature_size, f16::ZERO),
-                Regions::Rows(_) => {}
+                Values::F32(values) => drop_zero_rows(values, start, self.feature_size, 0.0),
+                Values::F16(values) => drop_zero_rows(values, start, self.feature_size, f16::ZERO),
+                Values::Rows(_) => {}
             }
         }
         Ok((out.len() - start) / self.feature_size)
@@ -228,7 +239,7 @@ impl Features {
     /// The first of these images whose features are not finite, and where they are, as a sentence; none when all are.
     pub fn not_finite(&self, image_ids: &[u64]) -> Option<String> {
         let is_bad = |&&image: &&u64| {
-            let mut regions = self.no_regions(0);
+            let mut regions = self.no_values(0);
             self.append(image, &mut regions).is_ok() && !regions.is_finite()
         };
         let image = image_ids.iter().find(is_bad)?;
@@ -259,8 +270,8 @@ impl Features {
         image_ids.sort_unstable();
         image_ids.dedup();
         let done = AtomicUsize::new(0);
-        let load = |&id: &u64| -> Result<(u64, Regions)> {
-            let mut regions = self.no_regions(0);
+        let load = |&id: &u64| -> Result<(u64, Values)> {
+            let mut regions = self.no_values(0);
             self.append(id, &mut regions)?;
             if in_half {
                 regions = regions
@@ -292,11 +303,11 @@ impl Features {
     /// Those of `take`, and images that are not in f16.
     pub fn move_to_table(&mut self, take: &mut dyn FnMut(&[f16]) -> Result<()>) -> Result<()> {
         const STRETCH: usize = 1 << 24; // values
-        let mut images: Vec<(u64, Regions)> = self.preloaded.drain().collect();
+        let mut images: Vec<(u64, Values)> = self.preloaded.drain().collect();
         images.sort_unstable_by_key(|&(id, _)| id);
         let (mut stretch, mut row) = (vec![f16::ZERO; self.feature_size], ZERO_ROW + 1);
         for (id, regions) in images {
-            let Regions::F16(values) = regions else {
+            let Values::F16(values) = regions else {
                 bail!("the features of image {id} are not in f16")
             };
             let end = row + (values.len() / self.feature_size) as i64;
@@ -319,7 +330,7 @@ impl Features {
 /// The row of a table that is all zeros.
 const ZERO_ROW: i64 = 0;
 
-impl Regions {
+impl Values {
     /// Number of values, or of row numbers.
     #[expect(
         clippy::len_without_is_empty,
@@ -327,49 +338,49 @@ impl Regions {
     )]
     pub fn len(&self) -> usize {
         match self {
-            Regions::F32(values) => values.len(),
-            Regions::F16(values) => values.len(),
-            Regions::Rows(numbers) => numbers.len(),
+            Values::F32(values) => values.len(),
+            Values::F16(values) => values.len(),
+            Values::Rows(numbers) => numbers.len(),
         }
     }
 
     /// Appends `rows` rows of `columns` zeros.
     pub fn push_zeros(&mut self, rows: usize, columns: usize) {
         match self {
-            Regions::F32(values) => values.resize(values.len() + rows * columns, 0.0),
-            Regions::F16(values) => values.resize(values.len() + rows * columns, f16::ZERO),
-            Regions::Rows(numbers) => numbers.resize(numbers.len() + rows, ZERO_ROW),
+            Values::F32(values) => values.resize(values.len() + rows * columns, 0.0),
+            Values::F16(values) => values.resize(values.len() + rows * columns, f16::ZERO),
+            Values::Rows(numbers) => numbers.resize(numbers.len() + rows, ZERO_ROW),
         }
     }
 
     fn is_finite(&self) -> bool {
         match self {
-            Regions::F32(values) => values.iter().all(|value| value.is_finite()),
-            Regions::F16(values) => values.iter().all(|value| value.is_finite()),
+            Values::F32(values) => values.iter().all(|value| value.is_finite()),
+            Values::F16(values) => values.iter().all(|value| value.is_finite()),
             // Checked when they were put into the table.
-            Regions::Rows(_) => true,
+            Values::Rows(_) => true,
         }
     }
 
     /// Rounded to f16; rows that come out as zeros are dropped, as from an f16 bank.
-    fn rounded(self, columns: usize) -> Result<Regions> {
+    fn rounded(self, columns: usize) -> Result<Values> {
         let mut values = match self {
-            Regions::F32(values) => values.into_iter().map(f16::from_f32).collect(),
-            Regions::F16(values) => values,
-            Regions::Rows(_) => bail!("row numbers are no features"),
+            Values::F32(values) => values.into_iter().map(f16::from_f32).collect(),
+            Values::F16(values) => values,
+            Values::Rows(_) => bail!("row numbers are no features"),
         };
         ensure!(
             values.iter().all(|value: &f16| value.is_finite()),
             "its features are not finite, or larger than half precision holds; extract them anew"
         );
         drop_zero_rows(&mut values, 0, columns, f16::ZERO);
-        Ok(Regions::F16(values))
+        Ok(Values::F16(values))
     }
 
-    fn extend(&mut self, other: &Regions) -> Result<()> {
+    fn extend(&mut self, other: &Values) -> Result<()> {
         match (self, other) {
-            (Regions::F32(values), Regions::F32(others)) => values.extend_from_slice(others),
-            (Regions::F16(values), Regions::F16(others)) => values.extend_from_slice(others),
+            (Values::F32(values), Values::F32(others)) => values.extend_from_slice(others),
+            (Values::F16(values), Values::F16(others)) => values.extend_from_slice(others),
             _ => bail!("regions of two precisions do not go into one batch"),
         }
         Ok(())
@@ -377,9 +388,9 @@ impl Regions {
 
     fn shrink_to_fit(&mut self) {
         match self {
-            Regions::F32(values) => values.shrink_to_fit(),
-            Regions::F16(values) => values.shrink_to_fit(),
-            Regions::Rows(numbers) => numbers.shrink_to_fit(),
+            Values::F32(values) => values.shrink_to_fit(),
+            Values::F16(values) => values.shrink_to_fit(),
+            Values::Rows(numbers) => numbers.shrink_to_fit(),
         }
     }
 }

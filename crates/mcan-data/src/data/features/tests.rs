@@ -44,9 +44,9 @@ pub(crate) fn pack_folder(folder: &Path, dtype: Dtype) {
 }
 
 fn f32s(features: &Features, image_id: u64) -> Vec<f32> {
-    let mut out = features.no_regions(0);
+    let mut out = features.no_values(0);
     let rows = features.append(image_id, &mut out).unwrap();
-    let Regions::F32(values) = out else {
+    let Values::F32(values) = out else {
         panic!("not f32")
     };
     assert_eq!(values.len(), rows * features.feature_size());
@@ -168,14 +168,14 @@ fn a_later_split_wins_and_a_bank_wins_over_its_folder() {
         [3, 9],
         "9 came after packing"
     );
-    let mut out = features.no_regions(0);
+    let mut out = features.no_values(0);
     let message = format!("{:#}", features.append(9, &mut out).unwrap_err());
     assert!(
         message.contains("image 9") && message.contains("train2014") && message.contains("val2014"),
         "{message}"
     );
     let only_bank = Features::open(&[train], 4, 100).unwrap();
-    assert!(matches!(only_bank.no_regions(0), Regions::F16(_)));
+    assert!(matches!(only_bank.no_values(0), Values::F16(_)));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn preloaded_images_are_not_read_again() {
         }
         let mut features = Features::open(std::slice::from_ref(&folder), 4, 9).unwrap();
         let read = |features: &Features| {
-            let mut out = features.no_regions(0);
+            let mut out = features.no_values(0);
             let counts: Vec<_> = (0..20)
                 .map(|id| features.append(id, &mut out).unwrap())
                 .collect();
@@ -214,9 +214,9 @@ fn preloaded_images_are_not_read_again() {
 
 /// The rows of image `id` in a table.
 fn in_table(features: &Features, table: &[f16], id: u64) -> Vec<f16> {
-    let mut out = features.no_regions(0);
+    let mut out = features.no_values(0);
     let rows = features.append(id, &mut out).unwrap();
-    let Regions::Rows(numbers) = out else {
+    let Values::Rows(numbers) = out else {
         panic!("no row numbers")
     };
     assert_eq!(numbers.len(), rows);
@@ -249,17 +249,17 @@ fn a_table_holds_what_an_f16_bank_holds() {
             .unwrap();
         assert_eq!(table.len(), 4 * rows);
         for id in 0..20 {
-            let mut expected = bank.no_regions(0);
+            let mut expected = bank.no_values(0);
             bank.append(id, &mut expected).unwrap();
             assert_eq!(
-                Regions::F16(in_table(&features, &table, id)),
+                Values::F16(in_table(&features, &table, id)),
                 expected,
                 "image {id}"
             );
         }
-        let mut padding = features.no_regions(0);
+        let mut padding = features.no_values(0);
         padding.push_zeros(2, 4);
-        let Regions::Rows(numbers) = padding else {
+        let Values::Rows(numbers) = padding else {
             panic!("no row numbers")
         };
         assert!(

@@ -10,8 +10,8 @@ mod tests;
 
 pub use order::shuffled;
 
-use super::Batch;
 use super::features::Features;
+use super::{Batch, FeatureRows};
 use crate::base::errors::panic_text;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::sync::Arc;
@@ -214,27 +214,29 @@ impl Plan {
         } = self.options;
         let start = k * batch_size;
         let samples = self.order[start..self.order.len().min(start + batch_size)].to_vec();
+        let mut regions = self.features.new_rows(*capacity);
         let mut batch = Batch {
             samples: Vec::new(),
             image_ids: Vec::new(),
             image_of: Vec::new(),
-            regions: self.features.no_regions(*capacity),
-            region_counts: Vec::new(),
-            no_regions: Vec::new(),
+            regions: None,
+            grid: None,
             words: Vec::new(),
             word_counts: Vec::new(),
             no_words: Vec::new(),
+            words_padded_to: max_token,
             targets: Vec::new(),
         };
         for (row, &position) in samples.iter().enumerate() {
             let image_id = self.samples.image_id(position);
             if !(share_images && batch.image_ids.last() == Some(&image_id)) {
-                self.push_image(image_id, &mut batch).with_context(|| {
+                self.push_image(image_id, &mut regions).with_context(|| {
                     format!(
                         "cannot load question {} (image {image_id})",
                         self.samples.question_id(position)
                     )
                 })?;
+                batch.image_ids.push(image_id);
             }
             batch.image_of.push(batch.image_ids.len() - 1);
             let words = self.samples.words(position);
@@ -258,24 +260,19 @@ impl Plan {
                     .map(|&(answer, score)| (row as u32, answer, score)),
             );
         }
-        *capacity = batch.regions.len();
+        *capacity = regions.values.len();
+        batch.regions = Some(regions);
         batch.samples = samples;
         Ok(batch)
     }
 
-    fn push_image(&self, image_id: u64, batch: &mut Batch) -> Result<()> {
-        let found = self.features.append(image_id, &mut batch.regions)?;
-        let rows = if found > 0 {
-            found
-        } else {
-            self.features.pad_size()
-        };
-        batch
-            .regions
+    fn push_image(&self, image_id: u64, out: &mut FeatureRows) -> Result<()> {
+        let found = self.features.append(image_id, &mut out.values)?;
+        let rows = if found > 0 { found } else { out.padded_to };
+        out.values
             .push_zeros(rows - found, self.features.feature_size());
-        batch.image_ids.push(image_id);
-        batch.region_counts.push(rows);
-        batch.no_regions.push(found == 0);
+        out.counts.push(rows);
+        out.all_padding.push(found == 0);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-use super::super::Regions;
+use super::super::Values;
 use super::super::features::tests::{pack_folder, rows, write_image};
 use super::*;
 use crate::formats::bank::Dtype;
@@ -84,16 +84,17 @@ fn a_batch_holds_what_its_samples_say() {
     assert_eq!(batch.samples, [4, 0, 5, 3]);
     assert_eq!(batch.image_ids, [1, 0, 1, 1]);
     assert_eq!(batch.image_of, [0, 1, 2, 3]);
+    let regions = batch.regions.as_ref().unwrap();
     assert_eq!(
-        batch.region_counts,
+        regions.counts,
         [1, 5, 1, 1],
         "an image without a region has IMG_FEAT_PAD_SIZE zero rows"
     );
-    assert_eq!(batch.no_regions, [false, true, false, false]);
+    assert_eq!(regions.all_padding, [false, true, false, false]);
     let one = rows(1, 1);
     assert_eq!(
-        batch.regions,
-        Regions::F32([&one[..], &[0.0; 20], &one, &one].concat())
+        regions.values,
+        Values::F32([&one[..], &[0.0; 20], &one, &one].concat())
     );
     assert_eq!(
         batch.words,
@@ -122,8 +123,14 @@ fn consecutive_questions_share_their_image_when_asked() {
     assert_eq!(shared[0].image_of, [0, 0, 0, 1, 1, 1, 2]);
     assert_eq!(shared[1].image_ids, [2, 3], "the next batch starts afresh");
     assert_eq!(
-        shared[0].regions.len(),
-        4 * shared[0].region_counts.iter().sum::<usize>()
+        shared[0].regions.as_ref().unwrap().values.len(),
+        4 * shared[0]
+            .regions
+            .as_ref()
+            .unwrap()
+            .counts
+            .iter()
+            .sum::<usize>()
     );
 }
 
@@ -217,12 +224,13 @@ fn a_bank_gives_the_batches_of_its_folder() {
         OPTIONS,
     );
     for (mut rounded, exact) in rounded.into_iter().zip(expected) {
-        let (Regions::F16(r), Regions::F32(e)) = (&rounded.regions, &exact.regions) else {
+        let values = |batch: &Batch| batch.regions.clone().unwrap().values;
+        let (Values::F16(r), Values::F32(e)) = (values(&rounded), values(&exact)) else {
             panic!("wrong kinds")
         };
         assert!(
             r.iter()
-                .zip(e)
+                .zip(&e)
                 .all(|(r, e)| (r.to_f32() - e).abs() <= e.abs() / 2048.0)
         );
         rounded.regions = exact.regions.clone();

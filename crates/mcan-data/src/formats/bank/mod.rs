@@ -9,7 +9,7 @@ pub mod pack;
 mod tests;
 
 use crate::base::mapped::Mapped;
-use crate::data::Regions;
+use crate::data::Values;
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
 use rustc_hash::FxHashSet;
@@ -176,7 +176,7 @@ impl Bank {
     ///
     /// # Errors
     /// An `index` that the bank does not have, and an f32 bank with an f16 `out`.
-    pub fn append(&self, index: usize, max_regions: usize, out: &mut Regions) -> Result<()> {
+    pub fn append(&self, index: usize, max_regions: usize, out: &mut Values) -> Result<()> {
         let (Some(&start), Some(&end)) = (self.offset.get(index), self.offset.get(index + 1))
         else {
             bail!("{} has no image number {index}", self.path.display());
@@ -185,13 +185,13 @@ impl Bank {
         let end = end.min(start.saturating_add(max_regions));
         let bytes = &self.map[self.x.start + start * row_bytes..self.x.start + end * row_bytes];
         match (self.dtype, out) {
-            (Dtype::F32, Regions::F32(out)) => {
+            (Dtype::F32, Values::F32(out)) => {
                 out.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)))
             }
-            (Dtype::F16, Regions::F16(out)) => {
+            (Dtype::F16, Values::F16(out)) => {
                 out.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b)))
             }
-            (Dtype::F16, Regions::F32(out)) => {
+            (Dtype::F16, Values::F32(out)) => {
                 out.extend(
                     bytes
                         .as_chunks()

@@ -77,9 +77,9 @@ fn open(bytes: &[u8]) -> Result<Bank> {
 
 fn all_rows(bank: &Bank) -> Vec<(u64, Vec<f32>)> {
     let read = |(index, &id): (usize, &u64)| {
-        let mut out = Regions::F32(Vec::new());
+        let mut out = Values::F32(Vec::new());
         bank.append(index, usize::MAX, &mut out).unwrap();
-        let Regions::F32(values) = out else {
+        let Values::F32(values) = out else {
             unreachable!()
         };
         (id, values)
@@ -149,11 +149,11 @@ fn f16_rounds_and_says_by_how_much() {
             "{read} {exact}"
         );
     }
-    let mut out = Regions::F16(Vec::new());
+    let mut out = Values::F16(Vec::new());
     bank.append(1, 1, &mut out).unwrap();
     assert_eq!(
         out,
-        Regions::F16(rows(2, 1).into_iter().map(f16::from_f32).collect())
+        Values::F16(rows(2, 1).into_iter().map(f16::from_f32).collect())
     );
     files.push((
         name(4),
@@ -372,8 +372,8 @@ fn banks_that_do_not_add_up_are_refused() {
         );
     }
     let bank = open(&good).unwrap();
-    assert!(bank.append(2, 100, &mut Regions::F32(Vec::new())).is_err());
-    assert!(bank.append(0, 100, &mut Regions::F16(Vec::new())).is_err());
+    assert!(bank.append(2, 100, &mut Values::F32(Vec::new())).is_err());
+    assert!(bank.append(0, 100, &mut Values::F16(Vec::new())).is_err());
 }
 
 #[test]

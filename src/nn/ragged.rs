@@ -1,0 +1,200 @@
+//! Sequences of different lengths as packed rows, and the padded grid in which a sequence is seen as a whole.
+//!
+//! A ragged axis (the words of B questions, the regions of B images) is kept as packed rows (R, ·), where R is the sum
+//! of the lengths. Only attention and recurrence see whole sequences; [`Ragged::pad`] places the rows in a grid
+//! (B, L, ·) for them, where L is the longest length.
+
+use super::layers::or_oom;
+use super::staging::{DeviceBuffer, Slot, StagingBuffer};
+use crate::native::{self, RaggedRows};
+use anyhow::Result;
+use tch::{IndexOp, Tensor};
+
+/// What the reference adds to the scores of masked keys.
+const MASKED: f32 = -1e9;
+
+/// How the rows of one ragged axis lie in their grid.
+#[derive(Debug)]
+pub struct Ragged {
+    /// B
+    pub batch: i64,
+    /// L, the longest length.
+    pub longest: i64,
+    /// (B + 1) first row of each sequence, and R; int32.
+    starts: Tensor,
+    /// (R) position of each row in the flattened grid (B L).
+    slots: Tensor,
+    /// (B, L) 0 where the grid holds a row, -1e9 where it is vacant; float32.
+    key_bias: Tensor,
+    /// (B) 0 for a sequence that is nothing but padding, else 1; absent when there is none of those.
+    present: Option<Tensor>,
+}
+
+/// A [`Ragged`] whose arrays are in a staging buffer.
+#[derive(Debug)]
+pub(super) struct RaggedSlots {
+    batch: i64,
+    longest: i64,
+    starts: Slot,
+    slots: Slot,
+    key_bias: Slot,
+    present: Option<Slot>,
+}
+
+impl RaggedSlots {
+    /// `lengths` of the B sequences (at least 1 each), and which of them are nothing but padding.
+    pub(super) fn new(
+        lengths: &[usize],
+        all_padding: &[bool],
+        staging: &mut StagingBuffer,
+    ) -> RaggedSlots {
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let starts: Vec<i32> = starts_of(lengths).map(|start| start as i32).collect();
+        let places = lengths.iter().enumerate().map(|(b, &n)| (b * longest, n));
+        let slots: Vec<i64> = places
+            .flat_map(|(start, n)| (start..start + n).map(|slot| slot as i64))
+            .collect();
+        let bias = lengths
+            .iter()
+            .flat_map(|&n| (0..longest).map(move |i| if i < n { 0.0 } else { MASKED }));
+        let factors = || {
+            all_padding
+                .iter()
+                .map(|&padding| if padding { 0.0 } else { 1.0 })
+                .collect::<Vec<f32>>()
+        };
+        RaggedSlots {
+            batch: lengths.len() as i64,
+            longest: longest as i64,
+            starts: staging.add(&starts),
+            slots: staging.add(&slots),
+            key_bias: staging.add(&bias.collect::<Vec<f32>>()),
+            present: all_padding.contains(&true).then(|| staging.add(&factors())),
+        }
+    }
+
+    pub(super) fn unpack(&self, buffer: &DeviceBuffer) -> Result<Ragged> {
+        let (batch, longest) = (self.batch, self.longest);
+        Ok(Ragged {
+            batch,
+            longest,
+            starts: buffer.array(self.starts)?,
+            slots: buffer.array(self.slots)?,
+            key_bias: buffer.array(self.key_bias)?.f_view([batch, longest])?,
+            present: self.present.map(|piece| buffer.array(piece)).transpose()?,
+        })
+    }
+}
+
+/// 0, and the sum of the lengths up to each.
+pub(super) fn starts_of(lengths: &[usize]) -> impl Iterator<Item = usize> {
+    let mut end = 0;
+    std::iter::once(0).chain(lengths.iter().map(move |&n| {
+        end += n;
+        end
+    }))
+}
+
+impl Ragged {
+    /// For attention that needs no grid.
+    pub fn rows(&self) -> RaggedRows<'_> {
+        RaggedRows {
+            starts: &self.starts,
+            longest: self.longest,
+            present: self.present.as_ref(),
+        }
+    }
+
+    /// Rows to grid, zero where vacant.
+    ///
+    /// # Shapes
+    /// rows (R, D) -> (B, L, D)
+    pub fn pad(&self, rows: &Tensor) -> Tensor {
+        let grid = or_oom(native::pad_rows(
+            rows,
+            &self.slots,
+            self.batch * self.longest,
+        )); // (B L, D)
+        grid.view([self.batch, self.longest, -1])
+    }
+
+    /// Grid to rows.
+    ///
+    /// # Shapes
+    /// grid (B, L, D) -> (R, D)
+    pub fn unpad(&self, grid: &Tensor) -> Tensor {
+        let flat = grid.reshape([self.batch * self.longest, -1]); // (B L, D)
+        or_oom(native::unpad_rows(&flat, &self.slots))
+    }
+
+    /// The bias that closes vacant keys, for scores of any shape: `shape` has B and L where the scores have them, else 1.
+    pub fn key_bias(&self, shape: &[i64]) -> Tensor {
+        self.key_bias.view(shape)
+    }
+
+    /// Zeroes what belongs to sequences that are nothing but padding.
+    ///
+    /// The reference masks all keys of such a sequence, so that each weighs 1/L, and queries and keys get no gradient.
+    /// Open keys with zeroed queries (or pooling logits) give exactly that, and no -1e9 enters a softmax alone.
+    ///
+    /// # Shapes
+    /// grid (B, ...) -> (B, ...)
+    pub fn zero_if_all_padding(&self, grid: Tensor) -> Tensor {
+        match &self.present {
+            Some(present) => {
+                let mut shape = vec![1; grid.dim()];
+                shape[0] = self.batch;
+                &grid * present.view(&shape[..]).to_kind(grid.kind())
+            }
+            None => grid,
+        }
+    }
+}
+
+/// Splits the last axis of a grid into `parts` of heads and brings the heads forward.
+///
+/// # Shapes
+/// grid (B, L, parts H K) -> parts of (B, H, L, K)
+pub fn split_heads(grid: &Tensor, parts: i64, heads: i64) -> Vec<Tensor> {
+    let (b, l, _) = grid.size3().unwrap_or_default();
+    let split = grid.view([b, l, parts, heads, -1]).permute([2, 0, 3, 1, 4]); // (parts, B, H, L, K)
+    (0..parts).map(|part| split.i(part)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ragged(lengths: &[usize], all_padding: &[bool]) -> Ragged {
+        let mut staging = StagingBuffer::default();
+        let slots = RaggedSlots::new(lengths, all_padding, &mut staging);
+        slots
+            .unpack(&staging.send(Device::Cpu, false).unwrap())
+            .unwrap()
+    }
+
+    #[test]
+    fn rows_go_to_their_sequences_and_back() {
+        let ragged = ragged(&[2, 3, 1], &[false; 3]);
+        let rows = Tensor::from_slice(&[1f32, 2., 3., 4., 5., 6.]).view([6, 1]);
+        let grid = ragged.pad(&rows);
+        let expected = Tensor::from_slice(&[1f32, 2., 0., 3., 4., 5., 6., 0., 0.]).view([3, 3, 1]);
+        assert_eq!(grid, expected);
+        assert_eq!(ragged.unpad(&grid), rows);
+        let bias = ragged.key_bias(&[3, 1, 1, 3]).view([9]);
+        assert_eq!(
+            Vec::<f32>::try_from(bias.eq(0.0).to_kind(Kind::Float)).unwrap(),
+            [1., 1., 0., 1., 1., 1., 1., 0., 0.]
+        );
+    }
+
+    #[test]
+    fn only_sequences_of_nothing_but_padding_are_zeroed() {
+        let ragged = ragged(&[2, 2], &[false, true]);
+        let grid = ragged.zero_if_all_padding(Tensor::ones([2, 2, 1], (Kind::Float, Device::Cpu)));
+        assert_eq!(
+            Vec::<f32>::try_from(grid.view([4])).unwrap(),
+            [1., 1., 0., 0.]
+        );
+    }
+}
