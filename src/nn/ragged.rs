@@ -164,6 +164,7 @@ pub fn split_heads(grid: &Tensor, parts: i64, heads: i64) -> Vec<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::{Device, Kind};
 
     fn ragged(lengths: &[usize], all_padding: &[bool]) -> Ragged {
         let mut staging = StagingBuffer::default();
