@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Times the original program and mcan in turn on the same made-up input of VQA-v2's shape, and prints the ratios.
+"""Times the reference and mcan in turn on the same made-up input of VQA-v2's shape, and prints the ratios.
 
     python benches/compare.py CHECKOUT [WORK ...] [--binary PROGRAM] [--rounds N] [--steps N]
+    python benches/compare.py --against PROGRAM [WORK ...] ...
 
-CHECKOUT is MILVLG/mcan-vqa at 6b165e9. Needs a Python with torch and numpy, which the original runs in, and `cargo build
+CHECKOUT is MILVLG/mcan-vqa at 6b165e9. With --against, another build of mcan takes the reference's place: a change is
+paired with its parent commit in the same run (train-small, train-large, evaluate and input). Needs a Python with torch and numpy, which the reference runs in, and `cargo build
 --release` done. WORK is any of: train-small train-large evaluate input score start; default all. Each side has two threads on
 a CPU. A round runs each program once; a figure is the median over the steps of a run (without the first), of which the median
-over the rounds is shown, and the ratio is the median of the rounds' ratios. `score` and `start` have one round: the original
+over the rounds is shown, and the ratio is the median of the rounds' ratios. `score` and `start` have one round: the reference
 takes minutes. bfloat16 is left out on a CPU without instructions for it, where mcan computes in float32.
 """
 import argparse
@@ -71,33 +73,53 @@ class Bench:
         self.arguments = arguments
         self.world = World(folder)
 
-    def original(self, what, threads=THREADS, **keys):
-        """What original.py found, and its peak memory in GB."""
+    def reference(self, what, threads=THREADS, **keys):
+        """What reference.py found, and its peak memory in GB; with --against, the same of the other build of mcan."""
+        if self.arguments.against:
+            return self.other_build(what, threads, **keys)
         config = self.world.root / "config.json"
         config.write_text(json.dumps(COMMON | keys), encoding="utf-8")
-        command = [sys.executable, HERE / "original.py", self.arguments.checkout, what, config]
+        command = [sys.executable, HERE / "reference.py", self.arguments.checkout, what, config]
         output, memory, _ = measured(command, self.world.root, threads=threads)
         return json.loads(output.splitlines()[-1]), memory
 
-    def mcan(self, *flags, until=None, threads=THREADS, **keys):
+    def other_build(self, what, threads, **keys):
+        """What another build of mcan does, in the form of reference.py."""
+        run = keys.pop("RUN_MODE")
+        output, memory, _ = self.mcan(f"--RUN={run}", threads=threads, program=self.arguments.against, **keys)
+        if what == "input":
+            return {"samples_per_s": 1000 / ms_per_sample(output)}, memory
+        return {"step_ms": [median_ms(output)]}, memory
+
+    def mcan(self, *flags, until=None, threads=THREADS, program=None, **keys):
         """What mcan printed, its peak memory in GB and its seconds."""
         keys = COMMON | keys | {"PROFILE": True, "OVERWRITE": True}
         model = ["--MODEL=" + keys.pop("MODEL", "small")]
         settings = [f"--SET={key}={json.dumps(value)}" for key, value in keys.items()]
-        return measured([self.arguments.binary, *flags, *model, "--GPU=cpu", *settings], self.world.root, until, threads)
+        program = program or self.arguments.binary
+        return measured([program, *flags, *model, "--GPU=cpu", *settings], self.world.root, until, threads)
 
-    def rounds(self, original, ours, count=None):
+    def rounds(self, reference, ours, count=None):
         """Runs all in turn; each function returns (figure, memory), lower figures are better. `ours`: by name of the work."""
-        runs = [(original(), {work: run() for work, run in ours.items()}) for _ in range(count or self.arguments.rounds)]
+        runs = [(reference(), {work: run() for work, run in ours.items()}) for _ in range(count or self.arguments.rounds)]
         for work in ours:
             theirs, mine = (statistics.median(figures) for figures in zip(*((a[0], b[work][0]) for a, b in runs)))
             ratios = sorted(a[0] / b[work][0] for a, b in runs)
+            digits = 3 if self.arguments.against else 1
             memory = max(a[1] for a, _ in runs), max(b[work][1] for _, b in runs)
             print(
-                f"{work:<40}{theirs:>10.3f}{mine:>10.3f}{statistics.median(ratios):>8.1f}x  ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+                f"{work:<40}{theirs:>10.3f}{mine:>10.3f}{statistics.median(ratios):>8.{digits}f}x  ({ratios[0]:.{digits}f} to {ratios[-1]:.{digits}f})"
                 f"{memory[0]:>9.2f}{memory[1]:>8.2f}",
                 flush=True,
             )
+
+    def by_precision(self, theirs, mine, work):
+        """The reference has float32 alone; another build of mcan computes in the same precision as this one."""
+        if not self.arguments.against:
+            self.rounds(theirs, {work.format(name): partial(mine, amp) for amp, name in PRECISIONS})
+            return
+        for amp, name in PRECISIONS:
+            self.rounds(partial(theirs, AMP=amp), {work.format(name): partial(mine, amp)})
 
     # ---- the kinds of work
 
@@ -108,15 +130,15 @@ class Bench:
         # Reading is another line; here the features are in memory and one worker makes batches of them.
         size = SIZES[model] | {"PRELOAD": True, "NUM_WORKERS": 1}
 
-        def theirs():
-            found, memory = self.original("train", RUN_MODE="train", VERSION="theirs", **size)
+        def theirs(**keys):
+            found, memory = self.reference("train", RUN_MODE="train", VERSION="theirs", **size, **keys)
             return statistics.median(found["step_ms"]), memory
 
         def mine(amp):
             output, memory, _ = self.mcan("--RUN=train", f"--AMP={amp}", VERSION="ours", **size)
             return median_ms(output), memory
 
-        self.rounds(theirs, {f"training step, {model}, {name} (ms)": partial(mine, amp) for amp, name in PRECISIONS})
+        self.by_precision(theirs, mine, f"training step, {model}, {{}} (ms)")
 
     def evaluate(self):
         questions = self.arguments.steps * BATCH
@@ -125,15 +147,15 @@ class Bench:
         self.world.features("test", questions // 5 + 1, 200000)
         size = SIZES["small"] | {"PRELOAD": True, "NUM_WORKERS": 1, "CKPT_VERSION": "ours", "CKPT_EPOCH": 1}
 
-        def theirs():
-            found, memory = self.original("evaluate", RUN_MODE="test", **size)
+        def theirs(**keys):
+            found, memory = self.reference("evaluate", RUN_MODE="test", **size, **keys)
             return statistics.median(found["step_ms"]) / (BATCH // 2), memory
 
         def mine(amp):
             output, memory, _ = self.mcan("--RUN=test", f"--AMP={amp}", **size)
             return median_ms(output) / (BATCH // 2), memory
 
-        self.rounds(theirs, {f"evaluation, small, {name} (ms/question)": partial(mine, amp) for amp, name in PRECISIONS})
+        self.by_precision(theirs, mine, "evaluation, small, {} (ms/question)")
 
     def train_once(self):
         """A checkpoint to evaluate."""
@@ -147,12 +169,12 @@ class Bench:
         tiny = SIZES["tiny"] | {"PRELOAD": False, "NUM_WORKERS": 0}
 
         def theirs():
-            found, memory = self.original("input", threads="1", RUN_MODE="train", **tiny)
+            found, memory = self.reference("input", threads="1", RUN_MODE="train", **tiny)
             return 1000 / found["samples_per_s"], memory
 
         def mine():
             output, memory, _ = self.mcan("--RUN=train", threads="1", VERSION="ours", **tiny)
-            return float(re.search(r"waiting for input +([\d.]+) ms", output)[1]) / BATCH, memory
+            return ms_per_sample(output), memory
 
         for kind in "deflated", "stored", "bank":
             if kind == "bank":
@@ -170,7 +192,7 @@ class Bench:
         file.write_text(json.dumps(given), encoding="utf-8")
 
         def theirs():
-            found, memory = self.original("score", RUN_MODE="val", RESULT_FILE=str(file))
+            found, memory = self.reference("score", RUN_MODE="val", RESULT_FILE=str(file))
             return found["seconds"], memory
 
         def mine():
@@ -189,7 +211,7 @@ class Bench:
         size = SIZES["small"] | {"TRAIN_SPLIT": "train+val+vg", "NUM_WORKERS": 1}
 
         def theirs():
-            found, memory = self.original("start", RUN_MODE="train", VERSION="theirs", **size)
+            found, memory = self.reference("start", RUN_MODE="train", VERSION="theirs", **size)
             return found["seconds"], memory
 
         def mine():
@@ -197,6 +219,10 @@ class Bench:
             return seconds, memory
 
         self.rounds(theirs, {"start to first step (s)": mine}, count=1)
+
+
+def ms_per_sample(output):
+    return float(re.search(r"waiting for input +([\d.]+) ms", output)[1]) / BATCH
 
 
 def median_ms(output):
@@ -207,16 +233,20 @@ def main():
     works = {"train-small": lambda b: b.train("small"), "train-large": lambda b: b.train("large")}
     works |= {"evaluate": Bench.evaluate, "input": Bench.input, "score": Bench.score, "start": Bench.start}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkout", type=os.path.abspath)
-    parser.add_argument("work", nargs="*", metavar="WORK", help=" ".join(works))
+    parser.add_argument("words", nargs="*", metavar="[CHECKOUT] WORK", help=" ".join(works))
+    parser.add_argument("--against", type=os.path.abspath, metavar="PROGRAM", help="another build of mcan, in place of the reference")
     parser.add_argument("--binary", type=os.path.abspath, default=HERE.parent / "target/release/mcan")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12)
     arguments = parser.parse_intermixed_args()
+    if not arguments.against and not arguments.words:
+        parser.error("name a checkout of the reference, or another build with --against")
+    arguments.checkout = None if arguments.against else os.path.abspath(arguments.words.pop(0))
+    arguments.work = arguments.words
     for work in arguments.work:
         if work not in works:
             parser.error(f"there is no work {work}; there is {' '.join(works)}")
-    print(f"{'lower is better':<40}{'original':>10}{'mcan':>10}{'ratio':>9}{'':>16}{'GB, each':>13}")
+    print(f"{'lower is better':<40}{'other' if arguments.against else 'reference':>10}{'mcan':>10}{'ratio':>9}{'':>16}{'GB, each':>13}")
     for work in arguments.work or works:
         with tempfile.TemporaryDirectory(prefix="mcan-compare-") as folder:
             works[work](Bench(arguments, folder))

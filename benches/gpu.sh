@@ -10,8 +10,8 @@
 #   - training with dropout on the GPU again, resumed, without page-locked memory, and with features held on the device, and as
 #     a job of one process through NCCL: the same log, to the last digit;
 #   - score and demo;
-# then the time of a training step and the memory of the GPU, next to the original's with CHECKOUT.
-# Exit status: 0 all agree, 1 some differ or fail. Needs Python 3, with numpy for the times and torch for the original, and 20 GB in
+# then the time of a training step and the memory of the GPU, next to the reference's with CHECKOUT.
+# Exit status: 0 all agree, 1 some differ or fail. Needs Python 3, with numpy for the times and torch for the reference, and 20 GB in
 # $TMPDIR for large.
 #
 # Environment:

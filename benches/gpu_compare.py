@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Times training steps of mcan on a GPU, end to end, on made-up input of VQA-v2's shape; and of the original beside it.
+"""Times training steps of mcan on a GPU, end to end, on made-up input of VQA-v2's shape; and of the reference beside it.
 
     python benches/gpu_compare.py [MODEL ...] [--device 0] [--steps N] [--checkout CHECKOUT] [--binary PROGRAM]
 
 A step is an optimizer step of 64 questions, whatever the model's ACCU, input included; the figure is that of the second of
-two epochs. MODEL is small, large or tiny; default small large. Needs numpy, and torch with CUDA for the original
+two epochs. MODEL is small, large or tiny; default small large. Needs numpy, and torch with CUDA for the reference
 (CHECKOUT is MILVLG/mcan-vqa at 6b165e9), whose features are preloaded too. Memory is what libtorch held at most.
 """
 import argparse
@@ -53,13 +53,13 @@ def mcan(arguments, world, model, way):
     return 1000 * float(found[1]) / arguments.steps, found[2] and float(found[2])
 
 
-def original(arguments, world, model):
+def reference(arguments, world, model):
     """The same; the first half of the steps warms up."""
     keys = COMMON | SIZES[model] | {"RUN_MODE": "train", "MODEL": model, "MAX_EPOCH": 2, "VERSION": "theirs", "PRELOAD": True}
     keys |= {"GPU": str(arguments.device), "ON_GPU": arguments.device != "cpu", "NUM_WORKERS": 4}
     file = world.root / "config.json"
     file.write_text(json.dumps(keys), encoding="utf-8")
-    output = output_of([sys.executable, HERE / "original.py", arguments.checkout, "train", file], world.root)
+    output = output_of([sys.executable, HERE / "reference.py", arguments.checkout, "train", file], world.root)
     found = json.loads(output.splitlines()[-1])
     return statistics.mean(found["step_ms"][arguments.steps :]), found.get("gpu_gb")
 
@@ -78,9 +78,9 @@ def main():
         world.questions("train", arguments.steps * BATCH, 1)
         world.features("train", arguments.steps * BATCH // 5 + 1, 1, deflated=False)
         for model in arguments.models:
-            theirs, memory = original(arguments, world, model) if arguments.checkout else (None, None)
+            theirs, memory = reference(arguments, world, model) if arguments.checkout else (None, None)
             if theirs:
-                print(line(f"{model}, the original", theirs, memory, None), flush=True)
+                print(line(f"{model}, the reference", theirs, memory, None), flush=True)
             for way in WAYS:
                 ours, memory = mcan(arguments, world, model, way)
                 print(line(f"{model}, {way}", ours, memory, theirs and theirs / ours), flush=True)

@@ -61,7 +61,7 @@ class World:
             )
         names = ("v2_OpenEnded_mscoco_{}_questions", "v2_mscoco_{}_annotations") if part in PARTS else ("VG_questions", "VG_annotations")
         asked, answered = (self.root / f"datasets/vqa/{name.format(PARTS.get(part))}.json" for name in names)
-        # What the original's evaluator copies.
+        # What the reference's evaluator copies.
         head = dict.fromkeys(("info", "task_type", "data_type", "data_subtype", "license"), "")
         write_json(asked, head | {"questions": questions})
         if part != "test":

@@ -1,6 +1,6 @@
-"""Times a part of the original program (a checkout of MILVLG/mcan-vqa at 6b165e9), without GloVe.
+"""Times a part of the reference (a checkout of MILVLG/mcan-vqa at 6b165e9), without GloVe.
 
-    python original.py CHECKOUT WHAT CONFIG.json
+    python reference.py CHECKOUT WHAT CONFIG.json
 
 in a directory made by world.py. CONFIG.json holds the program's keys; with ON_GPU it runs on a GPU, else on the CPU. WHAT is
 train, evaluate, input, score or start. The last line of the output is a JSON object of what was found.
