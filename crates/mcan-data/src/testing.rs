@@ -1,6 +1,8 @@
 //! Helpers for the tests of both packages.
 
+use serde_json::Value;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// A file or folder below `MCAN_SHARED` (default `../shared` beside the checkout), or `None` after saying that the
 /// test is skipped.
@@ -17,4 +19,18 @@ pub fn shared(path: &str) -> Option<PathBuf> {
         found.display()
     );
     None
+}
+
+/// A file of its own folder with this JSON.
+pub fn write_json(value: &Value) -> (TempDir, PathBuf) {
+    write_bytes("file.json", value.to_string().as_bytes())
+}
+
+/// A file of its own folder with this name and content.
+#[allow(clippy::unwrap_used, reason = "a test that cannot write has failed")]
+pub fn write_bytes(name: &str, bytes: &[u8]) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    (folder, path)
 }

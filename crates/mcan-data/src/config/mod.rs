@@ -3,6 +3,7 @@
 //! Keys, defaults and meanings are those of the reference's `cfgs/base_cfgs.py` and `cfgs/path_cfgs.py`; keys of our
 //! own say so. The rest of the program sees only the typed result and never asks where a value came from.
 
+mod files;
 mod keys;
 pub mod paths;
 mod resolve;

@@ -3,7 +3,6 @@
 //! The order of the list is the order of the model's outputs, so a published checkpoint needs the published list.
 
 use crate::base::atomic;
-use crate::datasets::vqa2::AnnotationFile;
 use crate::formats::json::JsonFile;
 use crate::formats::python_json::write_python_json;
 use crate::formats::strings::Strings;
@@ -11,12 +10,8 @@ use crate::text::normalize_answer;
 use anyhow::{Context, Result, bail, ensure};
 use indexmap::IndexMap;
 use rayon::prelude::*;
-use rustc_hash::FxBuildHasher;
 use serde::Deserialize;
 use std::path::Path;
-
-/// An answer gets into a list that is built when it is seen more often than this.
-const ANSWER_FREQUENCY: u32 = 8;
 
 /// A target: an answer's index and its score.
 pub type Target = (u32, f32);
@@ -71,37 +66,6 @@ impl AnswerList {
         Ok(Self {
             answers: index_of.into_keys().collect(),
         })
-    }
-
-    /// Builds the list that `answer_dict.json` of the reference was built as: the normalised `multiple_choice_answer`s
-    /// seen more than 8 times in these files (SPEC: train, val), in order of first appearance.
-    ///
-    /// # Errors
-    /// An annotation without `multiple_choice_answer`; no answer that frequent.
-    pub fn from_annotations<'a>(
-        files: impl IntoIterator<Item = &'a AnnotationFile>,
-    ) -> Result<Self> {
-        let mut seen: IndexMap<String, u32, FxBuildHasher> = IndexMap::default();
-        let mut names = Vec::new();
-        for file in files {
-            names.push(file.name());
-            for (number, count) in count_choices(file)? {
-                *seen
-                    .entry(normalize_answer(file.string(number)))
-                    .or_default() += count;
-            }
-        }
-        let frequent = seen
-            .into_iter()
-            .filter(|(_, count)| *count > ANSWER_FREQUENCY);
-        let answers: Strings = frequent.map(|(answer, _)| answer).collect();
-        if answers.is_empty() {
-            bail!(
-                "no answer occurs more than {ANSWER_FREQUENCY} times in {}; supply an answer_dict.json",
-                names.join(" and ")
-            );
-        }
-        Ok(Self { answers })
     }
 
     /// A list that was kept, as [`answers`](Self::answers) gave it.
@@ -160,9 +124,9 @@ impl AnswerList {
         self.answers.get_index_of(normalized).map(|at| at as u32)
     }
 
-    /// For every string of a file, which answer it normalises to.
-    pub fn indices_of(&self, file: &AnnotationFile) -> Vec<Option<u32>> {
-        let strings: Vec<_> = file.strings().collect();
+    /// For every string, which answer it normalises to.
+    pub fn indices_of<'a>(&self, strings: impl IntoIterator<Item = &'a str>) -> Vec<Option<u32>> {
+        let strings: Vec<_> = strings.into_iter().collect();
         strings
             .par_iter()
             .map(|string| self.index(&normalize_answer(string)))
@@ -197,26 +161,10 @@ fn score(count: usize) -> f32 {
     }
 }
 
-/// How often each string is a `multiple_choice_answer`, in order of first appearance.
-fn count_choices(file: &AnnotationFile) -> Result<IndexMap<u32, u32, FxBuildHasher>> {
-    let mut counts = IndexMap::default();
-    for annotation in file.annotations() {
-        let choice = annotation.multiple_choice_answer.with_context(|| {
-            format!(
-                "{}: question {} has no \"multiple_choice_answer\"",
-                file.name(),
-                annotation.question_id
-            )
-        })?;
-        *counts.entry(choice).or_default() += 1;
-    }
-    Ok(counts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datasets::vqa2::tests::{annotation_file, shared, write_json};
+    use crate::testing::{shared, write_json};
     use serde_json::{Value, json};
 
     fn list(answers: &[&str]) -> AnswerList {
@@ -301,40 +249,6 @@ mod tests {
                 "{value}: {message}"
             );
         }
-    }
-
-    #[test]
-    fn a_list_is_built_from_choices_seen_more_than_eight_times_over_all_files() {
-        let choices = |answers: &[(&str, usize)]| {
-            let all = answers
-                .iter()
-                .flat_map(|&(answer, times)| std::iter::repeat_n(answer, times));
-            let entry = |(id, answer)| json!({"question_id": id, "image_id": 1, "multiple_choice_answer": answer, "answers": [{"answer": "x"}]});
-            annotation_file(&json!({"annotations": (0..).zip(all).map(entry).collect::<Vec<_>>()}))
-        };
-        let (train, val) = (
-            choices(&[("the dog", 5), ("rare", 8), ("two", 9)]),
-            choices(&[("yes", 9), ("Dog.", 4)]),
-        );
-        let built = AnswerList::from_annotations([&train, &val]).unwrap();
-        assert!(built.answers().eq(["dog", "2", "yes"]));
-        let none = AnswerList::from_annotations([&choices(&[("rare", 8)])])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            none.contains("more than 8 times") && none.contains("file.json"),
-            "{none}"
-        );
-        let lacking = annotation_file(
-            &json!({"annotations": [{"question_id": 5, "image_id": 1, "answers": [{"answer": "x"}]}]}),
-        );
-        let lacking = AnswerList::from_annotations([&lacking])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            lacking.contains("question 5 has no \"multiple_choice_answer\""),
-            "{lacking}"
-        );
     }
 
     #[test]

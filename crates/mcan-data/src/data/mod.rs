@@ -7,44 +7,18 @@ pub mod answers;
 pub mod dataset;
 pub mod embeddings;
 pub mod features;
+pub mod ids;
 pub mod loader;
+pub mod pack;
+pub mod predictions;
+pub mod source;
+pub mod streams;
+mod values;
 pub mod vocab;
 
 pub use dataset::Dataset;
-
-/// One of the three COCO image folders, which are also the question splits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Split {
-    /// `train2014`
-    Train,
-    /// `val2014`
-    Val,
-    /// `test2015` (its test-dev subset shares the images)
-    Test,
-}
-
-impl Split {
-    /// Folder name of the features, and the middle part of the official file names.
-    pub fn coco_name(self) -> &'static str {
-        match self {
-            Split::Train => "train2014",
-            Split::Val => "val2014",
-            Split::Test => "test2015",
-        }
-    }
-}
-
-/// Image features of a batch, row after row: `IMG_FEAT_SIZE` values each, in the precision that they are stored in, or where
-/// those are.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Values {
-    /// From `.npz` files or an f32 bank.
-    F32(Vec<f32>),
-    /// From an f16 bank; widened on the device.
-    F16(Vec<half::f16>),
-    /// Row numbers of a table that the device holds (`--PRELOAD=gpu`).
-    Rows(Vec<i64>),
-}
+pub use ids::{Id, ImageId, QuestionId};
+pub use values::Values;
 
 /// The feature rows of one stream, regions or grid cells, of the distinct images of a batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +48,7 @@ pub struct Batch {
     /// (B) positions in the [`Dataset`], which give question ids in order.
     pub samples: Vec<usize>,
     /// (I) image ids, for messages.
-    pub image_ids: Vec<u64>,
+    pub image_ids: Vec<ImageId>,
     /// (B) which of the I images each question is about.
     pub image_of: Vec<usize>,
     /// Regions of a detector, where the model needs them.

@@ -1,8 +1,6 @@
 //! The words that a model knows, in the order that fixes the rows of its embedding.
 
-use crate::datasets::vqa2::QuestionFile;
 use crate::formats::strings::Strings;
-use crate::text;
 use anyhow::{Result, bail};
 
 /// Id of padding.
@@ -17,16 +15,13 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// The words of these files, in the order given (SPEC: train, val, test, VG, whatever the run).
-    pub fn from_questions<'a>(files: impl IntoIterator<Item = &'a QuestionFile>) -> Self {
-        let words = files.into_iter().flat_map(QuestionFile::distinct_words);
-        // Questions are lower-cased, so no word of theirs is PAD or UNK.
+    /// The special words (PAD and UNK first), then these words, each once.
+    pub fn new<'a>(special: &[&'static str], words: impl IntoIterator<Item = &'a str>) -> Self {
+        // Questions are lower-cased, so no word of theirs is a special one.
+        let special = special.iter().map(|&word| word.to_owned());
+        let words = words.into_iter().map(str::to_owned);
         Self {
-            words: ["PAD", "UNK"]
-                .into_iter()
-                .chain(words)
-                .map(str::to_owned)
-                .collect(),
+            words: special.chain(words).collect(),
         }
     }
 
@@ -67,15 +62,6 @@ impl Vocabulary {
         // Not truncated: no file has 2^32 distinct words that `intern` would number.
         self.words.get_index_of(word).map_or(UNK, |at| at as u32)
     }
-
-    /// Appends the ids of the first `max_token` words of `question` to `out`.
-    pub fn encode(&self, question: &str, max_token: usize, out: &mut Vec<u32>) {
-        out.extend(
-            text::split(&text::clean_question(question))
-                .take(max_token)
-                .map(|word| self.id(word)),
-        );
-    }
 }
 
 #[cfg(test)]
@@ -87,13 +73,10 @@ mod tests {
     }
 
     #[test]
-    fn a_question_becomes_ids_up_to_the_limit_and_unknown_words_become_unk() {
-        let vocabulary = vocabulary(&["PAD", "UNK", "what", "is", "this"]).unwrap();
-        let mut ids = vec![9];
-        vocabulary.encode("What is THAT? Is this?", 4, &mut ids);
-        assert_eq!(ids, [9, 2, 3, UNK, 3]);
-        vocabulary.encode("?!", 4, &mut ids);
-        assert_eq!(ids.len(), 5);
+    fn words_follow_the_special_ones_and_unknown_words_are_unk() {
+        let words = Vocabulary::new(&["PAD", "UNK", "CLS"], ["what", "is", "what"]);
+        assert!(words.words().eq(["PAD", "UNK", "CLS", "what", "is"]));
+        assert_eq!((words.id("is"), words.id("that")), (4, UNK));
     }
 
     #[test]

@@ -1,143 +1,139 @@
 //! The image features that a run reads from, whatever they are stored in.
 //!
 //! For each split in order, a packed bank `<folder>.safetensors` when there is one, else the folder of `.npz` files.
-//! This module drops padding: it gives the regions that are not zero among the first `IMG_FEAT_PAD_SIZE`. What the
-//! model makes of an image without a region is the loader's to decide.
+//! This module drops padding: it gives the rows that are not zero among the first `padded_to`. What the model makes of
+//! an image without a row is the loader's to decide.
 
+mod place;
+mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use super::{FeatureRows, Split, Values};
-use crate::formats::bank::{Bank, Dtype};
+pub use place::{FeaturePlace, FileNames, archive_path, bank_path};
+pub use store::FeatureStore;
+
+use super::streams::{StreamKind, StreamSpec};
+use super::values::ZERO_ROW;
+use super::{FeatureRows, ImageId, Values};
+use crate::formats::bank::{Array, Bank, Dtype};
 use crate::formats::npz;
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
-use std::collections::hash_map::Entry;
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The folder of one split's `.npz` files unless a configuration names another: `<FEAT_PATH>/<split>`.
-pub fn folder(feature_path: &Path, split: Split) -> PathBuf {
-    feature_path.join(split.coco_name())
-}
-
-/// The packed bank that takes precedence over `folder`: `<folder>.safetensors` beside it.
-pub fn bank_path(folder: &Path) -> PathBuf {
-    beside(folder, ".safetensors")
-}
-
-/// The archive that `folder` is published as: `<folder>.tar.gz` beside it.
-pub fn archive_path(folder: &Path) -> PathBuf {
-    beside(folder, ".tar.gz")
-}
-
-fn beside(folder: &Path, suffix: &str) -> PathBuf {
-    // Going through components removes a slash at the end.
-    let mut path = folder.components().as_path().as_os_str().to_owned();
-    path.push(suffix);
-    path.into()
-}
-
-/// Where every image's regions are, and how to get them. Reading needs no lock, so all workers share one.
+/// One stream of the features of a run's images, which are numbered from 0. Reading needs no lock, so all workers share
+/// one.
 pub struct Features {
-    feature_size: usize,
-    pad_size: usize,
+    spec: StreamSpec,
     dtype: Dtype,
+    image_ids: Arc<[ImageId]>,
     /// The folders and banks that were opened.
     places: Vec<PathBuf>,
     banks: Vec<Arc<Bank>>,
-    images: FxHashMap<u64, Place>,
-    preloaded: FxHashMap<u64, Values>,
-    /// Where images are in a table that the device holds; empty unless there is one.
-    in_table: FxHashMap<u64, Range<i64>>,
+    /// By image.
+    stored: Vec<Option<Place>>,
+    /// By image; empty unless they are in memory.
+    preloaded: Vec<Values>,
+    /// By image, its rows of a table that the device holds; empty unless there is one.
+    in_table: Vec<Range<i64>>,
 }
 
 enum Place {
-    File { folder: Arc<Path>, name: OsString },
-    Bank { bank: Arc<Bank>, index: usize },
+    File {
+        folder: Arc<Path>,
+        name: OsString,
+        rows_first: bool,
+    },
+    Bank {
+        bank: Arc<Bank>,
+        index: usize,
+    },
 }
 
 impl Features {
-    /// Opens the banks or lists the folders given (one per split, see [`folder`]); a later one wins where two have the
-    /// same image. `feature_size` is `IMG_FEAT_SIZE`, `pad_size` `IMG_FEAT_PAD_SIZE`.
+    /// Opens the banks or lists the folders given, one per split, for these images. A later one wins where two have the
+    /// same image.
     ///
     /// # Errors
     /// A split with neither bank nor folder, a damaged bank, a `.npz` name without an image id, two files of one
     /// folder with the same.
-    pub fn open(folders: &[PathBuf], feature_size: usize, pad_size: usize) -> Result<Self> {
+    pub fn open(
+        all: &[FeaturePlace],
+        kind: StreamKind,
+        spec: StreamSpec,
+        image_ids: Arc<[ImageId]>,
+    ) -> Result<Self> {
         ensure!(
-            feature_size > 0 && pad_size > 0,
+            spec.width > 0 && spec.padded_to > 0,
             "IMG_FEAT_SIZE and IMG_FEAT_PAD_SIZE have to be at least 1"
         );
-        let (mut images, mut banks, mut places) = (FxHashMap::default(), Vec::new(), Vec::new());
-        let mut all_f16 = !folders.is_empty();
-        for folder in folders {
-            let bank = bank_path(folder);
-            if bank.is_file() {
-                let bank = Arc::new(Bank::open(&bank, feature_size)?);
-                places.push(bank.path().to_owned());
-                all_f16 &= bank.dtype() == Dtype::F16;
-                let place = |index| Place::Bank {
-                    bank: Arc::clone(&bank),
-                    index,
+        let numbers: FxHashMap<&ImageId, usize> = image_ids.iter().zip(0..).collect();
+        let mut stored: Vec<Option<Place>> = image_ids.iter().map(|_| None).collect();
+        let mut put = |image: Option<ImageId>, place: Place| {
+            if let Some(&number) = image.and_then(|image| numbers.get(&image)) {
+                stored[number] = Some(place);
+            }
+        };
+        let (mut banks, mut places) = (Vec::new(), Vec::new());
+        let mut all_f16 = !all.is_empty();
+        for FeaturePlace { folder, names } in all {
+            let path = bank_path(folder);
+            if path.is_file() {
+                let array = match kind {
+                    StreamKind::Regions => Array::Regions,
+                    StreamKind::Grid => Array::Grid,
                 };
-                images.extend(
-                    bank.image_ids()
-                        .iter()
-                        .enumerate()
-                        .map(|(index, &id)| (id, place(index))),
-                );
+                let bank = Arc::new(Bank::open(&path, array, spec.width)?);
+                all_f16 &= bank.dtype() == Dtype::F16;
+                for (index, key) in bank.keys().enumerate() {
+                    let bank = Arc::clone(&bank);
+                    put(names.image_of_key(key), Place::Bank { bank, index });
+                }
+                places.push(path);
                 banks.push(bank);
             } else if folder.is_dir() {
                 all_f16 = false;
                 places.push(folder.clone());
                 let shared: Arc<Path> = folder.as_path().into();
-                let place = |name| Place::File {
-                    folder: Arc::clone(&shared),
-                    name,
-                };
-                images.extend(
-                    list(folder)?
-                        .into_iter()
-                        .map(|(id, name)| (id, place(name))),
-                );
+                for (image, name) in names.images(folder)? {
+                    let place = Place::File {
+                        folder: Arc::clone(&shared),
+                        name,
+                        rows_first: names.rows_first(),
+                    };
+                    put(Some(image), place);
+                }
             } else {
                 bail!(
                     "there are no image features: neither the folder {} nor the bank {} exists; unpack the published \
                      archive there, or put it beside as {} and use --RUN=pack, or name another place with --FEAT_PATH",
                     folder.display(),
-                    bank.display(),
+                    path.display(),
                     archive_path(folder).display()
                 );
             }
         }
-        let dtype = if all_f16 { Dtype::F16 } else { Dtype::F32 };
-        let (preloaded, in_table) = (FxHashMap::default(), FxHashMap::default());
         Ok(Features {
-            feature_size,
-            pad_size,
-            dtype,
+            spec,
+            dtype: if all_f16 { Dtype::F16 } else { Dtype::F32 },
+            image_ids: Arc::clone(&image_ids),
             places,
             banks,
-            images,
-            preloaded,
-            in_table,
+            stored,
+            preloaded: Vec::new(),
+            in_table: Vec::new(),
         })
     }
 
-    /// `IMG_FEAT_SIZE`, values per region.
+    /// F, values per row.
     pub fn feature_size(&self) -> usize {
-        self.feature_size
-    }
-
-    /// `IMG_FEAT_PAD_SIZE`, the most regions per image.
-    pub fn pad_size(&self) -> usize {
-        self.pad_size
+        self.spec.width
     }
 
     /// The folders and banks that images are read from, for messages.
@@ -149,8 +145,8 @@ impl Features {
             .join(" or ")
     }
 
-    /// What [`Features::append`] appends to: row numbers when a table holds them, f16 when every source is an f16 bank, else
-    /// f32. `capacity` as [`Values::len`] counts.
+    /// What [`Features::append`] appends to: row numbers when a table holds the features, f16 when every source is an f16
+    /// bank, else f32. `capacity` as [`Values::len`] counts.
     pub fn no_values(&self, capacity: usize) -> Values {
         match self.dtype {
             _ if !self.in_table.is_empty() => Values::Rows(Vec::with_capacity(capacity)),
@@ -160,25 +156,37 @@ impl Features {
     }
 
     /// The rows of no image yet, with room for `capacity` values.
-    pub fn new_rows(&self, capacity: usize) -> FeatureRows {
+    pub(super) fn new_rows(&self, capacity: usize, with_boxes: bool) -> FeatureRows {
         FeatureRows {
             values: self.no_values(capacity),
-            boxes: None,
+            boxes: with_boxes.then(Vec::new),
             counts: Vec::new(),
             all_padding: Vec::new(),
-            padded_to: self.pad_size,
+            padded_to: self.spec.padded_to,
         }
     }
 
-    /// Those of `image_ids` that have no features, ascending, each once.
-    pub fn missing(&self, image_ids: impl IntoIterator<Item = u64>) -> Vec<u64> {
-        let mut missing: Vec<u64> = image_ids
-            .into_iter()
-            .filter(|id| !self.images.contains_key(id))
-            .collect();
-        missing.sort_unstable();
-        missing.dedup();
-        missing
+    /// Appends an image's rows; of an image without a row `padded_to` rows of zeros.
+    pub(super) fn append_padded(&self, image: usize, out: &mut FeatureRows) -> Result<()> {
+        let found = self.append(image, &mut out.values)?;
+        let rows = if found > 0 { found } else { out.padded_to };
+        out.values.push_zeros(rows - found, self.spec.width);
+        if let Some(boxes) = &mut out.boxes {
+            boxes.extend(self.boxes(image)?);
+            boxes.resize(boxes.len() + 4 * (rows - found), 0.0);
+        }
+        out.counts.push(rows);
+        out.all_padding.push(found == 0);
+        Ok(())
+    }
+
+    /// The images that have no features, by number.
+    pub fn missing(&self) -> Vec<usize> {
+        let images = self.stored.iter().enumerate();
+        images
+            .filter(|(_, place)| place.is_none())
+            .map(|(image, _)| image)
+            .collect()
     }
 
     /// Makes sure that no program has changed a bank since it was opened. (Other files are read anew each time.)
@@ -186,114 +194,145 @@ impl Features {
     /// # Errors
     /// When one has, by name.
     pub fn check_unchanged(&self) -> Result<()> {
-        let in_use = (self.preloaded.is_empty() && self.in_table.is_empty()).then_some(&self.banks);
-        in_use
-            .into_iter()
-            .flatten()
-            .try_for_each(|bank| bank.check_unchanged())
+        if !self.preloaded.is_empty() || !self.in_table.is_empty() {
+            return Ok(());
+        }
+        self.banks.iter().try_for_each(|bank| bank.check_unchanged())
     }
 
-    /// Appends the image's regions, (n, `IMG_FEAT_SIZE`) row after row, and returns n.
+    /// Appends an image's rows, (n, F) row after row, and returns n.
     ///
-    /// Only the first `IMG_FEAT_PAD_SIZE` stored regions count, and of those only the ones that are not all zeros, which
-    /// is what the reference's attention mask sees; n can be 0. `out` comes from [`Features::no_regions`].
+    /// Only the first `padded_to` stored rows count, and of those only the ones that are not all zeros, which is what the
+    /// reference's attention mask sees; n can be 0. `out` comes from [`Features::no_values`].
     ///
     /// # Errors
     /// An image without features, and a damaged file, by name.
-    pub fn append(&self, image_id: u64, out: &mut Values) -> Result<usize> {
+    pub fn append(&self, image: usize, out: &mut Values) -> Result<usize> {
         let start = out.len();
-        if let (Some(rows), Values::Rows(numbers)) = (self.in_table.get(&image_id), &mut *out) {
+        if let (Some(rows), Values::Rows(numbers)) = (self.in_table.get(image), &mut *out) {
             numbers.extend(rows.clone());
             return Ok(numbers.len() - start);
         }
-        if let Some(rows) = self.preloaded.get(&image_id) {
+        if let Some(rows) = self.preloaded.get(image) {
             out.extend(rows)?;
         } else {
-            match (self.images.get(&image_id), &mut *out) {
-                (Some(Place::File { folder, name }), Values::F32(values)) => {
-                    let path = folder.join(name);
-                    npz::with_reader(|reader| {
-                        reader.read_file(&path, self.feature_size, self.pad_size, values)
-                    })?;
-                }
-                (Some(Place::Bank { bank, index }), out) => {
-                    bank.append(*index, self.pad_size, out)?
-                }
-                (Some(Place::File { .. }), _) => bail!(".npz features go into an f32 batch only"),
-                (None, _) => {
-                    bail!(
-                        "image {image_id} has no features in {}; supply its .npz file there",
-                        self.places()
-                    )
-                }
-            }
-            match out {
-                Values::F32(values) => drop_zero_rows(values, start, self.feature_size, 0.0),
-                Values::F16(values) => drop_zero_rows(values, start, self.feature_size, f16::ZERO),
-                Values::Rows(_) => {}
-            }
+            self.read(image, out)?;
+            out.drop_zero_rows(start, self.spec.width);
         }
-        Ok((out.len() - start) / self.feature_size)
+        Ok((out.len() - start) / self.spec.width)
     }
 
-    /// The first of these images whose features are not finite, and where they are, as a sentence; none when all are.
-    pub fn not_finite(&self, image_ids: &[u64]) -> Option<String> {
-        let is_bad = |&&image: &&u64| {
-            let mut regions = self.no_values(0);
-            self.append(image, &mut regions).is_ok() && !regions.is_finite()
+    /// Appends the first `padded_to` stored rows of an image, those of zeros too.
+    fn read(&self, image: usize, out: &mut Values) -> Result<()> {
+        let rows = self.spec.padded_to;
+        match (self.place(image)?, out) {
+            (Place::File { folder, name, rows_first }, Values::F32(values)) => {
+                let wanted = npz::Wanted {
+                    feature_size: self.spec.width,
+                    max_rows: rows,
+                    rows_first: *rows_first,
+                };
+                let path = folder.join(name);
+                npz::with_reader(|reader| reader.read_file(&path, wanted, values)).map(drop)
+            }
+            (Place::Bank { bank, index }, Values::F32(values)) => {
+                bank.append_f32(*index, rows, values)
+            }
+            (Place::Bank { bank, index }, Values::F16(values)) => {
+                bank.append_f16(*index, rows, values)
+            }
+            _ => bail!(".npz features go into an f32 batch only"),
+        }
+    }
+
+    fn place(&self, image: usize) -> Result<&Place> {
+        self.stored[image].as_ref().with_context(|| {
+            format!(
+                "image {} has no features in {}; supply its .npz file there",
+                self.image_ids[image],
+                self.places()
+            )
+        })
+    }
+
+    /// (n, 4) corners of the rows that [`Features::append`] appends, in pixels.
+    ///
+    /// # Errors
+    /// An image without features or without boxes, and a damaged file, by name.
+    pub fn boxes(&self, image: usize) -> Result<Vec<f32>> {
+        let width = self.spec.width;
+        let mut values = Vec::new();
+        let boxes = match self.place(image)? {
+            Place::File { folder, name, rows_first } => {
+                let (path, wanted) = (folder.join(name), npz::Wanted {
+                    feature_size: width,
+                    max_rows: usize::MAX,
+                    rows_first: *rows_first,
+                });
+                let rows = npz::with_reader(|reader| reader.read_file(&path, wanted, &mut values))?;
+                npz::with_reader(|reader| reader.boxes_of_file(&path, rows))?.map(|boxes| boxes.bbox)
+            }
+            Place::Bank { bank, index } => {
+                bank.append_f32(*index, self.spec.padded_to, &mut values)?;
+                bank.boxes(*index, self.spec.padded_to)?
+            }
         };
-        let image = image_ids.iter().find(is_bad)?;
-        let path = match self.images.get(image)? {
-            Place::File { folder, name } => folder.join(name),
+        let boxes = boxes.with_context(|| {
+            format!("image {} has no boxes in {}", self.image_ids[image], self.places())
+        })?;
+        let is_kept = |row: &[f32]| row.iter().any(|&value| value != 0.0);
+        let rows = values.chunks(width).take(self.spec.padded_to);
+        let kept = rows.zip(boxes.chunks(4)).filter(|(row, _)| is_kept(row));
+        Ok(kept.flat_map(|(_, corners)| corners).copied().collect())
+    }
+
+    /// Where the features of `image` are, as a sentence, if they are not finite.
+    fn not_finite(&self, image: usize) -> Option<String> {
+        let mut values = self.no_values(0);
+        if self.append(image, &mut values).is_err() || values.is_finite() {
+            return None;
+        }
+        let path = match self.stored[image].as_ref()? {
+            Place::File { folder, name, .. } => folder.join(name),
             Place::Bank { bank, .. } => bank.path().to_owned(),
         };
         Some(format!(
-            "the features of image {image} in {} are not finite, extract them anew",
+            "the features of image {} in {} are not finite, extract them anew",
+            self.image_ids[image],
             path.display()
         ))
     }
 
-    /// Reads the given images into memory, in parallel; from then on they are not read again. With `in_half` they are rounded
-    /// to f16, for [`Features::move_to_table`].
+    /// Reads all images into memory, in parallel; from then on they are not read again. With `in_half` they are rounded to
+    /// f16, for [`Features::move_to_table`].
     ///
     /// `progress` is told, from any thread, how many images are done.
     ///
     /// # Errors
     /// As [`Features::append`].
-    pub fn preload(
-        &mut self,
-        image_ids: impl IntoIterator<Item = u64>,
-        in_half: bool,
-        progress: &(dyn Fn(usize) + Sync),
-    ) -> Result<()> {
-        let mut image_ids: Vec<u64> = image_ids.into_iter().collect();
-        image_ids.sort_unstable();
-        image_ids.dedup();
+    pub fn preload(&mut self, in_half: bool, progress: &(dyn Fn(usize) + Sync)) -> Result<()> {
         let done = AtomicUsize::new(0);
-        let load = |&id: &u64| -> Result<(u64, Values)> {
-            let mut regions = self.no_values(0);
-            self.append(id, &mut regions)?;
+        let load = |image: usize| -> Result<Values> {
+            let mut values = self.no_values(0);
+            self.append(image, &mut values)?;
             if in_half {
-                regions = regions
-                    .rounded(self.feature_size)
-                    .with_context(|| format!("image {id}"))?;
+                values = values
+                    .rounded(self.spec.width)
+                    .with_context(|| format!("image {}", self.image_ids[image]))?;
             }
-            regions.shrink_to_fit();
+            values.shrink_to_fit();
             progress(done.fetch_add(1, Ordering::Relaxed) + 1);
-            Ok((id, regions))
+            Ok(values)
         };
-        let loaded = image_ids.par_iter().map(load).collect::<Result<Vec<_>>>()?;
-        self.preloaded.extend(loaded);
+        let images = (0..self.stored.len()).into_par_iter();
+        self.preloaded = images.map(load).collect::<Result<_>>()?;
         Ok(())
     }
 
     /// How many rows a table of the preloaded images has: one of zeros, and theirs.
     pub fn rows_for_a_table(&self) -> usize {
-        1 + self
-            .preloaded
-            .values()
-            .map(|regions| regions.len() / self.feature_size)
-            .sum::<usize>()
+        let rows = |values: &Values| values.len() / self.spec.width;
+        1 + self.preloaded.iter().map(rows).sum::<usize>()
     }
 
     /// Moves the preloaded images, which are in f16, to a table, in stretches of whole rows that `take` is given in order;
@@ -303,15 +342,14 @@ impl Features {
     /// Those of `take`, and images that are not in f16.
     pub fn move_to_table(&mut self, take: &mut dyn FnMut(&[f16]) -> Result<()>) -> Result<()> {
         const STRETCH: usize = 1 << 24; // values
-        let mut images: Vec<(u64, Values)> = self.preloaded.drain().collect();
-        images.sort_unstable_by_key(|&(id, _)| id);
-        let (mut stretch, mut row) = (vec![f16::ZERO; self.feature_size], ZERO_ROW + 1);
-        for (id, regions) in images {
-            let Values::F16(values) = regions else {
-                bail!("the features of image {id} are not in f16")
+        let width = self.spec.width;
+        let (mut stretch, mut row) = (vec![f16::ZERO; width], ZERO_ROW + 1);
+        for (image, values) in std::mem::take(&mut self.preloaded).into_iter().enumerate() {
+            let Values::F16(values) = values else {
+                bail!("the features of image {} are not in f16", self.image_ids[image])
             };
-            let end = row + (values.len() / self.feature_size) as i64;
-            self.in_table.insert(id, row..end);
+            let end = row + (values.len() / width) as i64;
+            self.in_table.push(row..end);
             row = end;
             stretch.extend(values);
             if stretch.len() >= STRETCH {
@@ -325,128 +363,4 @@ impl Features {
             take(&stretch)
         }
     }
-}
-
-/// The row of a table that is all zeros.
-const ZERO_ROW: i64 = 0;
-
-impl Values {
-    /// Number of values, or of row numbers.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "rows are counted elsewhere; nobody asks"
-    )]
-    pub fn len(&self) -> usize {
-        match self {
-            Values::F32(values) => values.len(),
-            Values::F16(values) => values.len(),
-            Values::Rows(numbers) => numbers.len(),
-        }
-    }
-
-    /// Appends `rows` rows of `columns` zeros.
-    pub fn push_zeros(&mut self, rows: usize, columns: usize) {
-        match self {
-            Values::F32(values) => values.resize(values.len() + rows * columns, 0.0),
-            Values::F16(values) => values.resize(values.len() + rows * columns, f16::ZERO),
-            Values::Rows(numbers) => numbers.resize(numbers.len() + rows, ZERO_ROW),
-        }
-    }
-
-    fn is_finite(&self) -> bool {
-        match self {
-            Values::F32(values) => values.iter().all(|value| value.is_finite()),
-            Values::F16(values) => values.iter().all(|value| value.is_finite()),
-            // Checked when they were put into the table.
-            Values::Rows(_) => true,
-        }
-    }
-
-    /// Rounded to f16; rows that come out as zeros are dropped, as from an f16 bank.
-    fn rounded(self, columns: usize) -> Result<Values> {
-        let mut values = match self {
-            Values::F32(values) => values.into_iter().map(f16::from_f32).collect(),
-            Values::F16(values) => values,
-            Values::Rows(_) => bail!("row numbers are no features"),
-        };
-        ensure!(
-            values.iter().all(|value: &f16| value.is_finite()),
-            "its features are not finite, or larger than half precision holds; extract them anew"
-        );
-        drop_zero_rows(&mut values, 0, columns, f16::ZERO);
-        Ok(Values::F16(values))
-    }
-
-    fn extend(&mut self, other: &Values) -> Result<()> {
-        match (self, other) {
-            (Values::F32(values), Values::F32(others)) => values.extend_from_slice(others),
-            (Values::F16(values), Values::F16(others)) => values.extend_from_slice(others),
-            _ => bail!("regions of two precisions do not go into one batch"),
-        }
-        Ok(())
-    }
-
-    fn shrink_to_fit(&mut self) {
-        match self {
-            Values::F32(values) => values.shrink_to_fit(),
-            Values::F16(values) => values.shrink_to_fit(),
-            Values::Rows(numbers) => numbers.shrink_to_fit(),
-        }
-    }
-}
-
-/// Removes the rows of `values[start..]` in which every value is zero (of either sign), keeping the order.
-fn drop_zero_rows<T: Copy + PartialEq>(values: &mut Vec<T>, start: usize, columns: usize, zero: T) {
-    let mut end = start;
-    for row in (start..values.len()).step_by(columns) {
-        if values[row..row + columns].iter().any(|&v| v != zero) {
-            if end < row {
-                values.copy_within(row..row + columns, end);
-            }
-            end += columns;
-        }
-    }
-    values.truncate(end);
-}
-
-/// The image id in a feature file's name, `COCO_<split>_<12 digits>.jpg.npz`: what is between the last `_` and the
-/// first `.` behind it, as the reference reads it. None for a file that is not a feature file (hidden, or not `.npz`).
-pub(crate) fn image_id(name: &str) -> Result<Option<u64>> {
-    if name.starts_with('.') || !name.ends_with(".npz") {
-        return Ok(None);
-    }
-    let last = name.rsplit('_').next().unwrap_or(name);
-    let digits = last.split('.').next().unwrap_or(last);
-    // A bank stores ids as i64.
-    let fits = |&id: &u64| digits.bytes().all(|b| b.is_ascii_digit()) && i64::try_from(id).is_ok();
-    let id = digits.parse().ok().filter(fits);
-    let id = id.with_context(|| {
-        format!("{name} has no image id in its name; COCO_<split>_<image id>.jpg.npz is expected")
-    })?;
-    Ok(Some(id))
-}
-
-/// The feature files of a folder with their image ids, by ascending id.
-pub(crate) fn list(folder: &Path) -> Result<Vec<(u64, OsString)>> {
-    let cannot = || format!("cannot list the image features in {}", folder.display());
-    let mut names: FxHashMap<u64, OsString> = FxHashMap::default();
-    for entry in std::fs::read_dir(folder).with_context(cannot)? {
-        let name = entry.with_context(cannot)?.file_name();
-        let Some(id) = image_id(&name.to_string_lossy()).with_context(cannot)? else {
-            continue;
-        };
-        match names.entry(id) {
-            Entry::Vacant(vacant) => vacant.insert(name),
-            Entry::Occupied(other) => {
-                let other = other.get();
-                bail!(
-                    "{} has two files for image {id}: {other:?} and {name:?}; remove one",
-                    folder.display()
-                )
-            }
-        };
-    }
-    let mut names: Vec<_> = names.into_iter().collect();
-    names.sort_unstable();
-    Ok(names)
 }

@@ -10,35 +10,17 @@ mod tests;
 
 pub use order::shuffled;
 
-use super::features::Features;
-use super::{Batch, FeatureRows};
+use super::features::FeatureStore;
+use super::{Batch, Dataset};
 use crate::base::errors::panic_text;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-/// What the loader has to know of a dataset; positions run from 0 to `len() - 1`.
-pub trait Samples: Send + Sync {
-    /// Number of samples.
-    fn len(&self) -> usize;
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// The question's id, for messages.
-    fn question_id(&self, position: usize) -> i64;
-    /// COCO id of the image that it is about.
-    fn image_id(&self, position: usize) -> u64;
-    /// Word ids without padding, possibly none.
-    fn words(&self, position: usize) -> &[u32];
-    /// (answer, score) pairs, possibly none.
-    fn targets(&self, position: usize) -> &[(u32, f32)];
-}
-
 /// How to batch.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct LoaderOptions {
     /// Samples per batch, at least 1.
     pub batch_size: usize,
     /// Whether a last batch with fewer samples is left out (training) or kept (evaluation).
@@ -69,32 +51,32 @@ struct Worker {
 
 /// What a batch is made from; the same for all workers.
 struct Plan {
-    samples: Arc<dyn Samples>,
-    features: Arc<Features>,
+    dataset: Arc<Dataset>,
+    features: Arc<FeatureStore>,
     order: Vec<usize>,
-    options: Options,
+    options: LoaderOptions,
     batches: usize,
 }
 
 impl Loader {
-    /// Starts loading the samples at the positions in `order`.
+    /// Starts loading the samples at the positions in `order`; `features` were opened for `dataset`.
     ///
     /// # Errors
-    /// A batch size of zero, a position that `samples` does not have, a thread that cannot be started.
+    /// A batch size of zero, a position that `dataset` does not have, a thread that cannot be started.
     pub fn new(
-        samples: Arc<dyn Samples>,
-        features: Arc<Features>,
+        dataset: Arc<Dataset>,
+        features: Arc<FeatureStore>,
         order: Vec<usize>,
-        mut options: Options,
+        mut options: LoaderOptions,
     ) -> Result<Self> {
         ensure!(
             options.batch_size > 0,
             "the batch size is 0; at least 1 is needed"
         );
-        if let Some(outside) = order.iter().find(|&&position| position >= samples.len()) {
+        if let Some(outside) = order.iter().find(|&&position| position >= dataset.len()) {
             anyhow::bail!(
                 "the order names sample {outside}, but there are {}",
-                samples.len()
+                dataset.len()
             );
         }
         let whole = order.len() / options.batch_size;
@@ -106,7 +88,7 @@ impl Loader {
         options.skip = options.skip.min(batches);
         options.workers = options.workers.min(batches - options.skip);
         let plan = Arc::new(Plan {
-            samples,
+            dataset,
             features,
             order,
             options,
@@ -162,7 +144,7 @@ impl Iterator for Loader {
             return None;
         }
         let item = if self.workers.is_empty() {
-            self.plan.batch(self.next, &mut 0)
+            self.plan.batch(self.next, &mut [0; 2])
         } else {
             self.receive()
         };
@@ -194,7 +176,7 @@ impl Worker {
 
 impl Plan {
     fn work(&self, first: usize, sender: &SyncSender<Result<Batch>>) {
-        let mut capacity = 0;
+        let mut capacity = [0; 2];
         for k in (first..self.batches).step_by(self.options.workers) {
             let batch = self.batch(k, &mut capacity);
             let failed = batch.is_err();
@@ -204,19 +186,17 @@ impl Plan {
         }
     }
 
-    /// Makes batch `k`; `capacity` carries the number of region values of the last one to the next.
-    fn batch(&self, k: usize, capacity: &mut usize) -> Result<Batch> {
-        let Options {
+    /// Makes batch `k`; `capacity` carries the numbers of feature values of the last one to the next.
+    fn batch(&self, k: usize, capacity: &mut [usize; 2]) -> Result<Batch> {
+        let LoaderOptions {
             batch_size,
-            share_images,
             max_token,
             ..
         } = self.options;
         let start = k * batch_size;
-        let samples = self.order[start..self.order.len().min(start + batch_size)].to_vec();
-        let mut regions = self.features.new_rows(*capacity);
+        let samples = &self.order[start..self.order.len().min(start + batch_size)];
         let mut batch = Batch {
-            samples: Vec::new(),
+            samples: samples.to_vec(),
             image_ids: Vec::new(),
             image_of: Vec::new(),
             regions: None,
@@ -227,52 +207,59 @@ impl Plan {
             words_padded_to: max_token,
             targets: Vec::new(),
         };
+        self.add_images(samples, &mut batch, capacity)?;
         for (row, &position) in samples.iter().enumerate() {
-            let image_id = self.samples.image_id(position);
-            if !(share_images && batch.image_ids.last() == Some(&image_id)) {
-                self.push_image(image_id, &mut regions).with_context(|| {
-                    format!(
-                        "cannot load question {} (image {image_id})",
-                        self.samples.question_id(position)
-                    )
-                })?;
-                batch.image_ids.push(image_id);
-            }
-            batch.image_of.push(batch.image_ids.len() - 1);
-            let words = self.samples.words(position);
-            let words = &words[..words.len().min(max_token)];
-            batch.no_words.push(words.is_empty());
-            batch.word_counts.push(if words.is_empty() {
-                max_token
-            } else {
-                words.len()
-            });
+            self.add_words(position, &mut batch);
+            let targets = self.dataset.targets(position).iter();
             batch
-                .words
-                .extend(words.iter().map(|&word| i64::from(word)));
-            if words.is_empty() {
-                batch.words.resize(batch.words.len() + max_token, 0);
-            }
-            let targets = self.samples.targets(position);
-            batch.targets.extend(
-                targets
-                    .iter()
-                    .map(|&(answer, score)| (row as u32, answer, score)),
-            );
+                .targets
+                .extend(targets.map(|&(answer, score)| (row as u32, answer, score)));
         }
-        *capacity = regions.values.len();
-        batch.regions = Some(regions);
-        batch.samples = samples;
         Ok(batch)
     }
 
-    fn push_image(&self, image_id: u64, out: &mut FeatureRows) -> Result<()> {
-        let found = self.features.append(image_id, &mut out.values)?;
-        let rows = if found > 0 { found } else { out.padded_to };
-        out.values
-            .push_zeros(rows - found, self.features.feature_size());
-        out.counts.push(rows);
-        out.all_padding.push(found == 0);
+    /// Adds the features of the samples' images.
+    fn add_images(
+        &self,
+        samples: &[usize],
+        batch: &mut Batch,
+        capacity: &mut [usize; 2],
+    ) -> Result<()> {
+        let (dataset, features) = (&self.dataset, &self.features);
+        let mut rows = features.new_rows(*capacity);
+        let mut last = None;
+        for &position in samples {
+            let image = dataset.image(position);
+            if !self.options.share_images || last != Some(image) {
+                features.append(image, &mut rows).with_context(|| {
+                    let question = dataset.question_id(position);
+                    let image = dataset.image_id(position);
+                    format!("cannot load question {question} (image {image})")
+                })?;
+                batch.image_ids.push(features.image_id(image).clone());
+                last = Some(image);
+            }
+            batch.image_of.push(batch.image_ids.len() - 1);
+        }
+        for (capacity, rows) in capacity.iter_mut().zip(&rows) {
+            *capacity = rows.as_ref().map_or(0, |rows| rows.values.len());
+        }
+        [batch.regions, batch.grid] = rows;
         Ok(())
+    }
+
+    /// Adds the words of a sample; of a question without a word `MAX_TOKEN` zeros.
+    fn add_words(&self, position: usize, batch: &mut Batch) {
+        let max_token = self.options.max_token;
+        let words = self.dataset.words(position);
+        let words = &words[..words.len().min(max_token)];
+        batch.no_words.push(words.is_empty());
+        batch.words.extend(words.iter().map(|&word| i64::from(word)));
+        if words.is_empty() {
+            batch.words.resize(batch.words.len() + max_token, 0);
+            batch.word_counts.push(max_token);
+        } else {
+            batch.word_counts.push(words.len());
+        }
     }
 }

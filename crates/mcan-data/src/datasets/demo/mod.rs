@@ -11,7 +11,6 @@ mod questions;
 mod tests;
 mod world;
 
-use crate::data::Split;
 use anyhow::{Result, ensure};
 use questions::{Asker, Question};
 use rand::SeedableRng;
@@ -77,15 +76,14 @@ pub struct DemoReport {
 /// A number of images that is zero or above [`MAX_IMAGES`], or a file that cannot be written, named.
 pub fn write(root: &Path, options: &DemoOptions) -> Result<DemoReport> {
     let splits = [
-        (Split::Train, options.train_images),
-        (Split::Val, options.val_images),
-        (Split::Test, options.test_images),
+        ("train2014", options.train_images),
+        ("val2014", options.val_images),
+        ("test2015", options.test_images),
     ];
     for (split, images) in splits {
-        let name = split.coco_name();
         ensure!(
             (1..=MAX_IMAGES).contains(&images),
-            "a demo world has 1 to {MAX_IMAGES} {name} images, not {images}"
+            "a demo world has 1 to {MAX_IMAGES} {split} images, not {images}"
         );
     }
     let painter = Painter::new(&mut random(options.seed, 0));
@@ -94,7 +92,7 @@ pub fn write(root: &Path, options: &DemoOptions) -> Result<DemoReport> {
     for (split, images) in splits {
         let numbers = next_image..next_image + images;
         next_image += images;
-        let folder = root.join("coco_extract").join(split.coco_name());
+        let folder = root.join("coco_extract").join(split);
         let asked: Vec<Vec<Question>> = numbers
             .into_par_iter()
             .map(|number| make_image(&painter, options.seed, split, number, &folder))
@@ -164,7 +162,7 @@ fn random(seed: u64, stream: u64) -> ChaCha8Rng {
 fn make_image(
     painter: &Painter,
     seed: u64,
-    split: Split,
+    split: &str,
     number: usize,
     folder: &Path,
 ) -> Result<Vec<Question>> {
@@ -172,7 +170,7 @@ fn make_image(
     let image_id = 9 + 7 * number as u64;
     let scene = Scene::draw(&mut random);
     let regions = painter.regions(&scene, &mut random);
-    let path = folder.join(format!("COCO_{}_{image_id:012}.jpg.npz", split.coco_name()));
+    let path = folder.join(format!("COCO_{split}_{image_id:012}.jpg.npz"));
     files::write_features(&path, &regions, !number.is_multiple_of(STORED_EVERY))?;
     let mut asker = Asker {
         scene: &scene,

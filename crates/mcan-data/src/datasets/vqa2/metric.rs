@@ -1,8 +1,10 @@
-//! The accuracy of VQA-v2: an answer counts as far as the other annotators gave it, averaged over leaving each one out.
+//! The accuracy of VQA-v2: min(matches / 3, 1), averaged over all ways of leaving out one annotator.
 //!
 //! Antol et al., "VQA: Visual Question Answering", ICCV 2015, and <https://visualqa.org/evaluation.html>.
 
 use super::{Annotation, AnnotationFile};
+use crate::data::QuestionId;
+use crate::datasets::{Metric, Scores};
 use crate::formats::ragged::Ragged;
 use crate::formats::strings::{Strings, intern};
 use crate::text;
@@ -11,6 +13,9 @@ use indexmap::IndexMap;
 use rust_stemmers::{Algorithm, Stemmer};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::fmt;
+
+/// How the log entry of an evaluation begins.
+pub(super) const LOG_START: &str = "Overall Accuracy is: ";
 
 /// How many question ids an error names.
 const NAMED: usize = 5;
@@ -36,14 +41,14 @@ impl Accuracy {
             .iter()
             .map(|(name, value)| format!("{name} : {value:.2} "))
             .collect();
-        format!("Overall Accuracy is: {:.2}\n{types}\n\n", self.overall)
+        format!("{LOG_START}{:.2}\n{types}\n\n", self.overall)
     }
 }
 
 /// What the reference prints after an evaluation.
 impl fmt::Display for Accuracy {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        writeln!(f, "Overall Accuracy is: {:.2}\n", self.overall)?;
+        writeln!(f, "{LOG_START}{:.2}\n", self.overall)?;
         writeln!(f, "Per Answer Type Accuracy is the following:")?;
         self.per_answer_type
             .iter()
@@ -146,7 +151,7 @@ impl Evaluator {
             let number = *known
                 .entry(answer)
                 .or_insert_with(|| self.number(&processed(answer), matching));
-            scores.push(self.score(i, number, matching));
+            scores.push(self.score_of(i, number, matching));
         }
         Ok(self.summarize(&scores))
     }
@@ -210,7 +215,7 @@ impl Evaluator {
     }
 
     /// Accuracy of an answer to question `i`, 0 to 1. Leaving an annotator out leaves out all that are equal as wholes.
-    fn score(&self, i: usize, answer: Option<u32>, matching: Matching) -> f64 {
+    fn score_of(&self, i: usize, answer: Option<u32>, matching: Matching) -> f64 {
         let (truths, kinds) = (self.truths.row(i), self.kinds.row(i));
         let comparable = |truth: u32| match matching {
             Matching::Exact => truth,
@@ -263,6 +268,27 @@ impl Evaluator {
                 .zip(scores.iter().map(|score| round2(100.0 * score)))
                 .collect(),
         }
+    }
+}
+
+impl Metric for Evaluator {
+    fn score(&self, answers: &[(QuestionId, &str)]) -> Result<Scores> {
+        let numbered = |(id, answer): &(QuestionId, _)| {
+            let number = id.number();
+            Ok((number.with_context(|| format!("question {id} is not annotated"))?, *answer))
+        };
+        let answers = answers.iter().map(numbered).collect::<Result<Vec<_>>>()?;
+        let accuracy = self.accuracy(answers, Matching::Exact)?;
+        Ok(Scores {
+            headline: accuracy.overall,
+            printed: accuracy.to_string(),
+            logged: accuracy.log_lines(),
+            log_start: LOG_START,
+            groups: vec![
+                ("answer type", accuracy.per_answer_type),
+                ("question type", accuracy.per_question_type),
+            ],
+        })
     }
 }
 

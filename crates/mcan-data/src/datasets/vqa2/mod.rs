@@ -5,17 +5,21 @@
 //! model: no vocabulary, no answer list, no padding.
 
 mod annotations;
+mod answer_list;
+mod files;
 mod metric;
 mod questions;
 mod results;
+mod samples;
 mod score;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use annotations::{Annotation, AnnotationFile};
+pub use files::Vqa2;
 pub use metric::{Accuracy, Evaluator, Matching};
 pub use questions::{Question, QuestionFile};
-pub use results::{Answer, read_answers, write_answers, write_predictions};
+pub use results::{Answer, read_answers, write_answers};
 pub use score::{ScoreReport, score};
 
 use anyhow::Result;

@@ -9,16 +9,7 @@ use tempfile::TempDir;
 
 pub(crate) use crate::testing::shared;
 
-pub(crate) fn write_json(value: &Value) -> (TempDir, PathBuf) {
-    write_bytes("file.json", value.to_string().as_bytes())
-}
-
-pub(crate) fn write_bytes(name: &str, bytes: &[u8]) -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join(name);
-    fs::write(&path, bytes).unwrap();
-    (folder, path)
-}
+pub(crate) use crate::testing::{write_bytes, write_json};
 
 pub(crate) fn question_file(value: &Value) -> QuestionFile {
     QuestionFile::read(&write_json(value).1).unwrap()

@@ -64,8 +64,19 @@ pub fn with_reader<T>(body: impl FnOnce(&mut Reader) -> T) -> T {
     READER.with_borrow_mut(body)
 }
 
+/// Which rows of an array `x` to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// F, values per row.
+    pub feature_size: usize,
+    /// The most rows to read: the first ones.
+    pub max_rows: usize,
+    /// Whether `x` is (n, F), as OpenVQA's grids are, rather than (F, n), as the features of VQA-v2 are.
+    pub rows_first: bool,
+}
+
 impl Reader {
-    /// Appends the first `max_regions` regions of the file at `path` to `out`, (n, `feature_size`) row after row.
+    /// Appends the wanted rows of the file at `path` to `out`, (n, F) row after row.
     ///
     /// # Errors
     /// One that names `path` when it cannot be read, is damaged, or holds an `x` of another type or size; `out` may
@@ -73,13 +84,12 @@ impl Reader {
     pub fn read_file(
         &mut self,
         path: &Path,
-        feature_size: usize,
-        max_regions: usize,
+        wanted: Wanted,
         out: &mut Vec<f32>,
     ) -> Result<usize> {
         let mut file = std::mem::take(&mut self.file);
         let result = load(path, &mut file)
-            .and_then(|()| self.regions(&file, feature_size, max_regions, out))
+            .and_then(|()| self.rows(&file, wanted, out))
             .with_context(|| {
                 format!(
                     "cannot read the features {}; take that file from the published archive again",
@@ -90,10 +100,10 @@ impl Reader {
         result
     }
 
-    /// Like [`Reader::read_file`] on the content of a file.
+    /// The first `max_regions` regions of a file of VQA-v2, see [`Reader::rows`].
     ///
     /// # Errors
-    /// One that says what is wrong, without the name of the file.
+    /// As [`Reader::rows`].
     pub fn regions(
         &mut self,
         file: &[u8],
@@ -101,6 +111,24 @@ impl Reader {
         max_regions: usize,
         out: &mut Vec<f32>,
     ) -> Result<usize> {
+        let wanted = Wanted {
+            feature_size,
+            max_rows: max_regions,
+            rows_first: false,
+        };
+        self.rows(file, wanted, out)
+    }
+
+    /// Like [`Reader::read_file`] on the content of a file.
+    ///
+    /// # Errors
+    /// One that says what is wrong, without the name of the file.
+    pub fn rows(&mut self, file: &[u8], wanted: Wanted, out: &mut Vec<f32>) -> Result<usize> {
+        let Wanted {
+            feature_size,
+            max_rows,
+            rows_first,
+        } = wanted;
         let member = zip::find(file, "x.npy")?.context("it has no array x")?;
         let mut read = |inflate: &mut Inflate| {
             let array = Array::open(&member, inflate)?;
@@ -113,26 +141,43 @@ impl Reader {
                 dtype.is_float(),
                 "its dtype is {dtype:?}; float32 is expected"
             );
-            let [features, regions] = shape[..] else {
-                anyhow::bail!("its shape is {shape:?}; (IMG_FEAT_SIZE, regions) is expected");
+            let (features, rows) = match (&shape[..], rows_first) {
+                (&[features, rows], false) | (&[rows, features], true) => (features, rows),
+                (_, false) => {
+                    anyhow::bail!("its shape is {shape:?}; (IMG_FEAT_SIZE, regions) is expected")
+                }
+                (_, true) => anyhow::bail!("its shape is {shape:?}; (cells, features) is expected"),
             };
             ensure!(
                 features == feature_size,
                 "its shape is {shape:?}, but IMG_FEAT_SIZE is {feature_size}: the features are others than configured"
             );
-            let wanted = regions.min(max_regions);
-            // The rows that come out are the stored array's columns.
+            let taken = rows.min(max_rows);
+            // The rows of (F, n) are the columns of the stored array.
             let layout = Layout {
                 dtype: *dtype,
-                row_major: *fortran_order,
-                rows: regions,
+                row_major: *fortran_order != rows_first,
+                rows,
                 columns: features,
-                taken: wanted,
+                taken,
             };
             layout.copy(array.data, out);
-            Ok(wanted)
+            Ok(taken)
         };
         read(&mut self.inflate).context("array x")
+    }
+
+    /// The boxes of the file at `path`, which has `regions` regions, or none where it has no array `bbox`.
+    ///
+    /// # Errors
+    /// One that names `path`, as [`Reader::boxes`].
+    pub fn boxes_of_file(&mut self, path: &Path, regions: usize) -> Result<Option<Boxes>> {
+        let mut file = std::mem::take(&mut self.file);
+        let result = load(path, &mut file)
+            .and_then(|()| self.boxes(&file, regions))
+            .with_context(|| format!("cannot read the boxes in {}", path.display()));
+        self.file = file;
+        result
     }
 
     /// The boxes of a file's `regions` regions, or none where the file has no array `bbox`.

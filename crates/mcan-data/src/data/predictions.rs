@@ -1,0 +1,173 @@
+//! The scores behind a model's answers, as `.npz`.
+
+use crate::base::atomic;
+use crate::data::QuestionId;
+use anyhow::{Context, Result, ensure};
+use std::io::{Seek, Write};
+use std::path::Path;
+use zip::CompressionMethod;
+use zip::write::{SimpleFileOptions, ZipWriter};
+
+/// Writes `question_id` (Q), i64 or text, and `pred` f32 (Q, `answer_count`), not compressed, so that NumPy can read it. `rows` are
+/// pieces of any number of whole rows; they are written as they come, so they need not be in memory all at once.
+///
+/// # Errors
+/// A piece that is not whole rows, rows that are not as many as question ids, or the file cannot be written.
+pub fn write_predictions<R: AsRef<[f32]>>(
+    path: &Path,
+    question_ids: &[QuestionId],
+    answer_count: usize,
+    rows: impl IntoIterator<Item = R>,
+) -> Result<()> {
+    atomic::write(path, |writer| {
+        let mut archive = ZipWriter::new(writer);
+        write_ids(&mut archive, question_ids)?;
+        start_array(
+            &mut archive,
+            "pred",
+            "<f4",
+            &format!("({}, {answer_count})", question_ids.len()),
+        )?;
+        let expected = question_ids
+            .len()
+            .checked_mul(answer_count)
+            .context("too many probabilities")?;
+        let (mut written, mut bytes) = (0_usize, Vec::new());
+        for piece in rows {
+            let piece = piece.as_ref();
+            let whole = answer_count > 0 && piece.len() % answer_count == 0;
+            ensure!(
+                whole,
+                "{} probabilities are not rows of {answer_count}",
+                piece.len()
+            );
+            bytes.clear();
+            bytes.extend(piece.iter().flat_map(|value| value.to_le_bytes()));
+            archive.write_all(&bytes)?;
+            written += piece.len();
+        }
+        ensure!(
+            written == expected,
+            "there are {written} probabilities, not {answer_count} for each of {} questions",
+            question_ids.len()
+        );
+        archive.finish()?;
+        Ok(())
+    })
+}
+
+/// Numbers as i64; where an id is a text, all as texts of the longest's length, so that leading zeros are kept.
+fn write_ids<W: Write + Seek>(archive: &mut ZipWriter<W>, ids: &[QuestionId]) -> Result<()> {
+    let numbers: Option<Vec<i64>> = ids.iter().map(QuestionId::number).collect();
+    let shape = format!("({},)", ids.len());
+    let bytes: Vec<u8> = match numbers {
+        Some(numbers) => {
+            start_array(archive, "question_id", "<i8", &shape)?;
+            numbers.iter().flat_map(|id| id.to_le_bytes()).collect()
+        }
+        None => {
+            let texts: Vec<Vec<char>> = ids.iter().map(|id| id.to_string().chars().collect()).collect();
+            let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
+            start_array(archive, "question_id", &format!("<U{longest}"), &shape)?;
+            let padded = |text: &Vec<char>| {
+                let missing = longest - text.len();
+                let codes: Vec<u32> = text.iter().map(|&c| c as u32).collect();
+                codes.into_iter().chain(std::iter::repeat_n(0, missing))
+            };
+            let codes = texts.iter().flat_map(padded);
+            codes.flat_map(u32::to_le_bytes).collect()
+        }
+    };
+    archive.write_all(&bytes)?;
+    Ok(())
+}
+
+/// Opens the member of one array and writes its header (npy format 1.0: the text is padded so that data starts at a
+/// multiple of 64 bytes).
+fn start_array<W: Write + Seek>(
+    archive: &mut ZipWriter<W>,
+    name: &str,
+    descr: &str,
+    shape: &str,
+) -> Result<()> {
+    const PREAMBLE_BYTES: usize = 10;
+    // Sizes are known only at the end, and pred of the test split has 5.6 GB.
+    let options = SimpleFileOptions::default()
+        .compression_method(CompressionMethod::Stored)
+        .large_file(true);
+    archive.start_file(format!("{name}.npy"), options)?;
+    let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+    let text_bytes = (PREAMBLE_BYTES + text.len() + 1).next_multiple_of(64) - PREAMBLE_BYTES;
+    archive.write_all(b"\x93NUMPY\x01\x00")?;
+    archive.write_all(&u16::try_from(text_bytes)?.to_le_bytes())?;
+    archive.write_all(format!("{text:<width$}\n", width = text_bytes - 1).as_bytes())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read;
+
+    fn ids<const N: usize>(numbers: [i64; N]) -> [QuestionId; N] {
+        numbers.map(QuestionId::from)
+    }
+
+    fn member(path: &Path, name: &str) -> Vec<u8> {
+        let mut archive = zip::ZipArchive::new(File::open(path).unwrap()).unwrap();
+        let mut bytes = Vec::new();
+        archive
+            .by_name(name)
+            .unwrap()
+            .read_to_end(&mut bytes)
+            .unwrap();
+        bytes
+    }
+
+    #[test]
+    fn predictions_are_an_npz_that_is_whole_or_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pred.npz");
+        let wrong = write_predictions(&path, &ids([1, 2]), 3, [[0.5_f32; 3]]).unwrap_err();
+        assert!(
+            format!("{wrong:#}").contains("there are 3 probabilities, not 3 for each of 2"),
+            "{wrong:#}"
+        );
+        let wrong = write_predictions(&path, &ids([1, 2]), 4, [[0.5_f32; 3]]).unwrap_err();
+        assert!(
+            format!("{wrong:#}").contains("3 probabilities are not rows of 4"),
+            "{wrong:#}"
+        );
+        assert!(!path.exists());
+
+        write_predictions(
+            &path,
+            &ids([7, -8, 9]),
+            2,
+            [vec![0.0, 0.25], vec![0.5, 1.0, 0.125, 2.0]],
+        )
+        .unwrap();
+        let ids: ndarray::Array1<i64> =
+            ndarray_npy::ReadNpyExt::read_npy(&*member(&path, "question_id.npy")).unwrap();
+        let pred: ndarray::Array2<f32> =
+            ndarray_npy::ReadNpyExt::read_npy(&*member(&path, "pred.npy")).unwrap();
+        assert_eq!(ids.to_vec(), [7, -8, 9]);
+        assert_eq!(
+            pred,
+            ndarray::arr2(&[[0.0, 0.25], [0.5, 1.0], [0.125, 2.0]])
+        );
+        assert_eq!(member(&path, "pred.npy").len() - 6 * 4, 128);
+    }
+
+    #[test]
+    fn text_ids_keep_their_zeros() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pred.npz");
+        write_predictions(&path, &["07".into(), "123".into()], 1, [[0.5_f32; 2]]).unwrap();
+        let bytes = member(&path, "question_id.npy");
+        assert!(String::from_utf8_lossy(&bytes).contains("'<U3'"));
+        let codes: Vec<u8> = bytes[bytes.len() - 24..].iter().copied().step_by(4).collect();
+        assert_eq!(codes, b"07\x00123");
+    }
+}

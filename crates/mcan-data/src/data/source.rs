@@ -1,0 +1,304 @@
+//! Where the images of a bank come from: a folder of `.npz` files, or the published `.tar.gz` as a stream that is never
+//! unpacked.
+//!
+//! One thread reads ahead, and all cores decode. At most a few groups of images are in memory.
+
+use crate::data::features::FileNames;
+use crate::data::streams::StreamKind;
+use crate::formats::npz::{self, Boxes};
+use crate::formats::tar::{Member, Members, is_inside};
+use anyhow::{Context, Result, bail, ensure};
+use flate2::read::MultiGzDecoder;
+use rayon::prelude::*;
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// Images decoded together, unless they are large.
+pub(super) const GROUP_IMAGES: usize = 64;
+/// Bytes of archive members decoded together.
+const GROUP_BYTES: usize = 32 << 20;
+/// Groups that are read ahead.
+const GROUPS_AHEAD: usize = 2;
+
+/// The features of one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Image {
+    /// The number that it is stored under.
+    pub number: u64,
+    /// Its file, for messages.
+    pub name: String,
+    /// (n, F) values, row after row.
+    pub values: Vec<f32>,
+    /// The boxes of its rows, and its size.
+    pub boxes: Option<Boxes>,
+}
+
+/// Gives images one after the other. An error of one image alone is a [`BadImage`]; any other ends the source.
+pub trait RegionSource: Iterator<Item = Result<Image>> {}
+
+impl<I: Iterator<Item = Result<Image>>> RegionSource for I {}
+
+/// An image that cannot be used, while those behind it can.
+#[derive(Debug)]
+pub struct BadImage {
+    /// Its file.
+    pub name: String,
+    /// What is wrong with it.
+    pub why: anyhow::Error,
+}
+
+impl fmt::Display for BadImage {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}: {:#}", self.name, self.why)
+    }
+}
+
+impl std::error::Error for BadImage {}
+
+/// How the files of a source are to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Which features.
+    pub kind: StreamKind,
+    /// How files are named.
+    pub names: FileNames,
+    /// F, values per row.
+    pub feature_size: usize,
+}
+
+/// The images of a folder, by ascending number, or of a `.tar.gz`, in its order.
+pub struct FileSource {
+    groups: Receiver<Result<Vec<Item>>>,
+    layout: Layout,
+    decoded: VecDeque<Result<Image>>,
+}
+
+impl FileSource {
+    /// Starts reading the folder or archive at `path`.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn open(path: &Path, layout: Layout) -> Result<FileSource> {
+        let (sender, groups) = sync_channel(GROUPS_AHEAD);
+        let path = path.to_owned();
+        let read = move || {
+            let mut groups = Groups {
+                sender,
+                group: Vec::new(),
+                bytes: 0,
+                seen: FxHashMap::default(),
+            };
+            let read = if path.is_dir() {
+                read_folder(&path, layout.names, &mut groups)
+            } else {
+                read_tar_gz(&path, layout.names, &mut groups)
+            };
+            groups.finish(read);
+        };
+        std::thread::Builder::new()
+            .name("pack".into())
+            .spawn(read)
+            .context("cannot start a thread that reads ahead")?;
+        Ok(FileSource {
+            groups,
+            layout,
+            decoded: VecDeque::new(),
+        })
+    }
+}
+
+impl Iterator for FileSource {
+    type Item = Result<Image>;
+
+    fn next(&mut self) -> Option<Result<Image>> {
+        while self.decoded.is_empty() {
+            match self.groups.recv() {
+                Ok(Ok(group)) => {
+                    let decode = |item: Item| item.decode(self.layout);
+                    let images: Vec<_> = group.into_par_iter().map(decode).collect();
+                    self.decoded.extend(images);
+                }
+                Ok(Err(error)) => return Some(Err(error)),
+                Err(_) => return None,
+            }
+        }
+        self.decoded.pop_front()
+    }
+}
+
+/// One image's file, read from an archive or still to be read.
+struct Item {
+    number: u64,
+    name: String,
+    content: Content,
+}
+
+impl Item {
+    fn decode(self, layout: Layout) -> Result<Image> {
+        let name = self.name.clone();
+        self.try_decode(layout)
+            .map_err(|why| BadImage { name, why }.into())
+    }
+
+    fn try_decode(self, layout: Layout) -> Result<Image> {
+        let mut read = Vec::new();
+        let file = match &self.content {
+            Content::Bytes(bytes) => bytes,
+            Content::Path(path) => {
+                npz::load(path, &mut read)?;
+                &read
+            }
+        };
+        let wanted = npz::Wanted {
+            feature_size: layout.feature_size,
+            max_rows: usize::MAX,
+            rows_first: layout.names.rows_first(),
+        };
+        let mut values = Vec::new();
+        let boxes = npz::with_reader(|reader| -> Result<_> {
+            let rows = reader.rows(file, wanted, &mut values)?;
+            match layout.kind {
+                StreamKind::Regions => reader.boxes(file, rows),
+                StreamKind::Grid => Ok(None),
+            }
+        })?;
+        Ok(Image {
+            number: self.number,
+            name: self.name,
+            values,
+            boxes,
+        })
+    }
+}
+
+enum Content {
+    Bytes(Vec<u8>),
+    Path(PathBuf),
+}
+
+/// The reading thread's end: gathers items into groups and sends them.
+struct Groups {
+    sender: SyncSender<Result<Vec<Item>>>,
+    group: Vec<Item>,
+    bytes: usize,
+    /// Names by image id.
+    seen: FxHashMap<u64, String>,
+}
+
+/// The receiver is gone: packing failed elsewhere, so there is nobody to tell.
+struct Hangup;
+
+impl Groups {
+    fn push(&mut self, item: Item) -> Result<Result<(), Hangup>> {
+        if let Some(other) = self.seen.insert(item.number, item.name.clone()) {
+            bail!("{} and {other} are both image {}", item.name, item.number);
+        }
+        self.bytes += if let Content::Bytes(bytes) = &item.content {
+            bytes.len()
+        } else {
+            0
+        };
+        self.group.push(item);
+        if self.group.len() < GROUP_IMAGES && self.bytes < GROUP_BYTES {
+            return Ok(Ok(()));
+        }
+        self.bytes = 0;
+        Ok(self
+            .sender
+            .send(Ok(std::mem::take(&mut self.group)))
+            .map_err(|_| Hangup))
+    }
+
+    fn finish(self, read: Result<()>) {
+        // Items before an error go first, so that the first thing wrong is what is reported. A receiver that is gone
+        // has its own error.
+        let _ = self.sender.send(Ok(self.group));
+        if let Err(why) = read {
+            let _ = self.sender.send(Err(why));
+        }
+    }
+}
+
+fn read_folder(folder: &Path, names: FileNames, groups: &mut Groups) -> Result<()> {
+    for (number, name) in names.list(folder)? {
+        let content = Content::Path(folder.join(&name));
+        let item = Item {
+            number,
+            name: name.to_string_lossy().into_owned(),
+            content,
+        };
+        if groups.push(item)?.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn read_tar_gz(path: &Path, names: FileNames, groups: &mut Groups) -> Result<()> {
+    let file = File::open(path).context("it cannot be opened")?;
+    let mut archive =
+        tar::Archive::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 20, file)));
+    let mut last = String::from("its start");
+    let damaged = |last: &str| format!("the archive is cut short or damaged behind {last}");
+    for member in Members::of(&mut archive).with_context(|| damaged(&last))? {
+        if let Some(item) = read_member(member.with_context(|| damaged(&last))?, names)? {
+            last.clone_from(&item.name);
+            if groups.push(item)?.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    // What follows the archive's end mark is padding, but behind it is gzip's checksum of everything.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).with_context(|| damaged(&last))?;
+    Ok(())
+}
+
+/// The feature file in an archive member, or none for a folder and what is not a feature file.
+fn read_member(
+    Member { path, mut entry }: Member<impl Read>,
+    names: FileNames,
+) -> Result<Option<Item>> {
+    let shown = path.display();
+    let kind = entry.header().entry_type();
+    if kind.is_dir() {
+        return Ok(None);
+    }
+    ensure!(kind.is_file(), "member {shown} is not a plain file");
+    ensure!(
+        is_inside(&path),
+        "member {shown} points outside of the archive's folder"
+    );
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let Some(number) = names.number(&name)? else {
+        return Ok(None);
+    };
+    let size = entry.size();
+    ensure!(
+        size <= npz::MAX_FILE_BYTES,
+        "member {shown} claims {size} bytes; at most {}",
+        npz::MAX_FILE_BYTES
+    );
+    // Not all at once: the archive may claim more than it has.
+    let mut bytes = Vec::with_capacity(size.min(1 << 20) as usize);
+    entry
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("member {shown} of the archive is cut short or damaged"))?;
+    ensure!(
+        bytes.len() as u64 == size,
+        "member {shown} of the archive is cut short"
+    );
+    Ok(Some(Item {
+        number,
+        name,
+        content: Content::Bytes(bytes),
+    }))
+}
+

@@ -1,0 +1,139 @@
+//! The accuracy of CLEVR: exact matches with the right answers, over all questions and by type of question.
+
+use super::QuestionFile;
+use crate::data::QuestionId;
+use crate::datasets::{Metric, Scores};
+use anyhow::{Context, Result, bail, ensure};
+
+/// How the log entry of an evaluation begins.
+pub(super) const LOG_START: &str = "Overall : ";
+
+/// The types of questions with the functions that their programs end with, as OpenVQA groups them. (The paper counts
+/// `equal_integer` as a comparison of numbers.)
+const TYPES: [(&str, &[&str]); 5] = [
+    ("Count", &["count"]),
+    ("Exist", &["exist"]),
+    ("Compare_Numbers", &["greater_than", "less_than"]),
+    (
+        "Query_Attribute",
+        &["query_color", "query_material", "query_shape", "query_size"],
+    ),
+    (
+        "Compare_Attribute",
+        &["equal_color", "equal_integer", "equal_material", "equal_shape", "equal_size"],
+    ),
+];
+
+/// Scores answers to the questions of one file, which are known by position.
+pub struct Evaluator {
+    name: String,
+    truths: Vec<String>,
+    /// Positions in [`TYPES`].
+    types: Vec<usize>,
+}
+
+/// Right answers among questions.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    right: usize,
+    questions: usize,
+}
+
+impl Count {
+    fn add(&mut self, right: bool) {
+        self.right += usize::from(right);
+        self.questions += 1;
+    }
+
+    fn percent(self) -> f64 {
+        100.0 * self.right as f64 / self.questions as f64
+    }
+}
+
+impl Evaluator {
+    /// Prepares the right answers.
+    ///
+    /// # Errors
+    /// A question without an answer or a program, or whose program ends with a function of no type; no question at all.
+    pub fn new(file: &QuestionFile) -> Result<Self> {
+        let name = file.name().to_owned();
+        ensure!(
+            !file.is_empty(),
+            "{name} has no question, so there is nothing to evaluate"
+        );
+        let (mut truths, mut types) = (Vec::new(), Vec::new());
+        for i in 0..file.len() {
+            let lacks = |key| format!("{name}: question {i} has no \"{key}\"");
+            truths.push(file.answer(i).with_context(|| lacks("answer"))?.to_owned());
+            let function = file.function(i).with_context(|| lacks("program"))?;
+            let found = TYPES.iter().position(|(_, functions)| functions.contains(&function));
+            let unknown = || {
+                format!("{name}: the program of question {i} ends with {function:?}, which is no type of question")
+            };
+            types.push(found.with_context(unknown)?);
+        }
+        Ok(Evaluator {
+            name,
+            truths,
+            types,
+        })
+    }
+
+    /// The answers by position of their question.
+    fn in_order<'a>(&self, answers: &[(QuestionId, &'a str)]) -> Result<Vec<&'a str>> {
+        let mut given = vec![None; self.truths.len()];
+        for (id, answer) in answers {
+            let position = id.number().and_then(|number| usize::try_from(number).ok());
+            match position.and_then(|position| given.get_mut(position)) {
+                Some(place @ None) => *place = Some(*answer),
+                Some(Some(_)) => bail!("question {id} is answered twice"),
+                None => bail!(
+                    "there are {} answers, but {} has {} questions",
+                    answers.len(),
+                    self.name,
+                    self.truths.len()
+                ),
+            }
+        }
+        let missing = given.iter().filter(|answer| answer.is_none()).count();
+        ensure!(
+            missing == 0,
+            "{missing} of the {} questions of {} have no answer",
+            self.truths.len(),
+            self.name
+        );
+        Ok(given.into_iter().flatten().collect())
+    }
+}
+
+impl Metric for Evaluator {
+    /// A type of which there is no question has no line: OpenVQA fails, and a line of zeros would look like a result.
+    fn score(&self, answers: &[(QuestionId, &str)]) -> Result<Scores> {
+        let given = self.in_order(answers)?;
+        let (mut all, mut types) = (Count::default(), [Count::default(); TYPES.len()]);
+        for ((answer, truth), &kind) in given.iter().zip(&self.truths).zip(&self.types) {
+            let is_right = answer == truth;
+            all.add(is_right);
+            types[kind].add(is_right);
+        }
+        let names = TYPES.iter().map(|(name, _)| *name);
+        let counts = names.zip(types).filter(|(_, count)| count.questions > 0);
+        let counts: Vec<(&str, Count)> = [("Overall", all)].into_iter().chain(counts).collect();
+        let lines = |colon: &str| {
+            let line = |(name, count): &(&str, Count)| {
+                let Count { right, questions } = count;
+                format!("{name}{colon} {right} / {questions} = {:.2}", count.percent())
+            };
+            counts.iter().map(line).collect::<Vec<_>>().join("\n")
+        };
+        let by_type = counts[1..].iter();
+        let by_type = by_type.map(|(name, count)| ((*name).to_owned(), count.percent()));
+        Ok(Scores {
+            headline: all.percent(),
+            printed: lines(""),
+            logged: lines(" :") + "\n\n",
+            log_start: LOG_START,
+            groups: vec![("question type", by_type.collect())],
+        })
+    }
+}

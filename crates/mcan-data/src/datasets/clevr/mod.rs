@@ -1,0 +1,250 @@
+//! CLEVR (Johnson et al., CVPR 2017) as OpenVQA treats it: grid features, one right answer, exact match.
+//!
+//! Unlike OpenVQA, an image is known by its split and its number, because numbers start anew in each split.
+
+mod metric;
+mod questions;
+mod results;
+#[cfg(test)]
+mod tests;
+
+pub use metric::Evaluator;
+pub use questions::QuestionFile;
+pub use results::{read_answers, write_answers};
+
+use crate::data::answers::AnswerList;
+use crate::data::features::{FeaturePlace, FileNames};
+use crate::data::streams::{StreamKind, StreamSpec, Streams};
+use crate::data::vocab::Vocabulary;
+use crate::data::{Dataset, ImageId, QuestionId};
+use crate::datasets::files::{Places, Split};
+use crate::datasets::{
+    Benchmark, LossKind, Metric, QuestionFiles, SpecialWords, SplitFiles, SplitName, StreamSizes,
+};
+use crate::formats::strings::Strings;
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
+use std::path::Path;
+
+/// The data set.
+pub struct Clevr;
+
+/// Cells of a feature map, 14 by 14.
+const CELLS: usize = 196;
+/// Values of a cell: the channels of ResNet-101's `layer3`.
+const CHANNELS: usize = 1024;
+
+const PUBLISHED: &str = "CLEVR_v1.0.zip of the authors has it in its folder questions";
+
+static SPLITS: [Split; 3] = [
+    Split {
+        name: "train",
+        questions: "questions/CLEVR_train_questions.json",
+        annotations: None,
+        features: Some("train"),
+        supply: PUBLISHED,
+    },
+    Split {
+        name: "val",
+        questions: "questions/CLEVR_val_questions.json",
+        annotations: None,
+        features: Some("val"),
+        supply: PUBLISHED,
+    },
+    Split {
+        name: "test",
+        questions: "questions/CLEVR_test_questions.json",
+        annotations: None,
+        features: Some("test"),
+        supply: PUBLISHED,
+    },
+];
+
+impl Benchmark for Clevr {
+    fn name(&self) -> &'static str {
+        "clevr"
+    }
+
+    fn splits(&self) -> &'static [Split] {
+        &SPLITS
+    }
+
+    fn folders(&self) -> (&'static [&'static str], &'static [&'static str]) {
+        (
+            &["./datasets/clevr/", "./data/clevr/raw/"],
+            &["./datasets/clevr_extract/", "./data/clevr/feats/"],
+        )
+    }
+
+    fn trainings(&self) -> &'static [(&'static str, &'static [SplitName])] {
+        &[("train", &["train"]), ("train+val", &["train", "val"])]
+    }
+
+    fn vocabulary(&self) -> &'static [SplitName] {
+        &["train", "val", "test"]
+    }
+
+    fn special_words(&self, _openvqa: bool) -> SpecialWords {
+        SpecialWords::OpenVqa
+    }
+
+    fn answers(&self) -> &'static [SplitName] {
+        &["train", "val"]
+    }
+
+    fn answer_file(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn streams(&self, sizes: StreamSizes) -> Streams {
+        let (padded_to, width) = sizes.grid.unwrap_or((CELLS, CHANNELS));
+        Streams {
+            regions: None,
+            grid: Some(StreamSpec {
+                padded_to,
+                width,
+                boxes: false,
+            }),
+        }
+    }
+
+    fn feature_place(&self, split: &Split, kind: StreamKind, places: &Places) -> Option<FeaturePlace> {
+        let folder = places.features(self, split)?;
+        (kind == StreamKind::Grid).then_some(FeaturePlace {
+            folder,
+            names: FileNames::Numbered { split: split.name },
+        })
+    }
+
+    fn loss(&self) -> LossKind {
+        LossKind::CrossEntropy
+    }
+
+    fn result_extension(&self) -> &'static str {
+        "txt"
+    }
+
+    fn log_start(&self) -> &'static str {
+        metric::LOG_START
+    }
+
+    fn read(&self, files: &[SplitFiles]) -> Result<Box<dyn QuestionFiles>> {
+        let read = |file: &SplitFiles| {
+            let path = file.questions.as_ref();
+            let path = path.with_context(|| format!("the {} questions are missing", file.split))?;
+            Ok((file.split, QuestionFile::read(path)?))
+        };
+        // The answers are in the files of the questions.
+        let wanted = files.par_iter().filter(|file| file.questions.is_some());
+        Ok(Box::new(Files(wanted.map(read).collect::<Result<_>>()?)))
+    }
+
+    fn write_answers(&self, path: &Path, answers: &[(QuestionId, &str)]) -> Result<()> {
+        write_answers(path, answers.iter().map(|(_, answer)| *answer))
+    }
+
+    fn score(&self, results: &Path, questions: &Path, annotations: Option<&Path>) -> Result<String> {
+        ensure!(
+            annotations.is_none(),
+            "CLEVR's answers are in the file of its questions; leave out --ANNOTATIONS"
+        );
+        let file = QuestionFile::read(questions)?;
+        let answers = read_answers(results)?;
+        let evaluator = Evaluator::new(&file)?;
+        let numbered = (0..).map(QuestionId::Number).zip(answers.iter().map(String::as_str));
+        let scores = evaluator.score(&numbered.collect::<Vec<_>>());
+        let scores = scores.with_context(|| format!("cannot score {}", results.display()))?;
+        Ok(scores.printed + "\n")
+    }
+}
+
+/// Parsed question files, by split.
+struct Files(Vec<(SplitName, QuestionFile)>);
+
+impl Files {
+    fn of(&self, wanted: SplitName) -> Result<&QuestionFile> {
+        let found = self.0.iter().find(|(split, _)| *split == wanted);
+        found
+            .map(|(_, file)| file)
+            .with_context(|| format!("the {wanted} questions were not read"))
+    }
+}
+
+impl QuestionFiles for Files {
+    fn words(&self, split: SplitName) -> Option<Vec<&str>> {
+        Some(self.of(split).ok()?.distinct_words().collect())
+    }
+
+    fn longest_question(&self) -> Option<usize> {
+        let lengths = self.0.iter().map(|(_, file)| file.longest_question());
+        lengths.max()
+    }
+
+    fn count_answers(&self, splits: &[SplitName]) -> Result<AnswerList> {
+        let files = splits.iter().filter_map(|split| self.of(split).ok());
+        let answers: Strings = files.flat_map(QuestionFile::distinct_answers).map(str::to_owned).collect();
+        AnswerList::from_answers(answers.into_iter().collect())
+            .with_context(|| format!("no question of {} has an answer", splits.join(" or ")))
+    }
+
+    fn for_training(
+        &self,
+        splits: &[SplitName],
+        words: &Vocabulary,
+        answers: &AnswerList,
+        max_token: usize,
+    ) -> Result<Dataset> {
+        let mut dataset = Dataset::default();
+        for &split in splits {
+            let file = self.of(split)?;
+            for i in 0..file.len() {
+                let lacks = || format!("{}: question {i} has no \"answer\"", file.name());
+                let answer = file.answer(i).with_context(lacks)?;
+                let unknown = || {
+                    let name = file.name();
+                    format!("{name}: the answer {answer:?} of question {i} is not one of the model's")
+                };
+                let target = answers.index(answer).with_context(unknown)?;
+                push(&mut dataset, split, file, i, words, max_token, Some((target, 1.0)));
+            }
+        }
+        Ok(dataset)
+    }
+
+    fn for_answering(
+        &self,
+        split: SplitName,
+        words: &Vocabulary,
+        max_token: usize,
+    ) -> Result<Dataset> {
+        let (mut dataset, file) = (Dataset::default(), self.of(split)?);
+        for i in 0..file.len() {
+            push(&mut dataset, split, file, i, words, max_token, None);
+        }
+        Ok(dataset)
+    }
+
+    fn names(&self, splits: &[SplitName], _training: bool) -> String {
+        let names = splits.iter().filter_map(|split| self.of(split).ok());
+        names.map(QuestionFile::name).collect::<Vec<_>>().join(", ")
+    }
+
+    fn metric(&self, split: SplitName) -> Result<Box<dyn Metric>> {
+        Ok(Box::new(Evaluator::new(self.of(split)?)?))
+    }
+}
+
+/// Adds question `i` of a file, which is known by its position.
+fn push(
+    dataset: &mut Dataset,
+    split: SplitName,
+    file: &QuestionFile,
+    i: usize,
+    words: &Vocabulary,
+    max_token: usize,
+    target: Option<(u32, f32)>,
+) {
+    let ids = file.words(i).take(max_token).map(|word| words.id(word));
+    let image = ImageId::InSplit(split, file.image_index(i));
+    dataset.push(QuestionId::Number(i as i64), image, ids, target);
+}

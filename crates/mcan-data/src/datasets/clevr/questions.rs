@@ -1,0 +1,137 @@
+//! Question files of CLEVR: `{"questions": [{"image_index", "question", "answer", "program": [{"function", ...}, ...],
+//! ...}, ...], ...}`; the test split has neither `answer` nor `program`.
+
+use crate::formats::json::{JsonFile, Text};
+use crate::formats::ragged::Ragged;
+use crate::formats::strings::{Strings, intern};
+use crate::text;
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use std::path::Path;
+
+/// A question file, its strings interned. A question is known by its position.
+pub struct QuestionFile {
+    name: String,
+    images: Vec<u32>,
+    distinct_words: Strings,
+    words: Ragged<u32>,
+    distinct_answers: Strings,
+    answers: Vec<Option<u32>>,
+    functions: Strings,
+    types: Vec<Option<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "a question: an object with image_index and question")]
+struct RawQuestion<'a> {
+    image_index: Option<u32>,
+    #[serde(borrow)]
+    question: Option<Text<'a>>,
+    #[serde(borrow)]
+    answer: Option<Text<'a>>,
+    #[serde(borrow)]
+    program: Option<Vec<RawNode<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "a step of a program: an object with function")]
+struct RawNode<'a> {
+    #[serde(borrow)]
+    function: Option<Text<'a>>,
+}
+
+impl QuestionFile {
+    /// Reads `path`, or a `.zip` that it is in (see [`locate`](crate::formats::json::locate)).
+    ///
+    /// # Errors
+    /// Each with the file and the place in it: not JSON, no list `questions`, a missing or ill-typed key.
+    pub fn read(path: &Path) -> Result<Self> {
+        let source = JsonFile::open(path)?;
+        let mut file = Self {
+            name: source.name().to_owned(),
+            images: Vec::new(),
+            distinct_words: Strings::default(),
+            words: Ragged::new(),
+            distinct_answers: Strings::default(),
+            answers: Vec::new(),
+            functions: Strings::default(),
+            types: Vec::new(),
+        };
+        source.for_each_in("questions", |raw| file.push(&raw))?;
+        Ok(file)
+    }
+
+    fn push(&mut self, raw: &RawQuestion) -> Result<()> {
+        let position = self.images.len();
+        let lacks = |key| move || format!("question {position} has no \"{key}\"");
+        let image = raw.image_index.with_context(lacks("image_index"))?;
+        let question = raw.question.as_ref().with_context(lacks("question"))?;
+        let ids: Result<Vec<u32>> = text::split(&text::clean_question(question))
+            .map(|word| intern(&mut self.distinct_words, word))
+            .collect();
+        self.words.push(ids?);
+        let answer = raw.answer.as_ref();
+        let answer = answer.map(|answer| intern(&mut self.distinct_answers, answer));
+        self.answers.push(answer.transpose()?);
+        let last = raw.program.as_ref().and_then(|program| program.last());
+        let function = last
+            .map(|node| node.function.as_ref().with_context(lacks("function")))
+            .transpose()?;
+        let function = function.map(|name| intern(&mut self.functions, name));
+        self.types.push(function.transpose()?);
+        self.images.push(image);
+        Ok(())
+    }
+
+    /// The file, for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many questions there are.
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// Whether there is no question.
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty()
+    }
+
+    /// The number of the image of question `i` in its split.
+    pub fn image_index(&self, i: usize) -> u32 {
+        self.images[i]
+    }
+
+    /// The words of question `i`.
+    pub fn words(&self, i: usize) -> impl ExactSizeIterator<Item = &str> {
+        let words = self.words.row(i).iter();
+        words.map(|&word| self.distinct_words[word as usize].as_str())
+    }
+
+    /// Every word of the file, in order of first appearance.
+    pub fn distinct_words(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.distinct_words.iter().map(String::as_str)
+    }
+
+    /// The words of the longest question.
+    pub fn longest_question(&self) -> usize {
+        let lengths = (0..self.len()).map(|i| self.words.row(i).len());
+        lengths.max().unwrap_or(0)
+    }
+
+    /// The right answer to question `i`, as it is in the file; none in the test split.
+    pub fn answer(&self, i: usize) -> Option<&str> {
+        self.answers[i].map(|answer| self.distinct_answers[answer as usize].as_str())
+    }
+
+    /// Every answer of the file, in order of first appearance.
+    pub fn distinct_answers(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.distinct_answers.iter().map(String::as_str)
+    }
+
+    /// The last function of the program of question `i`, which is its type.
+    pub fn function(&self, i: usize) -> Option<&str> {
+        self.types[i].map(|function| self.functions[function as usize].as_str())
+    }
+}

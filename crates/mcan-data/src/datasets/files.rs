@@ -1,0 +1,174 @@
+//! Where the files of a data set are, and the check that those which a run needs are there.
+
+use super::{Benchmark, SplitName};
+use crate::data::features::{FeaturePlace, archive_path, bank_path};
+use crate::data::streams::StreamKind;
+use crate::formats::json::locate;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A question split with its official files.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Its name.
+    pub name: SplitName,
+    /// The file of its questions.
+    pub questions: &'static str,
+    /// The file of its annotations; none where they are in the file of the questions, or not public.
+    pub annotations: Option<&'static str>,
+    /// The folder of its images' features; none where they are those of other splits.
+    pub features: Option<&'static str>,
+    /// What supplies its question files.
+    pub supply: &'static str,
+}
+
+/// Where the user has said that files are (`DATASET_PATH`, `FEATURE_PATH`, `QUESTION_PATH` and so on).
+#[derive(Clone, Copy, Debug)]
+pub struct Places<'a> {
+    /// The folder of question files; none for the data set's own.
+    pub dataset: Option<&'a Path>,
+    /// The folder of the features' folders; none for the data set's own.
+    pub features: Option<&'a Path>,
+    /// Question files that lie elsewhere, by split.
+    pub question_files: &'a BTreeMap<String, PathBuf>,
+    /// Annotation files that lie elsewhere, by split.
+    pub annotation_files: &'a BTreeMap<String, PathBuf>,
+    /// Feature folders that lie elsewhere, by split.
+    pub feature_folders: &'a BTreeMap<String, PathBuf>,
+}
+
+/// The split of this name.
+///
+/// # Errors
+/// When the data set does not have it.
+pub fn split(benchmark: &dyn Benchmark, name: &str) -> Result<&'static Split> {
+    let splits = benchmark.splits();
+    splits.iter().find(|split| split.name == name).with_context(|| {
+        let names: Vec<&str> = splits.iter().map(|split| split.name).collect();
+        let set = benchmark.name();
+        format!("{set} has no split {name} ({})", names.join(", "))
+    })
+}
+
+/// The splits that a training split is made of.
+///
+/// # Errors
+/// When the data set does not have it.
+pub fn training(benchmark: &dyn Benchmark, name: &str) -> Result<&'static [SplitName]> {
+    let trainings = benchmark.trainings();
+    let found = trainings.iter().find(|(known, _)| *known == name);
+    found.map(|(_, splits)| *splits).with_context(|| {
+        let names: Vec<&str> = trainings.iter().map(|(name, _)| *name).collect();
+        let (set, names) = (benchmark.name(), names.join(" or "));
+        format!("TRAIN_SPLIT is {name:?}, which {set} does not have; use --SPLIT with {names}")
+    })
+}
+
+fn first_that_exists(named: Option<&Path>, usual: &[&str]) -> PathBuf {
+    if let Some(named) = named {
+        return named.to_owned();
+    }
+    let found = usual.iter().find(|folder| Path::new(folder).is_dir());
+    found.or(usual.first()).map_or_else(PathBuf::new, PathBuf::from)
+}
+
+impl Places<'_> {
+    /// The folder of the data set's question files.
+    pub fn folder(&self, benchmark: &dyn Benchmark) -> PathBuf {
+        first_that_exists(self.dataset, benchmark.folders().0)
+    }
+
+    /// The folder of the folders of its features.
+    pub fn feature_folder(&self, benchmark: &dyn Benchmark) -> PathBuf {
+        first_that_exists(self.features, benchmark.folders().1)
+    }
+
+    /// The question file of a split.
+    pub fn questions(&self, benchmark: &dyn Benchmark, split: &Split) -> PathBuf {
+        let elsewhere = self.question_files.get(split.name);
+        elsewhere
+            .cloned()
+            .unwrap_or_else(|| self.folder(benchmark).join(split.questions))
+    }
+
+    /// The annotation file of a split, if it has one.
+    pub fn annotations(&self, benchmark: &dyn Benchmark, split: &Split) -> Option<PathBuf> {
+        let elsewhere = self.annotation_files.get(split.name).cloned();
+        elsewhere.or_else(|| Some(self.folder(benchmark).join(split.annotations?)))
+    }
+
+    /// The file of answers, if the data set has one.
+    pub fn answers(&self, benchmark: &dyn Benchmark) -> Option<PathBuf> {
+        Some(self.folder(benchmark).join(benchmark.answer_file()?))
+    }
+
+    /// The feature folder of a split, if it has images of its own.
+    pub(crate) fn features(&self, benchmark: &dyn Benchmark, split: &Split) -> Option<PathBuf> {
+        let folder = self.feature_folder(benchmark).join(split.features?);
+        let elsewhere = self.feature_folders.get(split.name);
+        Some(elsewhere.cloned().unwrap_or(folder))
+    }
+
+    /// The feature folders of these splits.
+    ///
+    /// # Errors
+    /// A split that the data set does not have.
+    pub fn feature_places(
+        &self,
+        benchmark: &dyn Benchmark,
+        splits: &[SplitName],
+        kind: StreamKind,
+    ) -> Result<Vec<FeaturePlace>> {
+        let mut places: Vec<FeaturePlace> = Vec::new();
+        for name in splits {
+            let place = benchmark.feature_place(split(benchmark, name)?, kind, self);
+            let is_new = |place: &FeaturePlace| !places.contains(place);
+            places.extend(place.filter(is_new));
+        }
+        Ok(places)
+    }
+
+    /// Names every file of these splits that is not there, with what would supply it.
+    ///
+    /// # Errors
+    /// A split that the data set does not have.
+    pub fn missing(
+        &self,
+        benchmark: &dyn Benchmark,
+        splits: &[SplitName],
+        kinds: &[StreamKind],
+    ) -> Result<Vec<String>> {
+        let mut missing = Vec::new();
+        for name in splits {
+            let split = split(benchmark, name)?;
+            let files = [Some(self.questions(benchmark, split)), self.annotations(benchmark, split)];
+            let absent = files.iter().flatten().filter(|file| locate(file).is_none());
+            let line = |file: &PathBuf| format!("{} (--DATA_PATH; {})", file.display(), split.supply);
+            missing.extend(absent.map(line));
+        }
+        for kind in kinds {
+            for FeaturePlace { folder, .. } in self.feature_places(benchmark, splits, *kind)? {
+                if !folder.is_dir() && !bank_path(&folder).is_file() {
+                    missing.push(missing_features(&folder));
+                }
+            }
+        }
+        Ok(missing)
+    }
+}
+
+fn missing_features(folder: &Path) -> String {
+    let archive = archive_path(folder);
+    let advice = if archive.is_file() {
+        format!("pack {} with --RUN=pack", archive.display())
+    } else {
+        let name = archive.file_name().unwrap_or_default().to_string_lossy();
+        format!("place and unpack, or pack with --RUN=pack, the authors' {name}")
+    };
+    format!(
+        "{}/ or {} (--FEAT_PATH; {advice})",
+        folder.display(),
+        bank_path(folder).display()
+    )
+}

@@ -1,0 +1,99 @@
+//! The answer list that is counted in the annotations where no `answer_dict.json` is there.
+
+use super::AnnotationFile;
+use crate::data::answers::AnswerList;
+use crate::text::normalize_answer;
+use anyhow::{Context, Result, bail};
+use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
+
+/// An answer gets into the list when it is seen more often than this.
+const ANSWER_FREQUENCY: u32 = 8;
+
+/// Builds the list that `answer_dict.json` of the reference was built as: the normalised `multiple_choice_answer`s
+/// seen more than 8 times in these files (SPEC: train, val), in order of first appearance.
+///
+/// # Errors
+/// An annotation without `multiple_choice_answer`; no answer that frequent.
+pub(super) fn count_answers<'a>(
+    files: impl IntoIterator<Item = &'a AnnotationFile>,
+) -> Result<AnswerList> {
+    let mut seen: IndexMap<String, u32, FxBuildHasher> = IndexMap::default();
+    let mut names = Vec::new();
+    for file in files {
+        names.push(file.name());
+        for (number, count) in count_choices(file)? {
+            *seen
+                .entry(normalize_answer(file.string(number)))
+                .or_default() += count;
+        }
+    }
+    let frequent = seen
+        .into_iter()
+        .filter(|(_, count)| *count > ANSWER_FREQUENCY);
+    let answers: Vec<String> = frequent.map(|(answer, _)| answer).collect();
+    if answers.is_empty() {
+        bail!(
+            "no answer occurs more than {ANSWER_FREQUENCY} times in {}; supply an answer_dict.json",
+            names.join(" and ")
+        );
+    }
+    AnswerList::from_answers(answers)
+}
+
+/// How often each string is a `multiple_choice_answer`, in order of first appearance.
+fn count_choices(file: &AnnotationFile) -> Result<IndexMap<u32, u32, FxBuildHasher>> {
+    let mut counts = IndexMap::default();
+    for annotation in file.annotations() {
+        let choice = annotation.multiple_choice_answer.with_context(|| {
+            format!(
+                "{}: question {} has no \"multiple_choice_answer\"",
+                file.name(),
+                annotation.question_id
+            )
+        })?;
+        *counts.entry(choice).or_default() += 1;
+    }
+    Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datasets::vqa2::tests::annotation_file;
+    use serde_json::json;
+
+    #[test]
+    fn a_list_is_built_from_choices_seen_more_than_eight_times_over_all_files() {
+        let choices = |answers: &[(&str, usize)]| {
+            let all = answers
+                .iter()
+                .flat_map(|&(answer, times)| std::iter::repeat_n(answer, times));
+            let entry = |(id, answer)| json!({"question_id": id, "image_id": 1, "multiple_choice_answer": answer, "answers": [{"answer": "x"}]});
+            annotation_file(&json!({"annotations": (0..).zip(all).map(entry).collect::<Vec<_>>()}))
+        };
+        let (train, val) = (
+            choices(&[("the dog", 5), ("rare", 8), ("two", 9)]),
+            choices(&[("yes", 9), ("Dog.", 4)]),
+        );
+        let built = count_answers([&train, &val]).unwrap();
+        assert!(built.answers().eq(["dog", "2", "yes"]));
+        let none = count_answers([&choices(&[("rare", 8)])])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            none.contains("more than 8 times") && none.contains("file.json"),
+            "{none}"
+        );
+        let lacking = annotation_file(
+            &json!({"annotations": [{"question_id": 5, "image_id": 1, "answers": [{"answer": "x"}]}]}),
+        );
+        let lacking = count_answers([&lacking])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            lacking.contains("question 5 has no \"multiple_choice_answer\""),
+            "{lacking}"
+        );
+    }
+}

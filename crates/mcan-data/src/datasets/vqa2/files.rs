@@ -1,0 +1,243 @@
+//! VQA-v2 as a data set: its splits, its official files, and what is learned of them.
+
+use super::answer_list::count_answers;
+use super::{AnnotationFile, Evaluator, QuestionFile, read_all, samples, score, write_answers};
+use crate::data::answers::AnswerList;
+use crate::data::features::{FeaturePlace, FileNames};
+use crate::data::streams::{StreamKind, StreamSpec, Streams};
+use crate::data::vocab::Vocabulary;
+use crate::data::{Dataset, QuestionId};
+use crate::datasets::files::{Places, Split};
+use crate::datasets::{
+    Benchmark, LossKind, Metric, QuestionFiles, SpecialWords, SplitFiles, SplitName, StreamSizes,
+};
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// VQA-v2 (Goyal et al., CVPR 2017), with the questions of Visual Genome.
+pub struct Vqa2;
+
+const FETCHED: &str = "./setup.sh data fetches it";
+
+static SPLITS: [Split; 5] = [
+    Split {
+        name: "train",
+        questions: "v2_OpenEnded_mscoco_train2014_questions.json",
+        annotations: Some("v2_mscoco_train2014_annotations.json"),
+        features: Some("train2014"),
+        supply: FETCHED,
+    },
+    Split {
+        name: "val",
+        questions: "v2_OpenEnded_mscoco_val2014_questions.json",
+        annotations: Some("v2_mscoco_val2014_annotations.json"),
+        features: Some("val2014"),
+        supply: FETCHED,
+    },
+    Split {
+        name: "test",
+        questions: "v2_OpenEnded_mscoco_test2015_questions.json",
+        annotations: None,
+        features: Some("test2015"),
+        supply: FETCHED,
+    },
+    Split {
+        name: "test-dev",
+        questions: "v2_OpenEnded_mscoco_test-dev2015_questions.json",
+        annotations: None,
+        features: Some("test2015"),
+        supply: FETCHED,
+    },
+    // Visual Genome's images are those of train and val.
+    Split {
+        name: "vg",
+        questions: "VG_questions.json",
+        annotations: Some("VG_annotations.json"),
+        features: None,
+        supply: "the authors' VG files are placed by hand, or train on --SPLIT=train+val",
+    },
+];
+
+impl Benchmark for Vqa2 {
+    fn name(&self) -> &'static str {
+        "vqa"
+    }
+
+    fn splits(&self) -> &'static [Split] {
+        &SPLITS
+    }
+
+    fn folders(&self) -> (&'static [&'static str], &'static [&'static str]) {
+        (
+            &["./datasets/vqa/", "./data/vqa/raw/"],
+            &["./datasets/coco_extract/", "./data/vqa/feats/"],
+        )
+    }
+
+    fn trainings(&self) -> &'static [(&'static str, &'static [SplitName])] {
+        &[
+            ("train", &["train"]),
+            ("train+val", &["train", "val"]),
+            ("train+val+vg", &["train", "val", "vg"]),
+        ]
+    }
+
+    fn vocabulary(&self) -> &'static [SplitName] {
+        &["train", "val", "test", "vg"]
+    }
+
+    fn special_words(&self, openvqa: bool) -> SpecialWords {
+        match openvqa {
+            true => SpecialWords::OpenVqa,
+            false => SpecialWords::Reference,
+        }
+    }
+
+    fn answers(&self) -> &'static [SplitName] {
+        &["train", "val"]
+    }
+
+    fn answer_file(&self) -> Option<&'static str> {
+        Some("answer_dict.json")
+    }
+
+    fn streams(&self, sizes: StreamSizes) -> Streams {
+        let (padded_to, width) = sizes.regions.unwrap_or((100, 2048));
+        Streams {
+            regions: Some(StreamSpec {
+                padded_to,
+                width,
+                boxes: true,
+            }),
+            grid: None,
+        }
+    }
+
+    fn feature_place(&self, split: &Split, kind: StreamKind, places: &Places) -> Option<FeaturePlace> {
+        // test-dev shares the images of test, wherever these are.
+        let name = if split.name == "test-dev" { "test" } else { split.name };
+        let split = SPLITS.iter().find(|other| other.name == name)?;
+        let folder = places.features(self, split)?;
+        (kind == StreamKind::Regions).then_some(FeaturePlace {
+            folder,
+            names: FileNames::Coco,
+        })
+    }
+
+    fn loss(&self) -> LossKind {
+        LossKind::BinaryCrossEntropy
+    }
+
+    fn result_extension(&self) -> &'static str {
+        "json"
+    }
+
+    fn log_start(&self) -> &'static str {
+        super::metric::LOG_START
+    }
+
+    fn read(&self, files: &[SplitFiles]) -> Result<Box<dyn QuestionFiles>> {
+        let paths = |path: fn(&SplitFiles) -> &Option<PathBuf>| {
+            let found = files.iter().filter_map(move |file| Some((file.split, path(file).clone()?)));
+            found.unzip::<_, _, Vec<SplitName>, Vec<PathBuf>>()
+        };
+        let (asked, question_paths) = paths(|file| &file.questions);
+        let (annotated, annotation_paths) = paths(|file| &file.annotations);
+        let (questions, annotations) = read_all(&question_paths, &annotation_paths)?;
+        Ok(Box::new(Files {
+            questions: asked.into_iter().zip(questions).collect(),
+            annotations: annotated.into_iter().zip(annotations).collect(),
+        }))
+    }
+
+    fn write_answers(&self, path: &Path, answers: &[(QuestionId, &str)]) -> Result<()> {
+        let numbered = |(id, answer): &(QuestionId, _)| {
+            let number = id.number();
+            Ok((number.with_context(|| format!("question {id} is not numbered"))?, *answer))
+        };
+        write_answers(path, answers.iter().map(numbered).collect::<Result<Vec<_>>>()?)
+    }
+
+    fn score(&self, results: &Path, questions: &Path, annotations: Option<&Path>) -> Result<String> {
+        let annotations = annotations.context("--ANNOTATIONS is missing")?;
+        Ok(score(results, questions, annotations)?.to_string())
+    }
+}
+
+/// Parsed question and annotation files, by split.
+struct Files {
+    questions: Vec<(SplitName, QuestionFile)>,
+    annotations: Vec<(SplitName, AnnotationFile)>,
+}
+
+impl Files {
+    fn questions_of(&self, wanted: SplitName) -> Result<&QuestionFile> {
+        let found = self.questions.iter().find(|(split, _)| *split == wanted);
+        found
+            .map(|(_, file)| file)
+            .with_context(|| format!("the {wanted} questions were not read"))
+    }
+
+    fn annotations_of(&self, wanted: SplitName) -> Result<&AnnotationFile> {
+        let found = self.annotations.iter().find(|(split, _)| *split == wanted);
+        found
+            .map(|(_, file)| file)
+            .with_context(|| format!("the {wanted} annotations were not read"))
+    }
+}
+
+impl QuestionFiles for Files {
+    fn words(&self, split: SplitName) -> Option<Vec<&str>> {
+        let questions = self.questions_of(split).ok()?;
+        Some(questions.distinct_words().collect())
+    }
+
+    fn longest_question(&self) -> Option<usize> {
+        None
+    }
+
+    fn count_answers(&self, splits: &[SplitName]) -> Result<AnswerList> {
+        let files = splits.iter().filter_map(|split| self.annotations_of(split).ok());
+        count_answers(files)
+    }
+
+    fn for_training(
+        &self,
+        splits: &[SplitName],
+        words: &Vocabulary,
+        answers: &AnswerList,
+        max_token: usize,
+    ) -> Result<Dataset> {
+        let files = |split: &SplitName| Ok((self.questions_of(split)?, self.annotations_of(split)?));
+        let files = splits.iter().map(files).collect::<Result<Vec<_>>>()?;
+        samples::for_training(&files, words, answers, max_token)
+    }
+
+    fn for_answering(
+        &self,
+        split: SplitName,
+        words: &Vocabulary,
+        max_token: usize,
+    ) -> Result<Dataset> {
+        Ok(samples::for_answering(self.questions_of(split)?, words, max_token))
+    }
+
+    fn names(&self, splits: &[SplitName], training: bool) -> String {
+        let name = |split: &SplitName| match training {
+            true => self.annotations_of(split).map(AnnotationFile::name),
+            false => self.questions_of(split).map(QuestionFile::name),
+        };
+        let names: Vec<&str> = splits.iter().filter_map(|split| name(split).ok()).collect();
+        names.join(", ")
+    }
+
+    fn metric(&self, split: SplitName) -> Result<Box<dyn Metric>> {
+        let evaluator = Evaluator::new(self.annotations_of(split)?)?;
+        let questions = self.questions_of(split)?;
+        let asked = questions.questions().iter();
+        let ids: Vec<i64> = asked.map(|question| question.question_id).collect();
+        let cannot = || format!("cannot evaluate the answers to {}", questions.name());
+        evaluator.check_questions(&ids).with_context(cannot)?;
+        Ok(Box::new(evaluator))
+    }
+}

@@ -1,0 +1,219 @@
+//! Writes a bank, wherever its images come from.
+
+use super::{Array, Dtype, Key, Stored, VERSION};
+use anyhow::{Result, ensure};
+use half::f16;
+use safetensors::tensor::{Metadata, TensorInfo};
+use std::collections::HashMap;
+use std::io::{Seek, SeekFrom, Write};
+
+/// Kept free for the header with its length; the rest of it is filled with spaces, as the format allows.
+const HEADER_BYTES: usize = 1024;
+
+/// The features of one image as they lie in a bank.
+pub struct Encoded {
+    /// Rows of features.
+    pub rows: usize,
+    /// Little-endian values in the bank's precision.
+    bytes: Vec<u8>,
+    /// The largest difference that rounding to f16 made.
+    pub largest_rounding: f32,
+}
+
+impl Encoded {
+    /// Encodes (n, `feature_size`) values.
+    ///
+    /// # Errors
+    /// A value that is not finite, or that `dtype` cannot hold.
+    pub fn new(values: &[f32], feature_size: usize, dtype: Dtype) -> Result<Encoded> {
+        if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+            anyhow::bail!("its x contains {value}");
+        }
+        let mut largest_rounding = 0f32;
+        let mut bytes = Vec::with_capacity(values.len() * dtype.bytes());
+        for value in values {
+            if dtype == Dtype::F32 {
+                bytes.extend(value.to_le_bytes());
+                continue;
+            }
+            ensure!(
+                value.abs() <= f16::MAX.to_f32(),
+                "its x contains {value}, which f16 cannot hold (at most 65504); use --SET BANK_DTYPE=f32"
+            );
+            let rounded = f16::from_f32(*value);
+            largest_rounding = largest_rounding.max((rounded.to_f32() - value).abs());
+            bytes.extend(rounded.to_le_bytes());
+        }
+        Ok(Encoded {
+            rows: values.len() / feature_size.max(1),
+            bytes,
+            largest_rounding,
+        })
+    }
+}
+
+/// Writes a bank of one array of features: the features as they come, and the rest at the end.
+///
+/// The number of rows is known only at the end, so the header's place is kept free and the small arrays follow the
+/// features.
+pub struct Writer<'w, W> {
+    file: &'w mut W,
+    array: Array,
+    dtype: Dtype,
+    feature_size: usize,
+    images: usize,
+    rows: usize,
+    offset: Vec<u8>,
+    /// Empty when a name is not a number.
+    image_id: Vec<u8>,
+    image_key: Vec<u8>,
+    image_key_offset: Vec<u8>,
+    has_texts: bool,
+    bbox: Vec<u8>,
+    image_wh: Vec<u8>,
+}
+
+impl<'w, W: Write + Seek> Writer<'w, W> {
+    /// Begins a bank in an empty file.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn new(file: &'w mut W, array: Array, dtype: Dtype, feature_size: usize) -> Result<Self> {
+        file.write_all(&[0; HEADER_BYTES])?;
+        let zero = 0i64.to_le_bytes().to_vec();
+        Ok(Writer {
+            file,
+            array,
+            dtype,
+            feature_size,
+            images: 0,
+            rows: 0,
+            offset: zero.clone(),
+            image_id: Vec::new(),
+            image_key: Vec::new(),
+            image_key_offset: zero,
+            has_texts: false,
+            bbox: Vec::new(),
+            image_wh: Vec::new(),
+        })
+    }
+
+    /// Adds an image; `boxes` has four numbers for each row, `size` is width and height. Without them there are zeros.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or the boxes are not as many as the rows.
+    pub fn push(
+        &mut self,
+        key: Key,
+        features: &Encoded,
+        boxes: Option<&[f32]>,
+        size: Option<(i32, i32)>,
+    ) -> Result<()> {
+        self.file.write_all(&features.bytes)?;
+        self.images += 1;
+        self.rows += features.rows;
+        self.offset.extend((self.rows as i64).to_le_bytes());
+        match key {
+            Key::Number(number) => {
+                self.image_id.extend((number as i64).to_le_bytes());
+                self.image_key.extend(number.to_string().bytes());
+            }
+            Key::Text(text) => {
+                self.has_texts = true;
+                self.image_key.extend(text.bytes());
+            }
+        }
+        self.image_key_offset
+            .extend((self.image_key.len() as i64).to_le_bytes());
+        match boxes {
+            Some(boxes) => {
+                ensure!(
+                    boxes.len() == 4 * features.rows,
+                    "it has {} numbers for the boxes of {} regions",
+                    boxes.len(),
+                    features.rows
+                );
+                self.bbox.extend(boxes.iter().flat_map(|v| v.to_le_bytes()));
+            }
+            None => self
+                .bbox
+                .resize(self.bbox.len() + features.rows * 4 * size_of::<f32>(), 0),
+        }
+        let (width, height) = size.unwrap_or_default();
+        self.image_wh
+            .extend([width, height].iter().flat_map(|v| v.to_le_bytes()));
+        Ok(())
+    }
+
+    /// Precision of the features.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Writes the arrays that follow the features, and the header.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn finish(self) -> Result<()> {
+        let (images, rows, columns) = (self.images, self.rows, self.feature_size);
+        let (name, offset_name) = self.array.names();
+        let values_bytes = rows * columns * self.dtype.bytes();
+        // PyTorch can view only aligned numbers, and the format allows no holes, so a gap is an array too.
+        let gap = vec![0; values_bytes.next_multiple_of(8) - values_bytes];
+        let offsets = vec![images + 1];
+        let mut small = vec![
+            ("gap", Stored::U8, vec![gap.len()], &gap),
+            (offset_name, Stored::I64, offsets.clone(), &self.offset),
+        ];
+        if self.has_texts {
+            small.push(("image_key_offset", Stored::I64, offsets, &self.image_key_offset));
+        } else {
+            small.push(("image_id", Stored::I64, vec![images], &self.image_id));
+        }
+        if self.array == Array::Regions {
+            small.push(("bbox", Stored::F32, vec![rows, 4], &self.bbox));
+        }
+        small.push(("image_wh", Stored::I32, vec![images, 2], &self.image_wh));
+        if self.has_texts {
+            // The last, because its bytes need not be a multiple of the others' sizes.
+            let key = &self.image_key;
+            small.push(("image_key", Stored::U8, vec![key.len()], key));
+        }
+        let mut end = values_bytes;
+        let mut arrays = vec![(name, self.dtype.stored(), vec![rows, columns], (0, end))];
+        for (name, dtype, shape, data) in small {
+            if name != "gap" || !gap.is_empty() {
+                self.file.write_all(data)?;
+                arrays.push((name, dtype, shape, (end, end + data.len())));
+                end += data.len();
+            }
+        }
+        let needs_version = self.has_texts || self.array == Array::Grid;
+        let version = || HashMap::from([("version".to_owned(), VERSION.to_string())]);
+        let info = |(name, dtype, shape, data_offsets): (&str, _, _, _)| {
+            let info = TensorInfo {
+                dtype,
+                shape,
+                data_offsets,
+            };
+            (name.to_owned(), info)
+        };
+        let arrays = arrays.into_iter().map(info).collect();
+        let metadata = Metadata::new(needs_version.then(version), arrays)?;
+        write_header(self.file, &serde_json::to_vec(&metadata)?)
+    }
+}
+
+fn write_header(file: &mut (impl Write + Seek), header: &[u8]) -> Result<()> {
+    let room = HEADER_BYTES - size_of::<u64>();
+    ensure!(
+        header.len() <= room,
+        "the bank's header has {} bytes",
+        header.len()
+    );
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&(room as u64).to_le_bytes())?;
+    file.write_all(header)?;
+    file.write_all(&vec![b' '; room - header.len()])?;
+    Ok(())
+}
