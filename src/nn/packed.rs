@@ -2,7 +2,7 @@
 
 use super::ragged::{Ragged, RaggedSlots, starts_of};
 use super::staging::{DeviceBuffer, Slot, StagingBuffer};
-use crate::data::{Batch, FeatureRows, Values};
+use crate::data::{Batch, FeatureRows, ImageId, Values};
 use crate::native::device::{self, Event};
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
@@ -49,7 +49,7 @@ pub struct PackedBatch {
     answers: i64,
     buffer: DeviceBuffer,
     /// (I) ids of the distinct images, for messages.
-    pub image_ids: Vec<u64>,
+    pub image_ids: Vec<ImageId>,
 }
 
 /// The rows of one feature stream on a device.

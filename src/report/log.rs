@@ -4,7 +4,7 @@
 //! off the torn piece ([`Log::resume`]) and writes the entry again.
 
 use crate::base::atomic;
-use crate::datasets::vqa2::Accuracy;
+use crate::datasets::{BENCHMARKS, Scores};
 use anyhow::{Context, Result};
 use chrono::Local;
 use std::fs::{File, OpenOptions};
@@ -12,7 +12,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// How the entries begin.
-const BEGINNINGS: [&str; 3] = ["nowTime: ", "epoch = ", "Overall Accuracy is: "];
+const TIME: &str = "nowTime: ";
+const EPOCH: &str = "epoch = ";
+
+/// The beginnings of all entries.
+fn beginnings() -> Vec<&'static str> {
+    let scores = BENCHMARKS.iter().map(|benchmark| benchmark.log_start());
+    [TIME, EPOCH].into_iter().chain(scores).collect()
+}
 
 /// An open log.
 #[derive(Debug)]
@@ -48,6 +55,7 @@ impl LogState {
     }
 
     fn of(bytes: &[u8]) -> LogState {
+        let beginnings = beginnings();
         let mut state = LogState {
             whole: bytes.len(),
             ..LogState::default()
@@ -59,10 +67,10 @@ impl LogState {
         for line in text.split_inclusive('\n') {
             let rest = &text[line_start..];
             let torn_word = !line.ends_with('\n')
-                && BEGINNINGS
+                && beginnings
                     .iter()
                     .any(|beginning| beginning.starts_with(line));
-            let Some(entry) = BEGINNINGS
+            let Some(entry) = beginnings
                 .iter()
                 .find(|beginning| line.starts_with(**beginning))
             else {
@@ -72,13 +80,13 @@ impl LogState {
                 line_start += line.len();
                 continue;
             };
-            let is_time = *entry == BEGINNINGS[0];
+            let is_time = *entry == TIME;
             if !(is_time && line.ends_with('\n') || !is_time && rest.contains("\n\n")) {
                 state.whole = line_start;
                 break;
             }
             match line
-                .strip_prefix(BEGINNINGS[1])
+                .strip_prefix(EPOCH)
                 .and_then(|rest| rest.split(' ').next()?.parse().ok())
             {
                 Some(epoch) => {
@@ -174,9 +182,9 @@ impl Log {
     ///
     /// # Errors
     /// As above.
-    pub fn accuracy(&mut self, accuracy: &Accuracy) -> Result<()> {
+    pub fn scores(&mut self, scores: &Scores) -> Result<()> {
         self.state.evaluated = true;
-        self.append(&accuracy.log_lines())
+        self.append(&scores.logged)
     }
 
     /// One entry, whole or not at all.

@@ -4,8 +4,7 @@ use super::{test, train, val};
 use crate::base::lock::Lock;
 use crate::config::Config;
 use crate::config::{RunMode, TrainSplit};
-use crate::data::Split;
-use crate::data::features::{bank_path, folder};
+use crate::data::features::bank_path;
 use crate::datasets::demo::{self, DemoOptions};
 use anyhow::{Context, Result};
 use std::path::Path;
@@ -56,8 +55,8 @@ pub fn run(mut config: Config) -> Result<()> {
 
 /// A bank packed from an earlier world would be read in place of the new features.
 fn remove_banks(features: &Path) -> Result<()> {
-    for split in [Split::Train, Split::Val, Split::Test] {
-        let bank = bank_path(&folder(features, split));
+    for split in demo::FOLDERS {
+        let bank = bank_path(&features.join(split));
         if bank.exists() {
             std::fs::remove_file(&bank)
                 .with_context(|| format!("cannot remove {}", bank.display()))?;

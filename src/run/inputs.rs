@@ -1,15 +1,14 @@
 //! Everything that a run reads before it can start: questions, annotations, vocabulary, answers, features.
 
 use crate::checkpoint::RunState;
-use crate::config::RunMode;
-use crate::config::paths::Source;
-use crate::config::{Config, Preload};
+use crate::config::{Config, Preload, RunMode};
 use crate::data::answers::AnswerList;
-use crate::data::features::Features;
+use crate::data::features::{FeatureStore, Features};
+use crate::data::streams::{Needs, StreamKind};
 use crate::data::vocab::Vocabulary;
-use crate::data::{Dataset, Split};
-use crate::datasets::vqa2::Evaluator;
-use crate::datasets::vqa2::{self, AnnotationFile, QuestionFile};
+use crate::data::{Dataset, ImageId};
+use crate::datasets::files::split;
+use crate::datasets::{Benchmark, Metric, QuestionFiles, SplitFiles, SplitName, VAL};
 use crate::distributed::Replica;
 use crate::formats::json::locate;
 use crate::models::mcan::Net;
@@ -19,7 +18,6 @@ use crate::report::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use rustc_hash::FxHasher;
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tch::Device;
 
@@ -28,9 +26,18 @@ pub struct Task {
     /// The questions.
     pub dataset: Arc<Dataset>,
     /// The features of all their images.
-    pub features: Arc<Features>,
-    /// Where those are on the device, with `--PRELOAD=gpu`.
-    pub table: Option<Table>,
+    pub features: Arc<FeatureStore>,
+    /// Words of a question that are used.
+    pub max_token: usize,
+    /// Where the features are on the device, with `--PRELOAD=gpu`.
+    pub tables: Tables,
+}
+
+/// The streams that the devices of a run hold.
+#[derive(Debug, Default)]
+pub struct Tables {
+    regions: Option<Table>,
+    grid: Option<Table>,
 }
 
 /// What a run works on.
@@ -44,35 +51,44 @@ pub struct Inputs {
     /// What to answer: val, or a test split.
     pub answering: Option<Task>,
     /// Scores the answers, when they are about val.
-    pub evaluator: Option<Evaluator>,
+    pub evaluator: Option<Box<dyn Metric>>,
 }
 
 impl Inputs {
     /// Reads what `config` asks for; `carried` is the entry of a checkpoint that brings its own words and answers.
     /// `replicas` have the devices where features are held, if the run holds them there; the first of all saves the
-    /// answers that it counts.
+    /// answers that it counts. `needs` are those of the model.
     ///
     /// # Errors
     /// Whatever is wrong with a file, and images without features, all named.
     pub fn read(
         config: &Config,
         carried: Option<&RunState>,
+        needs: Needs,
         replicas: &[Replica],
     ) -> Result<Inputs> {
-        let files = Files::read(config, carried.is_some())?;
-        let cannot = || {
-            format!(
-                "cannot use the checkpoint {}",
-                config.ckpt_to_load().display()
-            )
-        };
-        let vocabulary = match carried {
-            Some(state) => Vocabulary::from_words(state.vocabulary.clone()).with_context(cannot)?,
-            None => files.vocabulary(),
-        };
-        let answers = match carried {
-            Some(state) => AnswerList::from_answers(state.answers.clone()).with_context(cannot)?,
-            None => files.answers(config, replicas[0].is_first())?,
+        let benchmark = config.data.benchmark()?;
+        let (files, vocabulary, answers) = match carried {
+            Some(state) => {
+                let files = read_files(config, benchmark, false)?;
+                let cannot = || {
+                    let path = config.ckpt_to_load();
+                    format!("cannot use the checkpoint {}", path.display())
+                };
+                let words = Vocabulary::from_words(state.vocabulary.clone());
+                let answers = AnswerList::from_answers(state.answers.clone());
+                (
+                    files,
+                    words.with_context(cannot)?,
+                    answers.with_context(cannot)?,
+                )
+            }
+            None => {
+                let files = read_files(config, benchmark, true)?;
+                let words = vocabulary_of(benchmark, &*files);
+                let answers = answers_of(config, benchmark, &*files, replicas[0].is_first())?;
+                (files, words, answers)
+            }
         };
         let mut inputs = Inputs {
             vocabulary,
@@ -82,39 +98,59 @@ impl Inputs {
             evaluator: None,
         };
         let training = match config.run.run_mode {
-            RunMode::Train => Some(files.training(config, &inputs)?),
+            RunMode::Train => Some(inputs.to_train_on(config, &*files, needs)?),
             _ => None,
         };
-        let answered = match config.run.run_mode {
-            RunMode::Train => config.evaluates_epochs().then_some(Source::Val),
-            RunMode::Test => Some(config.test_source()),
-            _ => Some(Source::Val),
+        let answering = match config.answered_split() {
+            Some(split) => Some(inputs.to_answer(config, &*files, split, needs)?),
+            None => None,
         };
-        let mut answering = None;
-        if let Some(source) = answered {
-            let questions = files.questions_of(source)?;
-            let dataset =
-                Dataset::for_answering(questions, &inputs.vocabulary, config.data.max_token);
-            let split = if source == Source::Val {
-                Split::Val
-            } else {
-                Split::Test
-            };
-            if source == Source::Val {
-                let evaluator = Evaluator::new(files.annotations_of(Source::Val)?)?;
-                let cannot = || format!("cannot evaluate the answers to {}", questions.name());
-                evaluator
-                    .check_questions(dataset.question_ids())
-                    .with_context(cannot)?;
-                inputs.evaluator = Some(evaluator);
-            }
-            answering = Some(Unread::new(config, dataset, &[split], &[questions.name()])?);
-        }
         drop(files);
+        // Features are preloaded only after every file has been checked.
         let devices: Vec<Device> = replicas.iter().map(|replica| replica.device).collect();
-        let read = |task: Option<Unread>| task.map(|task| task.read(config, &devices)).transpose();
-        (inputs.training, inputs.answering) = (read(training)?, read(answering)?);
+        let preloaded = |task: Option<Task>| {
+            task.map(|task| task.preloaded(config, &devices))
+                .transpose()
+        };
+        (inputs.training, inputs.answering) = (preloaded(training)?, preloaded(answering)?);
         Ok(inputs)
+    }
+
+    /// The questions of the training splits.
+    fn to_train_on(
+        &self,
+        config: &Config,
+        files: &dyn QuestionFiles,
+        needs: Needs,
+    ) -> Result<Task> {
+        let splits = config.data.trained_splits()?;
+        let max_token = max_token(config, files);
+        let dataset = files.for_training(splits, &self.vocabulary, &self.answers, max_token)?;
+        let names = files.names(splits, true);
+        let task = Task::open(config, dataset, splits, needs, max_token, &names)?;
+        let (len, batch_size) = (task.dataset.len(), config.train.batch_size);
+        ensure!(
+            len >= batch_size,
+            "{len} questions do not fill one batch of {batch_size}; lower it with --BS"
+        );
+        Ok(task)
+    }
+
+    /// The questions of the split that the run answers, and what scores the answers to val.
+    fn to_answer(
+        &mut self,
+        config: &Config,
+        files: &dyn QuestionFiles,
+        split: SplitName,
+        needs: Needs,
+    ) -> Result<Task> {
+        let max_token = max_token(config, files);
+        let dataset = files.for_answering(split, &self.vocabulary, max_token)?;
+        if split == VAL {
+            self.evaluator = Some(files.metric(split)?);
+        }
+        let names = files.names(&[split], false);
+        Task::open(config, dataset, &[split], needs, max_token, &names)
     }
 
     /// What to answer.
@@ -139,7 +175,7 @@ impl Inputs {
         self.answers
             .answers()
             .for_each(|answer| answer.hash(&mut hasher));
-        let [trained, answered] = tasks.map(|ids| ids.map_or(0, <[i64]>::len));
+        let [trained, answered] = tasks.map(|ids| ids.map_or(0, <[_]>::len));
         let (words, answers) = (self.vocabulary.len(), self.answers.len());
         format!(
             "{trained} + {answered} questions, {words} words, {answers} answers, {:x}",
@@ -148,245 +184,206 @@ impl Inputs {
     }
 }
 
-/// A task with all its features in place. None is read ahead before all that can be wrong with any file is known.
-struct Unread {
-    dataset: Dataset,
-    features: Features,
+/// Reads the files of the run's splits; with `words` also those that vocabulary and answers are made from.
+fn read_files(
+    config: &Config,
+    benchmark: &dyn Benchmark,
+    words: bool,
+) -> Result<Box<dyn QuestionFiles>> {
+    let places = config.data.places();
+    let needed = config.splits()?;
+    let counts_answers = words
+        && !config.loads_checkpoint()
+        && !places.answers(benchmark).is_some_and(|file| file.exists());
+    let mut files: Vec<SplitFiles> = Vec::new();
+    let further: &[SplitName] = if words { benchmark.vocabulary() } else { &[] };
+    let counted: &[SplitName] = if counts_answers {
+        benchmark.answers()
+    } else {
+        &[]
+    };
+    for &name in needed.iter().chain(further).chain(counted) {
+        if files.iter().any(|file| file.split == name) {
+            continue;
+        }
+        let split = split(benchmark, name)?;
+        let is_needed = needed.contains(&name);
+        let (questions, annotations) = (
+            places.questions(benchmark, split),
+            places.annotations(benchmark, split),
+        );
+        files.push(SplitFiles {
+            split: name,
+            questions: ((is_needed || further.contains(&name))
+                && (is_needed || locate(&questions).is_some()))
+            .then_some(questions),
+            annotations: annotations
+                .filter(|file| is_needed || counted.contains(&name) && locate(file).is_some()),
+        });
+    }
+    benchmark.read(&files)
 }
 
-impl Unread {
-    /// `names` are the files that the questions are of, for messages.
-    fn new(config: &Config, dataset: Dataset, splits: &[Split], names: &[&str]) -> Result<Unread> {
-        let names = names.join(", ");
+/// Words of a question that are used: `MAX_TOKEN`, or all of the longest question where the data set has it so.
+fn max_token(config: &Config, files: &dyn QuestionFiles) -> usize {
+    files.longest_question().unwrap_or(config.data.max_token)
+}
+
+/// Words of the files that exist, in the published order, and a line that says which files those are.
+fn vocabulary_of(benchmark: &dyn Benchmark, files: &dyn QuestionFiles) -> Vocabulary {
+    let splits = benchmark.vocabulary().iter();
+    let used: Vec<(SplitName, Vec<&str>)> = splits
+        .filter_map(|&split| Some((split, files.words(split)?)))
+        .collect();
+    let names: Vec<SplitName> = used.iter().map(|(split, _)| *split).collect();
+    let words = used.into_iter().flat_map(|(_, words)| words);
+    let vocabulary = Vocabulary::new(benchmark.special_words(false).words(), words);
+    crate::note!(
+        "Vocabulary: {} words of the question files of {}",
+        vocabulary.len(),
+        names.join(", ")
+    );
+    vocabulary
+}
+
+/// The published answers, or those counted in the files.
+fn answers_of(
+    config: &Config,
+    benchmark: &dyn Benchmark,
+    files: &dyn QuestionFiles,
+    saves: bool,
+) -> Result<AnswerList> {
+    let Some(path) = config.data.places().answers(benchmark) else {
+        let answers = files.count_answers(benchmark.answers())?;
+        crate::note!("Answers: {} counted in the questions", answers.len());
+        return Ok(answers);
+    };
+    if path.exists() {
+        let answers = AnswerList::load(&path)?;
+        crate::note!("Answers: {} of {}", answers.len(), path.display());
+        return Ok(answers);
+    }
+    ensure!(
+        !config.loads_checkpoint(),
+        "{} is not there, and without it the answers of a published checkpoint have no names; ./setup.sh data \
+         fetches it",
+        path.display()
+    );
+    let answers = files.count_answers(benchmark.answers())?;
+    if saves {
+        answers.save(&path)?;
+    }
+    crate::note!(
+        "Answers: {} counted in the annotations, saved in {}",
+        answers.len(),
+        path.display()
+    );
+    Ok(answers)
+}
+
+impl Task {
+    /// Opens the features of the questions of these splits; `names` are the files of the questions, for messages.
+    fn open(
+        config: &Config,
+        dataset: Dataset,
+        splits: &[SplitName],
+        needs: Needs,
+        max_token: usize,
+        names: &str,
+    ) -> Result<Task> {
         ensure!(
             !dataset.is_empty(),
             "there is no question to train on or to answer in {names}"
         );
-        let folders: Vec<PathBuf> = splits
-            .iter()
-            .map(|&split| config.features_of(split))
-            .collect();
-        let features = Features::open(
-            &folders,
-            config.model.img_feat_size,
-            config.data.img_feat_pad_size,
-        )?;
-        let missing = features.missing(dataset.image_ids().iter().copied());
-        if !missing.is_empty() {
-            let asked_by =
-                |image: &u64| dataset.image_ids().iter().position(|other| other == image);
-            let named = |image| {
-                asked_by(image)
-                    .map(|at| format!("{image} of question {}", dataset.question_ids()[at]))
-            };
-            let first: Vec<String> = missing.iter().take(5).filter_map(named).collect();
-            bail!(
-                "{} images of {names} have no features in {} (first: {}); place the missing .npz files there, or pack \
-                 the authors' archives with --RUN=pack",
-                missing.len(),
-                features.places(),
-                first.join(", ")
-            );
-        }
-        Ok(Unread { dataset, features })
-    }
-
-    /// With the features in memory or on the devices, if that is where the run holds them.
-    fn read(self, config: &Config, devices: &[Device]) -> Result<Task> {
-        let Unread {
-            dataset,
-            mut features,
-        } = self;
-        let table = match config.data.preload {
-            Preload::InMemory(false) => None,
-            Preload::InMemory(true) => preload(&mut features, &dataset, false).map(|()| None)?,
-            Preload::OnDevice(_) => {
-                preload(&mut features, &dataset, true)?;
-                Some(Table::of(&mut features, devices)?)
-            }
+        let (benchmark, places) = (config.data.benchmark()?, config.data.places());
+        let place = |kind| {
+            places
+                .feature_places(benchmark, splits, kind)
+                .unwrap_or_default()
         };
+        let features = FeatureStore::open(&dataset, &config.streams()?, needs, &place)?;
+        for stream in features.streams() {
+            check_images(&dataset, stream, names)?;
+        }
         Ok(Task {
             dataset: Arc::new(dataset),
             features: Arc::new(features),
-            table,
+            max_token,
+            tables: Tables::default(),
         })
     }
-}
 
-impl Task {
+    /// The task with its features in memory or on the devices, if that is where the run holds them.
+    fn preloaded(mut self, config: &Config, devices: &[Device]) -> Result<Task> {
+        let on_device = match config.data.preload {
+            Preload::InMemory(false) => return Ok(self),
+            Preload::InMemory(true) => false,
+            Preload::OnDevice(_) => true,
+        };
+        let features = Arc::get_mut(&mut self.features).context("the features are in use")?;
+        for (kind, table) in [
+            (StreamKind::Regions, &mut self.tables.regions),
+            (StreamKind::Grid, &mut self.tables.grid),
+        ] {
+            if let Some(stream) = features.stream_mut(kind) {
+                preload(stream, on_device)?;
+                *table = on_device.then(|| Table::of(stream, devices)).transpose()?;
+            }
+        }
+        Ok(self)
+    }
+
     /// What packs batches of these questions for `net`.
     pub fn packer(&self, config: &Config, net: &Net, device: Device) -> Packer {
+        let source = |kind, table: &Option<Table>| {
+            let features = self.features.stream(kind)?;
+            Some(StreamSource {
+                feature_size: features.feature_size(),
+                table: table.as_ref().and_then(|table| table.on(device)),
+            })
+        };
         Packer {
             device,
             pin_mem: config.data.pin_mem,
             answers: net.answers(),
-            regions: Some(StreamSource {
-                feature_size: config.model.img_feat_size,
-                table: self.table.as_ref().and_then(|table| table.on(device)),
-            }),
-            grid: None,
+            regions: source(StreamKind::Regions, &self.tables.regions),
+            grid: source(StreamKind::Grid, &self.tables.grid),
         }
     }
 }
 
-/// Reads the features of all images of `dataset` into memory.
-fn preload(features: &mut Features, dataset: &Dataset, in_half: bool) -> Result<()> {
-    let mut wanted = dataset.image_ids().to_vec();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let progress = Mutex::new(Progress::new(
-        "Preloading features",
-        wanted.len() as u64,
-        false,
-    ));
-    features.preload(wanted.iter().copied(), in_half, &|done| {
+/// Names the images of a task that have no features.
+fn check_images(dataset: &Dataset, features: &Features, names: &str) -> Result<()> {
+    let mut missing = features.missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let image_id = |image: usize| -> &ImageId { &dataset.distinct_images()[image] };
+    missing.sort_unstable_by_key(|&image| image_id(image));
+    let asked_by = |image| (0..dataset.len()).find(|&i| dataset.image(i) == image);
+    let named = |&image: &usize| {
+        let question = dataset.question_id(asked_by(image)?);
+        Some(format!("{} of question {question}", image_id(image)))
+    };
+    let first: Vec<String> = missing.iter().take(5).filter_map(named).collect();
+    bail!(
+        "{} images of {names} have no features in {} (first: {}); place the missing .npz files there, or pack \
+         the authors' archives with --RUN=pack",
+        missing.len(),
+        features.places(),
+        first.join(", ")
+    );
+}
+
+/// Reads all images of a stream into memory.
+fn preload(features: &mut Features, in_half: bool) -> Result<()> {
+    let images = features.images();
+    let progress = Mutex::new(Progress::new("Preloading features", images as u64, false));
+    features.preload(in_half, &|done| {
         if let Ok(mut progress) = progress.lock()
-            && (progress.is_due() || done == wanted.len())
+            && (progress.is_due() || done == images)
         {
             progress.show(done as u64, "");
         }
     })
-}
-
-/// The parsed question and annotation files, by source.
-struct Files {
-    questions: Vec<(Source, QuestionFile)>,
-    annotations: Vec<(Source, AnnotationFile)>,
-}
-
-impl Files {
-    /// Reads the files of the run's sources, and those that vocabulary and answers are made from unless a checkpoint
-    /// brings these.
-    fn read(config: &Config, words_are_carried: bool) -> Result<Files> {
-        let mut asked = config.sources();
-        asked.dedup();
-        let mut annotated: Vec<Source> = asked.clone();
-        annotated.retain(|source| !matches!(source, Source::Test | Source::TestDev));
-        if !words_are_carried {
-            let present = |source: &Source| locate(&config.questions_of(*source)).is_some();
-            add_missing(&mut asked, Source::VOCABULARY.into_iter().filter(present));
-            if !config.answer_dict().exists() && !config.loads_checkpoint() {
-                let present = |source: &Source| locate(&config.annotations_of(*source)).is_some();
-                add_missing(
-                    &mut annotated,
-                    [Source::Train, Source::Val].into_iter().filter(present),
-                );
-            }
-        }
-        let question_paths: Vec<PathBuf> = asked
-            .iter()
-            .map(|&source| config.questions_of(source))
-            .collect();
-        let annotation_paths: Vec<PathBuf> = annotated
-            .iter()
-            .map(|&source| config.annotations_of(source))
-            .collect();
-        let (questions, annotations) = vqa2::read_all(&question_paths, &annotation_paths)?;
-        Ok(Files {
-            questions: asked.into_iter().zip(questions).collect(),
-            annotations: annotated.into_iter().zip(annotations).collect(),
-        })
-    }
-
-    fn questions_of(&self, wanted: Source) -> Result<&QuestionFile> {
-        let found = self.questions.iter().find(|(source, _)| *source == wanted);
-        found
-            .map(|(_, file)| file)
-            .with_context(|| format!("the {} questions were not read", wanted.key()))
-    }
-
-    fn annotations_of(&self, wanted: Source) -> Result<&AnnotationFile> {
-        let found = self
-            .annotations
-            .iter()
-            .find(|(source, _)| *source == wanted);
-        found
-            .map(|(_, file)| file)
-            .with_context(|| format!("the {} annotations were not read", wanted.key()))
-    }
-
-    /// Words of the files that exist, in the published order, and a line that says which files those are.
-    fn vocabulary(&self) -> Vocabulary {
-        let used: Vec<Source> = Source::VOCABULARY
-            .into_iter()
-            .filter(|source| self.questions_of(*source).is_ok())
-            .collect();
-        let vocabulary = Vocabulary::from_questions(
-            used.iter()
-                .filter_map(|&source| self.questions_of(source).ok()),
-        );
-        let names: Vec<&str> = used.iter().map(|source| source.key()).collect();
-        crate::note!(
-            "Vocabulary: {} words of the question files of {}",
-            vocabulary.len(),
-            names.join(", ")
-        );
-        vocabulary
-    }
-
-    /// The published answers, or those counted in the annotations of train and val.
-    fn answers(&self, config: &Config, saves: bool) -> Result<AnswerList> {
-        let path = config.answer_dict();
-        if path.exists() {
-            let answers = AnswerList::load(&path)?;
-            crate::note!("Answers: {} of {}", answers.len(), path.display());
-            return Ok(answers);
-        }
-        ensure!(
-            !config.loads_checkpoint(),
-            "{} is not there, and without it the answers of a published checkpoint have no names; ./setup.sh data \
-             fetches it",
-            path.display()
-        );
-        let counted = [Source::Train, Source::Val]
-            .into_iter()
-            .filter_map(|source| self.annotations_of(source).ok());
-        let answers = AnswerList::from_annotations(counted)?;
-        if saves {
-            answers.save(&path)?;
-        }
-        crate::note!(
-            "Answers: {} counted in the annotations, saved in {}",
-            answers.len(),
-            path.display()
-        );
-        Ok(answers)
-    }
-
-    fn training(&self, config: &Config, inputs: &Inputs) -> Result<Unread> {
-        let sources = Source::of_training(config.data.train_split);
-        let files = sources
-            .iter()
-            .map(|&source| Ok((self.questions_of(source)?, self.annotations_of(source)?)))
-            .collect::<Result<Vec<_>>>()?;
-        let dataset = Dataset::for_training(
-            &files,
-            &inputs.vocabulary,
-            &inputs.answers,
-            config.data.max_token,
-        )?;
-        let splits: Vec<Split> = match sources {
-            [Source::Train] => vec![Split::Train],
-            _ => vec![Split::Train, Split::Val],
-        };
-        let names: Vec<&str> = files
-            .iter()
-            .map(|(_, annotations)| annotations.name())
-            .collect();
-        let task = Unread::new(config, dataset, &splits, &names)?;
-        let (len, batch_size) = (task.dataset.len(), config.train.batch_size);
-        ensure!(
-            len >= batch_size,
-            "{len} questions do not fill one batch of {batch_size}; lower it with --BS"
-        );
-        Ok(task)
-    }
-}
-
-fn add_missing(sources: &mut Vec<Source>, more: impl Iterator<Item = Source>) {
-    for source in more {
-        if !sources.contains(&source) {
-            sources.push(source);
-        }
-    }
 }

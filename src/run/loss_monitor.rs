@@ -4,6 +4,7 @@
 
 use super::inputs::Task;
 use super::stop;
+use crate::data::ImageId;
 use crate::distributed::{Elsewhere, Replica, StepReduction};
 use anyhow::{Result, bail};
 use std::collections::VecDeque;
@@ -36,7 +37,7 @@ pub struct LossMonitor<'a> {
 struct Pending {
     step: u64,
     loss: Tensor,
-    image_ids: Vec<u64>,
+    image_ids: Vec<ImageId>,
 }
 
 impl<'a> LossMonitor<'a> {
@@ -61,7 +62,7 @@ impl<'a> LossMonitor<'a> {
     }
 
     /// Takes the summed loss of a part of optimizer step `step` on these images.
-    pub fn add(&mut self, step: u64, loss: Tensor, image_ids: Vec<u64>) {
+    pub fn add(&mut self, step: u64, loss: Tensor, image_ids: Vec<ImageId>) {
         self.pending.push(Pending {
             step,
             loss,
@@ -183,7 +184,7 @@ impl<'a> LossMonitor<'a> {
         )
     }
 
-    fn cause(&self, image_ids: &[u64]) -> String {
+    fn cause(&self, image_ids: &[ImageId]) -> String {
         let diverged =
             "the features are finite, so training diverged; lower LR_BASE or set GRAD_NORM_CLIP";
         self.task

@@ -13,9 +13,12 @@ pub mod train;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::Config;
-use crate::config::paths::Source;
 use crate::config::{Amp, RunMode};
-use crate::datasets::vqa2::{self, write_answers, write_predictions};
+use crate::data::QuestionId;
+use crate::data::predictions::write_predictions;
+use crate::data::streams::Needs;
+use crate::datasets::VAL;
+use crate::datasets::files::split;
 use crate::distributed::{self, Replica};
 use crate::models::mcan::{Net, shapes};
 use crate::native;
@@ -86,17 +89,14 @@ fn score(config: &Config) -> Result<()> {
         .result_file
         .as_deref()
         .context("--RESULT_FILE is missing")?;
-    let questions = config
-        .run
-        .questions
-        .clone()
-        .unwrap_or_else(|| config.questions_of(Source::Val));
-    let annotations = config
-        .run
-        .annotations
-        .clone()
-        .unwrap_or_else(|| config.annotations_of(Source::Val));
-    print!("{}", vqa2::score(result_file, &questions, &annotations)?);
+    let (benchmark, places) = (config.data.benchmark()?, config.data.places());
+    let val = split(benchmark, VAL)?;
+    let questions = config.run.questions.clone();
+    let questions = questions.unwrap_or_else(|| places.questions(benchmark, val));
+    let annotations = config.run.annotations.clone();
+    let annotations = annotations.or_else(|| places.annotations(benchmark, val));
+    let scores = benchmark.score(result_file, &questions, annotations.as_deref())?;
+    print!("{scores}");
     Ok(())
 }
 
@@ -110,7 +110,7 @@ struct Loaded {
 impl Loaded {
     fn new(mut config: Config) -> Result<Loaded> {
         let replicas = distributed::assemble(&mut config)?;
-        config.check_files()?;
+        config.check_files(needs())?;
         if replicas[0].is_first() {
             Outputs(&config).check_outputs()?;
         }
@@ -119,7 +119,7 @@ impl Loaded {
         let checkpoint = checkpoint::load_weights(&path)?;
         adopt(&mut config, &checkpoint).with_context(cannot)?;
         say!("{}", config.to_string().trim_end());
-        let inputs = Inputs::read(&config, checkpoint.mcan.as_ref(), &replicas)?;
+        let inputs = Inputs::read(&config, checkpoint.mcan.as_ref(), needs(), &replicas)?;
         distributed::check_same_inputs(&replicas, || inputs.fingerprint())?;
         let with_net = |replica: Replica| {
             let (words, answers) = (inputs.vocabulary.len(), inputs.answers.len());
@@ -138,6 +138,14 @@ impl Loaded {
             inputs,
             answerers,
         })
+    }
+}
+
+/// What the network needs of a batch.
+pub fn needs() -> Needs {
+    Needs {
+        regions: true,
+        ..Needs::default()
     }
 }
 
@@ -182,14 +190,14 @@ fn val(config: Config) -> Result<()> {
         .as_ref()
         .context("there are no annotations")?;
     let name = config.ckpt_name(rand::random_range(0..100_000_000));
-    let conclude = |answers: &[(i64, &str)]| {
+    let conclude = |answers: &[(QuestionId, &str)]| {
         let file = config.val_answers_of(&name);
         let mut log = Log::open(&config.log_of(&name))?;
-        write_answers(&file, answers.iter().copied())?;
-        let accuracy = predict::accuracy(evaluator, answers)?;
-        say!("{accuracy}");
+        config.data.benchmark()?.write_answers(&file, answers)?;
+        let scores = evaluator.score(answers)?;
+        say!("{}", scores.printed);
         say!("Saved the answers in {}", file.display());
-        log.accuracy(&accuracy)
+        log.scores(&scores)
     };
     distributed::run_all(answerers, |(net, replica)| {
         let answers = predict::answer_all(net, task, &inputs.answers, &config, replica);
@@ -215,8 +223,11 @@ fn test(config: Config) -> Result<()> {
     let keep = config.run.pred_path.join(format!("{stem}.npz"));
     let conclude = |indices: &[i64]| {
         let answers = predict::name_answers(task, &inputs.answers, indices)?;
-        let file = config.run.result_path.join(format!("{stem}.json"));
-        write_answers(&file, answers)?;
+        let file = config
+            .run
+            .result_path
+            .join(format!("{stem}.{}", config.result_extension()));
+        config.data.benchmark()?.write_answers(&file, &answers)?;
         say!(
             "Saved the answers to {} questions in {}",
             indices.len(),
@@ -252,7 +263,7 @@ fn test(config: Config) -> Result<()> {
 /// Answers, and streams the probabilities to `file` on the way: all of the test split's take gigabytes.
 fn answer_and_keep(
     predictor: Predictor,
-    question_ids: &[i64],
+    question_ids: &[QuestionId],
     answers: usize,
     file: &Path,
 ) -> Result<Vec<i64>> {

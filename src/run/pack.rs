@@ -2,8 +2,12 @@
 
 use super::outputs::Outputs;
 use crate::config::{BankDtype, Config};
-use crate::data::{Split, features};
-use crate::formats::bank::{self, Dtype};
+use crate::data::features::{archive_path, bank_path};
+use crate::data::pack::{PackOptions, pack};
+use crate::data::source::{FileSource, Layout};
+use crate::data::streams::StreamKind;
+use crate::datasets::SplitName;
+use crate::formats::bank::Dtype;
 use crate::report::Progress;
 use anyhow::{Result, bail, ensure};
 use std::cell::RefCell;
@@ -16,30 +20,62 @@ use std::path::{Path, PathBuf};
 pub fn run(config: &Config) -> Result<()> {
     super::stop::listen()?;
     let mut packed = 0;
-    for split in [Split::Train, Split::Val, Split::Test] {
-        let folder = config.features_of(split);
-        let target = features::bank_path(&folder);
+    let (benchmark, places) = (config.data.benchmark()?, config.data.places());
+    let splits: Vec<SplitName> = benchmark.splits().iter().map(|split| split.name).collect();
+    let streams = config.streams()?;
+    let kinds = [StreamKind::Regions, StreamKind::Grid];
+    let streams = kinds
+        .into_iter()
+        .filter_map(|kind| Some((kind, streams.get(kind)?)));
+    let mut names = Vec::new();
+    for (kind, spec, place) in streams.flat_map(|(kind, spec)| {
+        let found = places
+            .feature_places(benchmark, &splits, kind)
+            .unwrap_or_default();
+        found.into_iter().map(move |place| (kind, spec, place))
+    }) {
+        let folder = &place.folder;
+        let target = bank_path(folder);
+        names.extend(
+            folder
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned()),
+        );
         if target.exists() && !config.train.overwrite {
             println!(
                 "{} is there already (--OVERWRITE=True packs it anew)",
                 target.display()
             );
             packed += 1;
-        } else if let Some(source) = source(&folder) {
-            one(config, &source, &target)?;
+        } else if let Some(source) = source(folder) {
+            let layout = Layout {
+                kind,
+                names: place.names,
+                feature_size: spec.width,
+            };
+            one(config, &source, &target, layout)?;
             packed += 1;
         }
     }
     ensure!(
         packed > 0,
-        "{}: there is no folder or .tar.gz of features named train2014, val2014 or test2015 to pack (--FEAT_PATH)",
-        config.data.feature_path.display()
+        "{}: there is no folder or .tar.gz of features named {} to pack (--FEAT_PATH)",
+        places.feature_folder(benchmark).display(),
+        one_of(&names)
     );
     Ok(())
 }
 
+/// Names as in "train, val or test".
+fn one_of(names: &[String]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => names.concat(),
+    }
+}
+
 fn source(folder: &Path) -> Option<PathBuf> {
-    let archive = features::archive_path(folder);
+    let archive = archive_path(folder);
     if folder.is_dir() {
         Some(folder.into())
     } else {
@@ -47,15 +83,16 @@ fn source(folder: &Path) -> Option<PathBuf> {
     }
 }
 
-fn one(config: &Config, source: &Path, target: &Path) -> Result<()> {
+fn one(config: &Config, source: &Path, target: &Path, layout: Layout) -> Result<()> {
     Outputs(config).check_writable(target.parent().map(Path::to_path_buf))?;
     let dtype = match config.data.bank_dtype {
         BankDtype::F16 => Dtype::F16,
         BankDtype::F32 => Dtype::F32,
     };
-    let options = bank::pack::Options {
+    let options = PackOptions {
+        kind: layout.kind,
         dtype,
-        feature_size: config.model.img_feat_size,
+        feature_size: layout.feature_size,
         skip_bad: config.data.pack_skip_bad,
     };
     let images = if source.is_dir() {
@@ -68,13 +105,19 @@ fn one(config: &Config, source: &Path, target: &Path) -> Result<()> {
         images,
         !config.run.verbose,
     ));
-    let report = bank::pack::pack(source, target, options, &|done| {
-        let mut progress = progress.borrow_mut();
-        if progress.is_due() {
-            progress.show(done as u64, "images");
-        }
-        super::stop::check()
-    })?;
+    let report = pack(
+        source,
+        &mut FileSource::open(source, layout)?,
+        target,
+        options,
+        &|done| {
+            let mut progress = progress.borrow_mut();
+            if progress.is_due() {
+                progress.show(done as u64, "images");
+            }
+            super::stop::check()
+        },
+    )?;
     drop(progress);
     println!(
         "{}: {} images, {} regions",

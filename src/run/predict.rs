@@ -4,9 +4,9 @@ use super::inputs::Task;
 use super::prefetch::Prefetcher;
 use super::stop::{self, Stopped};
 use crate::config::Config;
+use crate::data::QuestionId;
 use crate::data::answers::AnswerList;
-use crate::data::loader::{Loader, Options};
-use crate::datasets::vqa2::{Accuracy, Evaluator, Matching};
+use crate::data::loader::{Loader, LoaderOptions};
 use crate::distributed::{Replica, StepReduction};
 use crate::models::mcan::Net;
 use crate::native::device::{Event, fetch};
@@ -102,13 +102,13 @@ impl<'a> Predictor<'a> {
             config.eval_batch_size().min(task.dataset.len()),
             replica.device,
         );
-        let options = Options {
+        let options = LoaderOptions {
             batch_size,
             drop_last: false,
             workers: config.data.num_workers,
             prefetch: super::PREFETCH,
             share_images: true,
-            max_token: config.data.max_token,
+            max_token: task.max_token,
             skip: 0,
         };
         let order: Vec<usize> = (0..task.dataset.len()).collect();
@@ -220,10 +220,10 @@ impl<'a> Predictor<'a> {
     /// The next prediction, if the network had numbers for all of it.
     fn checked(&mut self, prediction: Prediction) -> Result<Prediction> {
         if let Some(at) = prediction.answers.iter().position(|&answer| answer < 0) {
-            let image = self.task.dataset.image_ids()[self.answered + at];
+            let image = self.task.dataset.image_id(self.answered + at).clone();
             let overflow = "the features are finite, but not what the network makes of them; take another checkpoint";
             let cause = self.task.features.not_finite(&[image]);
-            let question = self.task.dataset.question_ids()[self.answered + at];
+            let question = self.task.dataset.question_id(self.answered + at);
             bail!(
                 "there is no answer to question {question}: {}",
                 cause.as_deref().unwrap_or(overflow)
@@ -267,7 +267,7 @@ pub fn answer_all<'a>(
     answers: &'a AnswerList,
     config: &Config,
     replica: &Replica,
-) -> Result<Vec<(i64, &'a str)>> {
+) -> Result<Vec<(QuestionId, &'a str)>> {
     name_answers(
         task,
         answers,
@@ -283,7 +283,7 @@ pub fn name_answers<'a>(
     task: &Task,
     answers: &'a AnswerList,
     indices: &[i64],
-) -> Result<Vec<(i64, &'a str)>> {
+) -> Result<Vec<(QuestionId, &'a str)>> {
     let questions = task.dataset.question_ids();
     ensure!(
         indices.len() == questions.len(),
@@ -299,14 +299,6 @@ pub fn name_answers<'a>(
     questions
         .iter()
         .zip(indices)
-        .map(|(&id, index)| Ok((id, name(index)?)))
+        .map(|(id, index)| Ok((id.clone(), name(index)?)))
         .collect()
-}
-
-/// Scores answers to val.
-///
-/// # Errors
-/// When they are not about the annotated questions.
-pub fn accuracy(evaluator: &Evaluator, answers: &[(i64, &str)]) -> Result<Accuracy> {
-    evaluator.accuracy(answers.iter().copied(), Matching::Exact)
 }

@@ -26,7 +26,7 @@ pub fn run(mut config: Config) -> Result<()> {
     let replicas = distributed::assemble(&mut config)?;
     // In a job of several processes one of them writes.
     let writes = replicas[0].is_first();
-    config.check_files()?;
+    config.check_files(super::needs())?;
     let resumed = match config.train.resume {
         true => Some(checkpoint::load(&config.ckpt_to_load())?),
         false => None,
@@ -50,7 +50,7 @@ pub fn run(mut config: Config) -> Result<()> {
         Outputs(&config).check_no_overwrite(start)?;
         check_outputs(&config, resumed.as_ref())?;
     }
-    let inputs = Inputs::read(&config, carried, &replicas)?;
+    let inputs = Inputs::read(&config, carried, super::needs(), &replicas)?;
     // Parsing a million questions takes as much memory as training on them.
     native::return_freed_memory();
     if writes {

@@ -7,8 +7,7 @@ use super::super::prefetch::Prefetcher;
 use super::super::stop::{self, Stopped};
 use crate::checkpoint::{self, Checkpoint, RunState};
 use crate::config::{Config, ShuffleMode};
-use crate::data::loader::{Loader, Options, shuffled};
-use crate::datasets::vqa2::write_answers;
+use crate::data::loader::{Loader, LoaderOptions, shuffled};
 use crate::distributed::{self, Replica};
 use crate::models::mcan::Net;
 use crate::native::device::peak_memory;
@@ -420,13 +419,13 @@ impl<'a> Trainer<'a> {
         };
         order.truncate(len - len % self.config.train.batch_size);
         let order = self.replica.share_of(&order, self.config.sub_batch_size());
-        let options = Options {
+        let options = LoaderOptions {
             batch_size: self.config.sub_batch_size() / self.replica.size,
             drop_last: true,
             workers: self.config.data.num_workers,
             prefetch: super::super::PREFETCH,
             share_images: false,
-            max_token: self.config.data.max_token,
+            max_token: self.task.max_token,
             skip: self.batch as usize * self.config.train.grad_accu_steps,
         };
         let loader = Loader::new(
@@ -492,12 +491,13 @@ impl<'a> Trainer<'a> {
             &self.replica,
         )?;
         let Some(log) = log else { return Ok(()) };
-        write_answers(
-            &self.config.val_answers_of(self.config.version()),
-            answers.iter().copied(),
-        )?;
-        let accuracy = predict::accuracy(evaluator, &answers)?;
-        say!("{accuracy}");
-        log.accuracy(&accuracy)
+        let file = self.config.val_answers_of(self.config.version());
+        self.config
+            .data
+            .benchmark()?
+            .write_answers(&file, &answers)?;
+        let scores = evaluator.score(&answers)?;
+        say!("{}", scores.printed);
+        log.scores(&scores)
     }
 }

@@ -94,8 +94,9 @@ impl Places<'_> {
 
     /// The annotation file of a split, if it has one.
     pub fn annotations(&self, benchmark: &dyn Benchmark, split: &Split) -> Option<PathBuf> {
+        let official = split.annotations?;
         let elsewhere = self.annotation_files.get(split.name).cloned();
-        elsewhere.or_else(|| Some(self.folder(benchmark).join(split.annotations?)))
+        Some(elsewhere.unwrap_or_else(|| self.folder(benchmark).join(official)))
     }
 
     /// The file of answers, if the data set has one.

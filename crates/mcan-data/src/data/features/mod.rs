@@ -131,6 +131,11 @@ impl Features {
         })
     }
 
+    /// How many images there are.
+    pub fn images(&self) -> usize {
+        self.image_ids.len()
+    }
+
     /// F, values per row.
     pub fn feature_size(&self) -> usize {
         self.spec.width

@@ -1,5 +1,6 @@
 use super::*;
-use crate::formats::bank::pack;
+use crate::data::pack::{PackOptions, pack};
+use crate::data::source::{FileSource, Layout};
 use crate::formats::npz::testing::feature_file;
 use serde_json::Value;
 use std::fs;
@@ -34,23 +35,93 @@ pub(crate) fn write_image(folder: &Path, image_id: u64, n: usize) {
     .unwrap();
 }
 
-pub(crate) fn pack_folder(folder: &Path, dtype: Dtype) {
-    let options = pack::Options {
+pub(crate) fn pack_at(source: &Path, target: &Path, dtype: Dtype, feature_size: usize) {
+    let (kind, skip_bad) = (StreamKind::Regions, false);
+    let options = PackOptions {
+        kind,
         dtype,
-        feature_size: 4,
-        skip_bad: false,
+        feature_size,
+        skip_bad,
     };
-    pack::pack(folder, &bank_path(folder), options, &|_| Ok(())).unwrap();
+    let layout = Layout {
+        kind,
+        names: FileNames::Coco,
+        feature_size,
+    };
+    let mut images = FileSource::open(source, layout).unwrap();
+    pack(source, &mut images, target, options, &|_| Ok(())).unwrap();
 }
 
-fn f32s(features: &Features, image_id: u64) -> Vec<f32> {
+pub(crate) fn pack_folder(folder: &Path, dtype: Dtype) {
+    pack_at(folder, &bank_path(folder), dtype, 4);
+}
+
+/// The features of images 0 to `images` - 1.
+pub(crate) fn try_open(
+    folders: &[PathBuf],
+    width: usize,
+    padded_to: usize,
+    images: impl IntoIterator<Item = i64>,
+) -> Result<Features> {
+    let place = |folder: &PathBuf| FeaturePlace {
+        folder: folder.clone(),
+        names: FileNames::Coco,
+    };
+    let places: Vec<FeaturePlace> = folders.iter().map(place).collect();
+    let spec = StreamSpec {
+        padded_to,
+        width,
+        boxes: true,
+    };
+    let ids = images.into_iter().map(ImageId::from).collect();
+    Features::open(&places, StreamKind::Regions, spec, ids)
+}
+
+pub(crate) fn open(
+    folders: &[PathBuf],
+    width: usize,
+    padded_to: usize,
+    images: impl IntoIterator<Item = i64>,
+) -> Features {
+    try_open(folders, width, padded_to, images).unwrap()
+}
+
+fn f32s(features: &Features, image: usize) -> Vec<f32> {
     let mut out = features.no_values(0);
-    let rows = features.append(image_id, &mut out).unwrap();
+    let rows = features.append(image, &mut out).unwrap();
     let Values::F32(values) = out else {
         panic!("not f32")
     };
     assert_eq!(values.len(), rows * features.feature_size());
     values
+}
+
+#[test]
+fn boxes_go_with_the_rows_that_are_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("val2014");
+    for n in 0..6 {
+        write_image(&folder, n, n as usize);
+    }
+    let from_files = open(std::slice::from_ref(&folder), 4, 3, 0..6);
+    let files: Vec<_> = (0..6).map(|n| from_files.boxes(n).unwrap()).collect();
+    assert_eq!(
+        files.iter().map(Vec::len).collect::<Vec<_>>(),
+        [0, 4, 4, 8, 8, 8],
+        "the second region is padding, and regions beyond the third are cut off"
+    );
+    let read = |image: u64, n| {
+        let path = folder.join(format!("COCO_any_{image:012}.jpg.npz"));
+        let boxes = npz::with_reader(|reader| reader.boxes_of_file(&path, n)).unwrap();
+        boxes.unwrap().bbox
+    };
+    let stored = read(5, 5);
+    assert_eq!(files[5], [&stored[..4], &stored[8..12]].concat());
+    pack_folder(&folder, Dtype::F32);
+    let from_bank = open(&[folder], 4, 3, 0..6);
+    for (n, boxes) in files.iter().enumerate() {
+        assert_eq!(&from_bank.boxes(n).unwrap(), boxes);
+    }
 }
 
 #[test]
@@ -60,13 +131,13 @@ fn regions_are_cut_first_and_then_those_of_zeros_are_dropped() {
     for n in 0..6 {
         write_image(&folder, n, n as usize);
     }
-    let features = Features::open(&[folder], 4, 3).unwrap();
+    let features = open(&[folder], 4, 3, 0..6);
     for n in 0..6usize {
         let mut expected = rows(n as u64, n.min(3));
         if n >= 2 {
             expected.drain(4..8);
         }
-        assert_eq!(f32s(&features, n as u64), expected);
+        assert_eq!(f32s(&features, n), expected);
     }
 }
 
@@ -83,41 +154,29 @@ fn golden_features_are_what_numpy_reads() {
     .unwrap();
     let expected: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
     assert!(expected.len() > 80);
-    for split in [Split::Train, Split::Val, Split::Test] {
-        let folder = folder(&root, split);
+    for split in ["train2014", "val2014", "test2015"] {
+        let folder = root.join(split);
         let bank = tempfile::tempdir().unwrap();
-        let packed = bank.path().join(split.coco_name());
-        let options = pack::Options {
-            dtype: Dtype::F32,
-            feature_size: 64,
-            skip_bad: false,
-        };
-        pack::pack(&folder, &bank_path(&packed), options, &|_| Ok(())).unwrap();
-        let folder = Features::open(&[folder], 64, 100).unwrap();
-        let packed = Features::open(&[packed], 64, 100).unwrap();
-        let mut seen = 0;
-        for (name, expected) in expected
-            .iter()
-            .filter(|(name, _)| name.starts_with(split.coco_name()))
-        {
-            let id = image_id(name).unwrap().unwrap();
-            let values = f32s(&folder, id);
-            assert_eq!(
-                values.len() as u64,
-                64 * expected["kept"].as_u64().unwrap(),
-                "{name}"
-            );
+        let packed = bank.path().join(split);
+        pack_at(&folder, &bank_path(&packed), Dtype::F32, 64);
+        let listed = FileNames::Coco.list(&folder).unwrap();
+        let ids = || listed.iter().map(|(number, _)| *number as i64);
+        let folder = open(&[folder], 64, 100, ids());
+        let packed = open(&[packed], 64, 100, ids());
+        for (image, (_, name)) in listed.iter().enumerate() {
+            let name = name.to_str().unwrap();
+            let expected = &expected[name];
+            let values = f32s(&folder, image);
+            let kept = expected["kept"].as_u64().unwrap();
+            assert_eq!(values.len() as u64, 64 * kept, "{name}");
             let mut crc = flate2::Crc::new();
             values.iter().for_each(|v| crc.update(&v.to_le_bytes()));
-            assert_eq!(
-                u64::from(crc.sum()),
-                expected["crc32"].as_u64().unwrap(),
-                "{name}"
-            );
-            assert_eq!(f32s(&packed, id), values, "{name}");
-            seen += 1;
+            let sum = expected["crc32"].as_u64().unwrap();
+            assert_eq!(u64::from(crc.sum()), sum, "{name}");
+            assert_eq!(f32s(&packed, image), values, "{name}");
         }
-        assert_eq!(seen, folder.images.len());
+        let of_split = expected.keys().filter(|name| name.contains(split));
+        assert_eq!(of_split.count(), listed.len());
     }
 }
 
@@ -126,55 +185,49 @@ fn the_published_features_of_two_images_are_read() {
     let Some(root) = shared("real/mini/datasets/coco_extract") else {
         return;
     };
-    let folders = [Split::Train, Split::Val].map(|split| folder(&root, split));
-    let mut features = Features::open(&folders, 2048, 100).unwrap();
+    let folders = ["train2014", "val2014"].map(|split| root.join(split));
+    let mut features = open(&folders, 2048, 100, [262146, 458752]);
     for _ in 0..2 {
-        for (id, rows, sum) in [
-            (262146, 26, 36313.49101568505),
-            (458752, 34, 49544.85039088587),
+        for (image, rows, sum) in [
+            (0, 26, 36313.49101568505),
+            (1, 34, 49544.85039088587),
         ] {
-            let values = f32s(&features, id);
+            let values = f32s(&features, image);
             assert_eq!(values.len(), rows * 2048);
             let total: f64 = values.iter().map(|&v| f64::from(v)).sum();
             assert!((total - sum).abs() < 1e-6, "{total}");
         }
-        features
-            .preload([262146, 458752, 262146], false, &|_| ())
-            .unwrap();
+        features.preload(false, &|_| ()).unwrap();
     }
 }
 
 #[test]
 fn a_later_split_wins_and_a_bank_wins_over_its_folder() {
     let root = tempfile::tempdir().unwrap();
-    let [train, val] = [Split::Train, Split::Val].map(|split| folder(root.path(), split));
+    let [train, val] = ["train2014", "val2014"].map(|split| root.path().join(split));
     write_image(&train, 7, 1);
     write_image(&train, 8, 1);
     pack_folder(&train, Dtype::F16);
     write_image(&train, 9, 1);
     write_image(&val, 7, 3);
-    let features = Features::open(&[train.clone(), val.clone()], 4, 100).unwrap();
+    let features = open(&[train.clone(), val], 4, 100, [9, 3, 8, 7]);
     assert_eq!(
-        f32s(&features, 7),
+        f32s(&features, 3),
         [&rows(7, 1)[..], &rows(7, 3)[8..]].concat()
     );
     assert_eq!(
-        f32s(&features, 8),
+        f32s(&features, 2),
         rows(8, 1),
         "from the f16 bank, widened beside an f32 folder"
     );
-    assert_eq!(
-        features.missing([9, 3, 8, 7, 9, 3]),
-        [3, 9],
-        "9 came after packing"
-    );
+    assert_eq!(features.missing(), [0, 1], "9 came after packing");
     let mut out = features.no_values(0);
-    let message = format!("{:#}", features.append(9, &mut out).unwrap_err());
+    let message = format!("{:#}", features.append(0, &mut out).unwrap_err());
     assert!(
         message.contains("image 9") && message.contains("train2014") && message.contains("val2014"),
         "{message}"
     );
-    let only_bank = Features::open(&[train], 4, 100).unwrap();
+    let only_bank = open(&[train], 4, 100, [7]);
     assert!(matches!(only_bank.no_values(0), Values::F16(_)));
 }
 
@@ -189,7 +242,7 @@ fn preloaded_images_are_not_read_again() {
         if let Some(dtype) = dtype {
             pack_folder(&folder, dtype);
         }
-        let mut features = Features::open(std::slice::from_ref(&folder), 4, 9).unwrap();
+        let mut features = open(std::slice::from_ref(&folder), 4, 9, 0..20);
         let read = |features: &Features| {
             let mut out = features.no_values(0);
             let counts: Vec<_> = (0..20)
@@ -200,7 +253,7 @@ fn preloaded_images_are_not_read_again() {
         let before = read(&features);
         let most = AtomicUsize::new(0);
         features
-            .preload((0..20).chain(0..20), false, &|done| {
+            .preload(false, &|done| {
                 let _ = most.fetch_max(done, Ordering::Relaxed);
             })
             .unwrap();
@@ -213,7 +266,7 @@ fn preloaded_images_are_not_read_again() {
 }
 
 /// The rows of image `id` in a table.
-fn in_table(features: &Features, table: &[f16], id: u64) -> Vec<f16> {
+fn in_table(features: &Features, table: &[f16], id: usize) -> Vec<f16> {
     let mut out = features.no_values(0);
     let rows = features.append(id, &mut out).unwrap();
     let Values::Rows(numbers) = out else {
@@ -236,10 +289,10 @@ fn a_table_holds_what_an_f16_bank_holds() {
             .for_each(|folder| write_image(folder, id, id as usize));
     }
     pack_folder(&packed, Dtype::F16);
-    let bank = Features::open(std::slice::from_ref(&packed), 4, 9).unwrap();
+    let bank = open(std::slice::from_ref(&packed), 4, 9, 0..20);
     for source in [folder, packed] {
-        let mut features = Features::open(&[source], 4, 9).unwrap();
-        features.preload(0..20, true, &|_| ()).unwrap();
+        let mut features = open(&[source], 4, 9, 0..20);
+        features.preload(true, &|_| ()).unwrap();
         let (rows, mut table) = (features.rows_for_a_table(), Vec::new());
         features
             .move_to_table(&mut |values| {
@@ -279,8 +332,8 @@ fn what_half_precision_cannot_hold_does_not_go_into_a_table() {
         fs::create_dir_all(&folder).unwrap();
         let file = feature_file(&[1.0, value, 0.0, 0.0], 4, true, false);
         fs::write(folder.join(format!("COCO_any_{id:012}.jpg.npz")), file).unwrap();
-        let mut features = Features::open(&[folder], 4, 9).unwrap();
-        let message = format!("{:#}", features.preload([id], true, &|_| ()).unwrap_err());
+        let mut features = open(&[folder], 4, 9, [id]);
+        let message = format!("{:#}", features.preload(true, &|_| ()).unwrap_err());
         assert!(
             message.contains(&format!("image {id}")) && message.contains("half precision"),
             "{message}"
@@ -293,11 +346,8 @@ fn preloading_names_what_is_damaged() {
     let root = tempfile::tempdir().unwrap();
     write_image(root.path(), 1, 2);
     fs::write(root.path().join("COCO_any_000000000002.jpg.npz"), "half").unwrap();
-    let mut features = Features::open(&[root.path().to_owned()], 4, 9).unwrap();
-    let message = format!(
-        "{:#}",
-        features.preload([1, 2], false, &|_| ()).unwrap_err()
-    );
+    let mut features = open(&[root.path().to_owned()], 4, 9, [1, 2]);
+    let message = format!("{:#}", features.preload(false, &|_| ()).unwrap_err());
     assert!(
         message.contains("COCO_any_000000000002.jpg.npz"),
         "{message}"
@@ -306,7 +356,7 @@ fn preloading_names_what_is_damaged() {
 
 #[test]
 fn file_names_give_image_ids_as_in_the_reference() {
-    let id = |name| image_id(name).map_err(|e| e.to_string());
+    let id = |name| FileNames::Coco.number(name).map_err(|e| e.to_string());
     assert_eq!(id("COCO_train2014_000000000009.jpg.npz"), Ok(Some(9)));
     assert_eq!(id("2407890.npz"), Ok(Some(2407890)));
     assert_eq!(id("._COCO_train2014_000000000009.jpg.npz"), Ok(None));
@@ -322,13 +372,26 @@ fn file_names_give_image_ids_as_in_the_reference() {
 }
 
 #[test]
+fn numbered_files_are_images_of_their_split() {
+    let names = FileNames::Numbered { split: "val" };
+    let number = |name| names.number(name).map_err(|e| e.to_string());
+    assert_eq!(number("12.npz"), Ok(Some(12)));
+    assert_eq!(number("mean.txt"), Ok(None));
+    for wrong in ["val_12.npz", "mean.npz", "4294967296.npz"] {
+        assert!(number(wrong).unwrap_err().contains(wrong), "{wrong}");
+    }
+    let key = crate::formats::bank::Key::Number(12);
+    assert_eq!(names.image_of_key(key), Some(ImageId::InSplit("val", 12)));
+}
+
+#[test]
 fn folders_that_cannot_be_used_are_named() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("test2015");
     let error = || {
         format!(
             "{:#}",
-            Features::open(std::slice::from_ref(&folder), 4, 9)
+            try_open(std::slice::from_ref(&folder), 4, 9, [5])
                 .err()
                 .unwrap()
         )

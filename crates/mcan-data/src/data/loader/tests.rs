@@ -1,46 +1,11 @@
-use super::super::Values;
-use super::super::features::tests::{pack_folder, rows, write_image};
 use super::*;
+use crate::data::dataset::Sample;
+use crate::data::Values;
+use crate::data::features::tests::{open, pack_folder, rows, write_image};
 use crate::formats::bank::Dtype;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Sample i is question 100 + i, about image i / 3, with i % 5 words.
-struct Fake {
-    len: usize,
-    words: Vec<u32>,
-    panic_at: Option<usize>,
-    asked: AtomicUsize,
-}
-
-impl Samples for Fake {
-    fn len(&self) -> usize {
-        self.len
-    }
-    fn question_id(&self, position: usize) -> i64 {
-        100 + position as i64
-    }
-    fn image_id(&self, position: usize) -> u64 {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        assert!(
-            self.panic_at != Some(position),
-            "sample {position} is cursed"
-        );
-        position as u64 / 3
-    }
-    fn words(&self, position: usize) -> &[u32] {
-        &self.words[..position % 5]
-    }
-    fn targets(&self, position: usize) -> &[(u32, f32)] {
-        if position.is_multiple_of(2) {
-            &[(1, 0.3), (7, 1.0)]
-        } else {
-            &[]
-        }
-    }
-}
-
-const OPTIONS: Options = Options {
+const OPTIONS: LoaderOptions = LoaderOptions {
     batch_size: 4,
     drop_last: false,
     workers: 0,
@@ -50,26 +15,38 @@ const OPTIONS: Options = Options {
     skip: 0,
 };
 
-fn fake(len: usize, panic_at: Option<usize>) -> Arc<Fake> {
-    Arc::new(Fake {
-        len,
-        words: vec![11, 12, 13, 14, 15],
-        panic_at,
-        asked: AtomicUsize::new(0),
-    })
+/// Sample i is question 100 + i, about image i / 3, with i % 5 words.
+fn samples(len: usize) -> Arc<Dataset> {
+    let words = [11, 12, 13, 14, 15];
+    let sample = |i: usize| Sample {
+        question_id: (100 + i as i64).into(),
+        image_id: (i as i64 / 3).into(),
+        words: words[..i % 5].to_vec(),
+        targets: match i % 2 {
+            0 => vec![(1, 0.3), (7, 1.0)],
+            _ => Vec::new(),
+        },
+    };
+    Arc::new(Dataset::from_samples((0..len).map(sample)))
+}
+
+/// The features of images 0 to `images` - 1 in `folder`.
+fn store(folder: &Path, images: i64) -> Arc<FeatureStore> {
+    let regions = open(&[folder.to_owned()], 4, 5, 0..images);
+    Arc::new(FeatureStore::of_regions(regions))
 }
 
 /// Images 0 to n - 1, image i with i % 4 regions of 4 values, of which the second is zero.
-fn features(folder: &Path, n: u64, dtype: Option<Dtype>) -> Arc<Features> {
+fn features(folder: &Path, n: u64, dtype: Option<Dtype>) -> Arc<FeatureStore> {
     (0..n).for_each(|id| write_image(folder, id, id as usize % 4));
     if let Some(dtype) = dtype {
         pack_folder(folder, dtype);
     }
-    Arc::new(Features::open(&[folder.to_owned()], 4, 5).unwrap())
+    store(folder, n as i64)
 }
 
-fn batches(features: &Arc<Features>, order: Vec<usize>, options: Options) -> Vec<Batch> {
-    let loader = Loader::new(fake(120, None), Arc::clone(features), order, options).unwrap();
+fn batches(features: &Arc<FeatureStore>, order: Vec<usize>, options: LoaderOptions) -> Vec<Batch> {
+    let loader = Loader::new(samples(120), Arc::clone(features), order, options).unwrap();
     let expected = loader.batches() - options.skip;
     let batches: Vec<_> = loader.collect::<Result<_>>().unwrap();
     assert_eq!(batches.len(), expected);
@@ -82,7 +59,7 @@ fn a_batch_holds_what_its_samples_say() {
     let features = features(&root.path().join("f"), 2, None);
     let batch = &batches(&features, vec![4, 0, 5, 3], OPTIONS)[0];
     assert_eq!(batch.samples, [4, 0, 5, 3]);
-    assert_eq!(batch.image_ids, [1, 0, 1, 1]);
+    assert_eq!(batch.image_ids, [1, 0, 1, 1].map(crate::data::ImageId::from));
     assert_eq!(batch.image_of, [0, 1, 2, 3]);
     let regions = batch.regions.as_ref().unwrap();
     assert_eq!(
@@ -113,7 +90,7 @@ fn a_batch_holds_what_its_samples_say() {
 fn consecutive_questions_share_their_image_when_asked() {
     let root = tempfile::tempdir().unwrap();
     let features = features(&root.path().join("f"), 4, None);
-    let options = Options {
+    let options = LoaderOptions {
         batch_size: 7,
         share_images: true,
         ..OPTIONS
@@ -140,7 +117,7 @@ fn the_number_of_workers_changes_nothing() {
     let features = features(&root.path().join("f"), 40, None);
     let order = shuffled(118, 5, 0);
     for drop_last in [false, true] {
-        let options = Options {
+        let options = LoaderOptions {
             drop_last,
             ..OPTIONS
         };
@@ -151,7 +128,7 @@ fn the_number_of_workers_changes_nothing() {
             if drop_last { 4 } else { 2 }
         );
         for (workers, prefetch) in [(1, 0), (1, 2), (4, 0), (4, 3), (100, 1)] {
-            let options = Options {
+            let options = LoaderOptions {
                 workers,
                 prefetch,
                 ..options
@@ -164,7 +141,7 @@ fn the_number_of_workers_changes_nothing() {
             let skipped = batches(
                 &features,
                 order.clone(),
-                Options {
+                LoaderOptions {
                     skip: 11,
                     ..options
                 },
@@ -177,19 +154,22 @@ fn the_number_of_workers_changes_nothing() {
 #[test]
 fn skipped_batches_are_not_read() {
     let root = tempfile::tempdir().unwrap();
-    let features = features(&root.path().join("f"), 40, None);
+    let folder = root.path().join("f");
+    let features = features(&folder, 40, None);
+    for image in 0..26 {
+        std::fs::remove_file(folder.join(format!("COCO_any_{image:012}.jpg.npz"))).ok();
+    }
     for workers in [0, 3] {
-        let samples = fake(100, None);
-        let options = Options {
+        let samples = samples(100);
+        let options = LoaderOptions {
             skip: 20,
             workers,
             ..OPTIONS
         };
-        let all = Arc::clone(&samples) as Arc<dyn Samples>;
+        let all = Arc::clone(&samples);
         let loader = Loader::new(all, Arc::clone(&features), (0..100).collect(), options).unwrap();
         assert_eq!(loader.map(|b| b.unwrap().samples.len()).sum::<usize>(), 20);
-        assert_eq!(samples.asked.load(Ordering::Relaxed), 20);
-        let none = Options {
+        let none = LoaderOptions {
             skip: 1000,
             workers,
             ..OPTIONS
@@ -244,11 +224,11 @@ fn a_failure_comes_in_its_turn_and_ends_the_epoch() {
     let folder = root.path().join("f");
     (0..40).for_each(|id| write_image(&folder, id, 2));
     std::fs::write(folder.join("COCO_any_000000000005.jpg.npz"), "damaged").unwrap();
-    let features = Arc::new(Features::open(&[folder], 4, 5).unwrap());
+    let features = store(&folder, 40);
     for workers in [0, 1, 3, 4] {
-        let options = Options { workers, ..OPTIONS };
+        let options = LoaderOptions { workers, ..OPTIONS };
         let mut loader = Loader::new(
-            fake(120, None),
+            samples(120),
             Arc::clone(&features),
             (0..120).collect(),
             options,
@@ -270,16 +250,17 @@ fn a_failure_comes_in_its_turn_and_ends_the_epoch() {
 #[test]
 fn a_panic_in_a_worker_is_an_error_with_its_cause() {
     let root = tempfile::tempdir().unwrap();
-    let features = features(&root.path().join("f"), 40, None);
-    let options = Options {
+    // Samples from 51 on are about images that were not opened.
+    let features = features(&root.path().join("f"), 17, None);
+    let options = LoaderOptions {
         workers: 3,
         ..OPTIONS
     };
     let mut loader =
-        Loader::new(fake(100, Some(50)), features, (0..100).collect(), options).unwrap();
+        Loader::new(samples(100), features, (0..100).collect(), options).unwrap();
     assert_eq!(loader.by_ref().take(12).filter(|b| b.is_ok()).count(), 12);
     let message = format!("{:#}", loader.next().unwrap().unwrap_err());
-    assert!(message.contains("sample 50 is cursed"), "{message}");
+    assert!(message.contains("index out of bounds"), "{message}");
     assert!(loader.next().is_none());
 }
 
@@ -289,13 +270,13 @@ fn dropping_early_joins_every_thread() {
     let features = features(&root.path().join("f"), 400, None);
     for taken in [0, 1, 5] {
         for prefetch in [0, 1, 50] {
-            let samples = fake(1200, None);
-            let options = Options {
+            let samples = samples(1200);
+            let options = LoaderOptions {
                 workers: 4,
                 prefetch,
                 ..OPTIONS
             };
-            let all = Arc::clone(&samples) as Arc<dyn Samples>;
+            let all = Arc::clone(&samples);
             let mut loader =
                 Loader::new(all, Arc::clone(&features), (0..1200).collect(), options).unwrap();
             assert_eq!(
@@ -317,7 +298,7 @@ fn impossible_requests_are_refused() {
     let root = tempfile::tempdir().unwrap();
     let features = features(&root.path().join("f"), 2, None);
     let new = |order, options| {
-        Loader::new(fake(6, None), Arc::clone(&features), order, options)
+        Loader::new(samples(6), Arc::clone(&features), order, options)
             .err()
             .map(|e| e.to_string())
     };
@@ -325,7 +306,7 @@ fn impossible_requests_are_refused() {
     assert!(
         new(
             vec![0],
-            Options {
+            LoaderOptions {
                 batch_size: 0,
                 ..OPTIONS
             }
@@ -336,7 +317,7 @@ fn impossible_requests_are_refused() {
     assert!(
         new(
             vec![],
-            Options {
+            LoaderOptions {
                 workers: 2,
                 ..OPTIONS
             }

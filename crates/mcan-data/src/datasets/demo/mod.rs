@@ -23,6 +23,8 @@ use world::{Painter, Scene};
 pub const QUESTIONS_PER_IMAGE: usize = 6;
 /// Most images in one split; the ids of larger worlds would run into those of the Visual Genome questions.
 pub const MAX_IMAGES: usize = 10_000;
+/// The folders of the splits' features.
+pub const FOLDERS: [&str; 3] = ["train2014", "val2014", "test2015"];
 /// One image in so many is stored instead of deflated, in C order, so that both forms of `.npz` occur.
 const STORED_EVERY: usize = 8;
 const FIRST_VG_QUESTION_ID: u64 = 900_000_000;
@@ -75,10 +77,11 @@ pub struct DemoReport {
 /// # Errors
 /// A number of images that is zero or above [`MAX_IMAGES`], or a file that cannot be written, named.
 pub fn write(root: &Path, options: &DemoOptions) -> Result<DemoReport> {
+    let [train, val, test] = FOLDERS;
     let splits = [
-        ("train2014", options.train_images),
-        ("val2014", options.val_images),
-        ("test2015", options.test_images),
+        (train, options.train_images),
+        (val, options.val_images),
+        (test, options.test_images),
     ];
     for (split, images) in splits {
         ensure!(
