@@ -3,9 +3,9 @@
 use anyhow::Result;
 use clap::Parser;
 use mcan::cli::Args;
-use mcan::config::paths::Source;
 use mcan::config::{Config, OnDevice, Preload, ShuffleMode};
 use mcan::data::Split;
+use mcan::data::streams::{Needs, StreamKind};
 use std::io::Write;
 
 fn resolve(line: &str) -> Result<Config> {
@@ -194,27 +194,39 @@ fn config(line: &str) -> Config {
 
 #[test]
 fn a_run_needs_only_what_it_uses() {
-    use Source::*;
-    assert_eq!(config("mcan --RUN=train").sources(), [Train, Val, Vg]);
+    let splits = |line: &str| config(line).splits().unwrap();
+    assert_eq!(splits("mcan --RUN=train"), ["train", "val", "vg"]);
+    assert_eq!(splits("mcan --RUN=train --SPLIT=train"), ["train", "val"]);
     assert_eq!(
-        config("mcan --RUN=train --SPLIT=train").sources(),
-        [Train, Val]
+        splits("mcan --RUN=train --SPLIT=train --EVAL_EE=False"),
+        ["train"]
     );
     assert_eq!(
-        config("mcan --RUN=train --SPLIT=train --EVAL_EE=False").sources(),
-        [Train]
+        splits("mcan --RUN=test --TEST_SPLIT=test-dev"),
+        ["test-dev"]
     );
-    assert_eq!(
-        config("mcan --RUN=test --TEST_SPLIT=test-dev").sources(),
-        [TestDev]
-    );
-    assert_eq!(config("mcan --RUN=test").feature_splits(), [Split::Test]);
+    let config = config("mcan --RUN=test");
+    let (benchmark, places) = (config.data.benchmark().unwrap(), config.data.places());
+    let images = places.feature_places(benchmark, &["test", "test-dev", "vg"], StreamKind::Regions);
+    let folders: Vec<_> = images
+        .unwrap()
+        .into_iter()
+        .map(|place| place.folder)
+        .collect();
+    assert_eq!(folders, [Path::new("./datasets/coco_extract/test2015")]);
+}
+
+fn regions() -> Needs {
+    Needs {
+        regions: true,
+        ..Needs::default()
+    }
 }
 
 #[test]
 fn every_missing_file_is_named_with_what_supplies_it() {
     let message = config("mcan --RUN=train --DATA_PATH=no/such --FEAT_PATH=none")
-        .check_files()
+        .check_files(regions())
         .unwrap_err()
         .to_string();
     for part in [
@@ -228,7 +240,7 @@ fn every_missing_file_is_named_with_what_supplies_it() {
         assert!(message.contains(part), "{part}: {message}");
     }
     let message = config("mcan --RUN=val --CKPT_V=x --CKPT_E=3")
-        .check_files()
+        .check_files(regions())
         .unwrap_err()
         .to_string();
     assert!(

@@ -51,7 +51,13 @@ fn recorded(path: &Path) -> Vec<Part> {
 /// Trains as `config` says, from its checkpoint, and records the same.
 fn replay(config: &Config) -> Vec<Part> {
     tch::set_num_threads(1);
-    let inputs = Inputs::read(config, None, &[Replica::alone(Device::Cpu)]).unwrap();
+    let inputs = Inputs::read(
+        config,
+        None,
+        mcan::run::needs(),
+        &[Replica::alone(Device::Cpu)],
+    )
+    .unwrap();
     let mut trainer = Trainer::new(config, &inputs, Replica::alone(Device::Cpu)).unwrap();
     let checkpoint = checkpoint::load(&config.ckpt_to_load()).unwrap();
     let start = train::start_of(config, &checkpoint).unwrap();

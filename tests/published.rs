@@ -181,7 +181,13 @@ fn the_embedding_starts_from_the_vectors_of_spacys_package() {
         "--SET=USE_GLOVE=true",
         &glove,
     ]);
-    let inputs = Inputs::read(&config, None, &[Replica::alone(Device::Cpu)]).unwrap();
+    let inputs = Inputs::read(
+        &config,
+        None,
+        mcan::run::needs(),
+        &[Replica::alone(Device::Cpu)],
+    )
+    .unwrap();
     let trainer = Trainer::new(&config, &inputs, Replica::alone(Device::Cpu)).unwrap();
     let words: Vec<&str> = inputs.vocabulary.words().collect();
     let expected = embeddings::load(&package, &words).unwrap();

@@ -141,9 +141,11 @@ fn send_all(
 mod tests {
     use super::*;
     use crate::data::Dataset;
+    use crate::data::ImageId;
     use crate::data::dataset::Sample;
-    use crate::data::features::Features;
-    use crate::data::loader::Options;
+    use crate::data::features::{FeaturePlace, FeatureStore, Features, FileNames};
+    use crate::data::loader::LoaderOptions;
+    use crate::data::streams::{StreamKind, StreamSpec};
     use crate::formats::npz::testing::feature_file;
     use crate::nn::packed::StreamSource;
     use std::path::Path;
@@ -158,13 +160,25 @@ mod tests {
             std::fs::write(file, feature_file(&rows, 4, true, false)).unwrap();
         }
         let sample = |i: u64| Sample {
-            question_id: i as i64,
-            image_id: i,
+            question_id: (i as i64).into(),
+            image_id: (i as i64).into(),
             words: vec![1 + i as u32],
             targets: vec![(0, 1.0)],
         };
-        let features = Arc::new(Features::open(&[folder.to_owned()], 4, 5).unwrap());
-        let options = Options {
+        let dataset = Arc::new(Dataset::from_samples((0..10).map(sample)));
+        let place = FeaturePlace {
+            folder: folder.to_owned(),
+            names: FileNames::Coco,
+        };
+        let spec = StreamSpec {
+            padded_to: 5,
+            width: 4,
+            boxes: true,
+        };
+        let images = dataset.distinct_images().into();
+        let regions = Features::open(&[place], StreamKind::Regions, spec, images).unwrap();
+        let features = Arc::new(FeatureStore::of_regions(regions));
+        let options = LoaderOptions {
             batch_size: 2,
             drop_last: false,
             workers: 1,
@@ -173,7 +187,6 @@ mod tests {
             max_token: 3,
             skip: 0,
         };
-        let dataset = Arc::new(Dataset::from_samples((0..10).map(sample)));
         let loader = Loader::new(dataset, features, (0..10).collect(), options).unwrap();
         let packer = Packer {
             device: Device::Cpu,
@@ -191,7 +204,7 @@ mod tests {
     #[test]
     fn batches_are_the_same_ahead_of_their_use_or_not() {
         let folder = tempfile::tempdir().unwrap();
-        let all = |ahead| -> Vec<(Tensor, Vec<u64>, Tensor, Tensor)> {
+        let all = |ahead| -> Vec<(Tensor, Vec<ImageId>, Tensor, Tensor)> {
             let batches = feed(folder.path(), 10, ahead).map(Result::unwrap);
             batches
                 .map(|batch| {

@@ -50,7 +50,7 @@ fn batch(shared: bool) -> Batch {
     let images: &[usize] = if shared { &[0, 1] } else { &[0, 0, 1] };
     Batch {
         samples: vec![0, 1, 2],
-        image_ids: images.iter().map(|&image| image as u64).collect(),
+        image_ids: images.iter().map(|&image| (image as i64).into()).collect(),
         image_of: if shared { vec![0, 0, 1] } else { vec![0, 1, 2] },
         regions: Some(FeatureRows {
             values: Values::F32(images.iter().flat_map(|&image| rows(image)).collect()),
@@ -164,7 +164,7 @@ fn a_question_answered_alone_is_answered_as_in_a_batch() {
     let (net, whole) = (net(), batch(false));
     let alone = Batch {
         samples: vec![1],
-        image_ids: vec![0],
+        image_ids: vec![0.into()],
         image_of: vec![0],
         regions: Some(FeatureRows {
             values: match whole.regions.as_ref().map(|rows| &rows.values) {

@@ -31,8 +31,10 @@ impl DataConfig {
         let usual = DataConfig::default();
         let named = |path, usual| (path != usual).then_some(path);
         Places {
-            dataset: named(self.dataset_path.as_path(), usual.dataset_path.as_path()).map(Path::new),
-            features: named(self.feature_path.as_path(), usual.feature_path.as_path()).map(Path::new),
+            dataset: named(self.dataset_path.as_path(), usual.dataset_path.as_path())
+                .map(Path::new),
+            features: named(self.feature_path.as_path(), usual.feature_path.as_path())
+                .map(Path::new),
             question_files: &self.question_path,
             annotation_files: &self.answer_path,
             feature_folders: &self.img_feat_path,
@@ -122,8 +124,15 @@ impl Config {
     /// # Errors
     /// One error for all of them.
     pub fn check_files(&self, needs: Needs) -> Result<()> {
-        let kinds = [(needs.regions, StreamKind::Regions), (needs.grid, StreamKind::Grid)];
-        let kinds: Vec<StreamKind> = kinds.iter().filter(|(needed, _)| *needed).map(|(_, kind)| *kind).collect();
+        let kinds = [
+            (needs.regions, StreamKind::Regions),
+            (needs.grid, StreamKind::Grid),
+        ];
+        let kinds: Vec<StreamKind> = kinds
+            .iter()
+            .filter(|(needed, _)| *needed)
+            .map(|(_, kind)| *kind)
+            .collect();
         let (benchmark, places) = (self.data.benchmark()?, self.data.places());
         let mut missing = places.missing(benchmark, &self.splits()?, &kinds)?;
         if self.loads_checkpoint() && !self.ckpt_to_load().is_file() {

@@ -146,7 +146,10 @@ mod tests {
         assert_eq!(dataset.question_id(1), &3.into());
         assert_eq!(dataset.image_id(2), &4.into());
         assert!(dataset.words(0).is_empty());
-        assert_eq!((dataset.words(1), dataset.targets(1)), (&[5; 3][..], &[(6, 1.0)][..]));
+        assert_eq!(
+            (dataset.words(1), dataset.targets(1)),
+            (&[5; 3][..], &[(6, 1.0)][..])
+        );
 
         let mut other = dataset.without_samples();
         assert!(other.is_empty());

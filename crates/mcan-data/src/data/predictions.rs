@@ -66,7 +66,10 @@ fn write_ids<W: Write + Seek>(archive: &mut ZipWriter<W>, ids: &[QuestionId]) ->
             numbers.iter().flat_map(|id| id.to_le_bytes()).collect()
         }
         None => {
-            let texts: Vec<Vec<char>> = ids.iter().map(|id| id.to_string().chars().collect()).collect();
+            let texts: Vec<Vec<char>> = ids
+                .iter()
+                .map(|id| id.to_string().chars().collect())
+                .collect();
             let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
             start_array(archive, "question_id", &format!("<U{longest}"), &shape)?;
             let padded = |text: &Vec<char>| {
@@ -167,7 +170,11 @@ mod tests {
         write_predictions(&path, &["07".into(), "123".into()], 1, [[0.5_f32; 2]]).unwrap();
         let bytes = member(&path, "question_id.npy");
         assert!(String::from_utf8_lossy(&bytes).contains("'<U3'"));
-        let codes: Vec<u8> = bytes[bytes.len() - 24..].iter().copied().step_by(4).collect();
+        let codes: Vec<u8> = bytes[bytes.len() - 24..]
+            .iter()
+            .copied()
+            .step_by(4)
+            .collect();
         assert_eq!(codes, b"07\x00123");
     }
 }

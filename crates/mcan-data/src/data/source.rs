@@ -301,4 +301,3 @@ fn read_member(
         content: Content::Bytes(bytes),
     }))
 }
-

@@ -105,4 +105,3 @@ fn drop_zero_rows<T: Copy + PartialEq>(values: &mut Vec<T>, start: usize, column
     }
     values.truncate(end);
 }
-

@@ -44,11 +44,14 @@ pub struct Places<'a> {
 /// When the data set does not have it.
 pub fn split(benchmark: &dyn Benchmark, name: &str) -> Result<&'static Split> {
     let splits = benchmark.splits();
-    splits.iter().find(|split| split.name == name).with_context(|| {
-        let names: Vec<&str> = splits.iter().map(|split| split.name).collect();
-        let set = benchmark.name();
-        format!("{set} has no split {name} ({})", names.join(", "))
-    })
+    splits
+        .iter()
+        .find(|split| split.name == name)
+        .with_context(|| {
+            let names: Vec<&str> = splits.iter().map(|split| split.name).collect();
+            let set = benchmark.name();
+            format!("{set} has no split {name} ({})", names.join(", "))
+        })
 }
 
 /// The splits that a training split is made of.
@@ -70,7 +73,9 @@ fn first_that_exists(named: Option<&Path>, usual: &[&str]) -> PathBuf {
         return named.to_owned();
     }
     let found = usual.iter().find(|folder| Path::new(folder).is_dir());
-    found.or(usual.first()).map_or_else(PathBuf::new, PathBuf::from)
+    found
+        .or(usual.first())
+        .map_or_else(PathBuf::new, PathBuf::from)
 }
 
 impl Places<'_> {
@@ -143,9 +148,13 @@ impl Places<'_> {
         let mut missing = Vec::new();
         for name in splits {
             let split = split(benchmark, name)?;
-            let files = [Some(self.questions(benchmark, split)), self.annotations(benchmark, split)];
+            let files = [
+                Some(self.questions(benchmark, split)),
+                self.annotations(benchmark, split),
+            ];
             let absent = files.iter().flatten().filter(|file| locate(file).is_none());
-            let line = |file: &PathBuf| format!("{} (--DATA_PATH; {})", file.display(), split.supply);
+            let line =
+                |file: &PathBuf| format!("{} (--DATA_PATH; {})", file.display(), split.supply);
             missing.extend(absent.map(line));
         }
         for kind in kinds {

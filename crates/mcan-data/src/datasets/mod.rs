@@ -98,7 +98,12 @@ pub trait Benchmark: Sync {
     fn streams(&self, sizes: StreamSizes) -> Streams;
 
     /// The folder of one stream of a split's features.
-    fn feature_place(&self, split: &Split, kind: StreamKind, places: &Places) -> Option<FeaturePlace>;
+    fn feature_place(
+        &self,
+        split: &Split,
+        kind: StreamKind,
+        places: &Places,
+    ) -> Option<FeaturePlace>;
 
     /// The loss that goes with the targets.
     fn loss(&self) -> LossKind;
@@ -125,7 +130,8 @@ pub trait Benchmark: Sync {
     ///
     /// # Errors
     /// A file that cannot be read, and answers that are not to exactly the questions.
-    fn score(&self, results: &Path, questions: &Path, annotations: Option<&Path>) -> Result<String>;
+    fn score(&self, results: &Path, questions: &Path, annotations: Option<&Path>)
+    -> Result<String>;
 }
 
 /// Sizes of streams that the user has named: (N, F), padded rows and values per row.
@@ -225,17 +231,27 @@ mod tests {
 
     #[test]
     fn every_data_set_is_found_by_its_name() {
-        assert!(BENCHMARKS.iter().map(|benchmark| benchmark.name()).eq(NAMES.iter().copied()));
+        assert!(
+            BENCHMARKS
+                .iter()
+                .map(|benchmark| benchmark.name())
+                .eq(NAMES.iter().copied())
+        );
         assert_eq!(benchmark("vqa").unwrap().name(), "vqa");
         let message = benchmark("gqa").err().unwrap().to_string();
-        assert!(message.contains("\"gqa\"") && message.contains("vqa or clevr"), "{message}");
+        assert!(
+            message.contains("\"gqa\"") && message.contains("vqa or clevr"),
+            "{message}"
+        );
     }
 
     #[test]
     fn splits_that_are_referred_to_exist() {
         for benchmark in BENCHMARKS {
             let trained = benchmark.trainings().iter().flat_map(|(_, splits)| *splits);
-            let named = trained.chain(benchmark.vocabulary()).chain(benchmark.answers());
+            let named = trained
+                .chain(benchmark.vocabulary())
+                .chain(benchmark.answers());
             for name in named.chain([&VAL]) {
                 assert!(files::split(benchmark, name).is_ok(), "{name}");
             }

@@ -202,7 +202,9 @@ impl Features {
         if !self.preloaded.is_empty() || !self.in_table.is_empty() {
             return Ok(());
         }
-        self.banks.iter().try_for_each(|bank| bank.check_unchanged())
+        self.banks
+            .iter()
+            .try_for_each(|bank| bank.check_unchanged())
     }
 
     /// Appends an image's rows, (n, F) row after row, and returns n.
@@ -231,7 +233,14 @@ impl Features {
     fn read(&self, image: usize, out: &mut Values) -> Result<()> {
         let rows = self.spec.padded_to;
         match (self.place(image)?, out) {
-            (Place::File { folder, name, rows_first }, Values::F32(values)) => {
+            (
+                Place::File {
+                    folder,
+                    name,
+                    rows_first,
+                },
+                Values::F32(values),
+            ) => {
                 let wanted = npz::Wanted {
                     feature_size: self.spec.width,
                     max_rows: rows,
@@ -268,14 +277,22 @@ impl Features {
         let width = self.spec.width;
         let mut values = Vec::new();
         let boxes = match self.place(image)? {
-            Place::File { folder, name, rows_first } => {
-                let (path, wanted) = (folder.join(name), npz::Wanted {
-                    feature_size: width,
-                    max_rows: usize::MAX,
-                    rows_first: *rows_first,
-                });
+            Place::File {
+                folder,
+                name,
+                rows_first,
+            } => {
+                let (path, wanted) = (
+                    folder.join(name),
+                    npz::Wanted {
+                        feature_size: width,
+                        max_rows: usize::MAX,
+                        rows_first: *rows_first,
+                    },
+                );
                 let rows = npz::with_reader(|reader| reader.read_file(&path, wanted, &mut values))?;
-                npz::with_reader(|reader| reader.boxes_of_file(&path, rows))?.map(|boxes| boxes.bbox)
+                npz::with_reader(|reader| reader.boxes_of_file(&path, rows))?
+                    .map(|boxes| boxes.bbox)
             }
             Place::Bank { bank, index } => {
                 bank.append_f32(*index, self.spec.padded_to, &mut values)?;
@@ -283,7 +300,11 @@ impl Features {
             }
         };
         let boxes = boxes.with_context(|| {
-            format!("image {} has no boxes in {}", self.image_ids[image], self.places())
+            format!(
+                "image {} has no boxes in {}",
+                self.image_ids[image],
+                self.places()
+            )
         })?;
         let is_kept = |row: &[f32]| row.iter().any(|&value| value != 0.0);
         let rows = values.chunks(width).take(self.spec.padded_to);
@@ -351,7 +372,10 @@ impl Features {
         let (mut stretch, mut row) = (vec![f16::ZERO; width], ZERO_ROW + 1);
         for (image, values) in std::mem::take(&mut self.preloaded).into_iter().enumerate() {
             let Values::F16(values) = values else {
-                bail!("the features of image {} are not in f16", self.image_ids[image])
+                bail!(
+                    "the features of image {} are not in f16",
+                    self.image_ids[image]
+                )
             };
             let end = row + (values.len() / width) as i64;
             self.in_table.push(row..end);

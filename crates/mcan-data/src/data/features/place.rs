@@ -74,8 +74,9 @@ impl FileNames {
             FileNames::Coco => "COCO_<split>_<image id>.jpg.npz",
             FileNames::Numbered { .. } => "<image number>.npz",
         };
-        let number = number
-            .with_context(|| format!("{name} has no image id in its name; {expected} is expected"))?;
+        let number = number.with_context(|| {
+            format!("{name} has no image id in its name; {expected} is expected")
+        })?;
         Ok(Some(number))
     }
 

@@ -29,7 +29,8 @@ impl FeatureStore {
         let image_ids: Arc<[ImageId]> = dataset.distinct_images().into();
         let open = |wanted: bool, kind, name: &str| {
             let open = |_| {
-                let missing = || format!("the model needs {name}, which the data set does not have");
+                let missing =
+                    || format!("the model needs {name}, which the data set does not have");
                 let spec = streams.get(kind).with_context(missing)?;
                 Features::open(&places(kind), kind, spec, Arc::clone(&image_ids))
             };
@@ -115,7 +116,10 @@ impl FeatureStore {
     /// The first of these images whose features are not finite, and where they are, as a sentence; none when all are.
     pub fn not_finite(&self, image_ids: &[ImageId]) -> Option<String> {
         let number = |id: &ImageId| self.image_ids.iter().position(|other| other == id);
-        let check = |image| self.streams().find_map(|features| features.not_finite(image));
+        let check = |image| {
+            self.streams()
+                .find_map(|features| features.not_finite(image))
+        };
         image_ids.iter().filter_map(number).find_map(check)
     }
 

@@ -165,7 +165,7 @@ fn golden_features_are_what_numpy_reads() {
         let packed = open(&[packed], 64, 100, ids());
         for (image, (_, name)) in listed.iter().enumerate() {
             let name = name.to_str().unwrap();
-            let expected = &expected[name];
+            let expected = &expected[&format!("{split}/{name}")];
             let values = f32s(&folder, image);
             let kept = expected["kept"].as_u64().unwrap();
             assert_eq!(values.len() as u64, 64 * kept, "{name}");
@@ -188,10 +188,7 @@ fn the_published_features_of_two_images_are_read() {
     let folders = ["train2014", "val2014"].map(|split| root.join(split));
     let mut features = open(&folders, 2048, 100, [262146, 458752]);
     for _ in 0..2 {
-        for (image, rows, sum) in [
-            (0, 26, 36313.49101568505),
-            (1, 34, 49544.85039088587),
-        ] {
+        for (image, rows, sum) in [(0, 26, 36313.49101568505), (1, 34, 49544.85039088587)] {
             let values = f32s(&features, image);
             assert_eq!(values.len(), rows * 2048);
             let total: f64 = values.iter().map(|&v| f64::from(v)).sum();

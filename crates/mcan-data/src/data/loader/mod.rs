@@ -254,7 +254,9 @@ impl Plan {
         let words = self.dataset.words(position);
         let words = &words[..words.len().min(max_token)];
         batch.no_words.push(words.is_empty());
-        batch.words.extend(words.iter().map(|&word| i64::from(word)));
+        batch
+            .words
+            .extend(words.iter().map(|&word| i64::from(word)));
         if words.is_empty() {
             batch.words.resize(batch.words.len() + max_token, 0);
             batch.word_counts.push(max_token);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::data::dataset::Sample;
-use crate::data::Values;
 use crate::data::features::tests::{open, pack_folder, rows, write_image};
+use crate::data::{ImageId, Values};
 use crate::formats::bank::Dtype;
 use std::path::Path;
 
@@ -59,7 +59,7 @@ fn a_batch_holds_what_its_samples_say() {
     let features = features(&root.path().join("f"), 2, None);
     let batch = &batches(&features, vec![4, 0, 5, 3], OPTIONS)[0];
     assert_eq!(batch.samples, [4, 0, 5, 3]);
-    assert_eq!(batch.image_ids, [1, 0, 1, 1].map(crate::data::ImageId::from));
+    assert_eq!(batch.image_ids, [1, 0, 1, 1].map(ImageId::from));
     assert_eq!(batch.image_of, [0, 1, 2, 3]);
     let regions = batch.regions.as_ref().unwrap();
     assert_eq!(
@@ -96,9 +96,13 @@ fn consecutive_questions_share_their_image_when_asked() {
         ..OPTIONS
     };
     let shared = batches(&features, (0..10).collect(), options);
-    assert_eq!(shared[0].image_ids, [0, 1, 2]);
+    assert_eq!(shared[0].image_ids, [0, 1, 2].map(ImageId::from));
     assert_eq!(shared[0].image_of, [0, 0, 0, 1, 1, 1, 2]);
-    assert_eq!(shared[1].image_ids, [2, 3], "the next batch starts afresh");
+    assert_eq!(
+        shared[1].image_ids,
+        [2, 3].map(ImageId::from),
+        "the next batch starts afresh"
+    );
     assert_eq!(
         shared[0].regions.as_ref().unwrap().values.len(),
         4 * shared[0]
@@ -256,8 +260,7 @@ fn a_panic_in_a_worker_is_an_error_with_its_cause() {
         workers: 3,
         ..OPTIONS
     };
-    let mut loader =
-        Loader::new(samples(100), features, (0..100).collect(), options).unwrap();
+    let mut loader = Loader::new(samples(100), features, (0..100).collect(), options).unwrap();
     assert_eq!(loader.by_ref().take(12).filter(|b| b.is_ok()).count(), 12);
     let message = format!("{:#}", loader.next().unwrap().unwrap_err());
     assert!(message.contains("index out of bounds"), "{message}");

@@ -85,7 +85,11 @@ fn encode(group: Vec<Result<Image>>, options: PackOptions) -> Vec<Result<(Image,
         let image = image?;
         match Encoded::new(&image.values, options.feature_size, options.dtype) {
             Ok(features) => Ok((image, features)),
-            Err(why) => Err(BadImage { name: image.name, why }.into()),
+            Err(why) => Err(BadImage {
+                name: image.name,
+                why,
+            }
+            .into()),
         }
     };
     group.into_par_iter().map(encode).collect()

@@ -1,18 +1,39 @@
-use super::super::npz::testing::feature_file;
-use super::pack::{Options, Report, pack};
 use super::*;
+use crate::data::features::FileNames;
 use crate::data::features::tests::{rows, shared, write_image};
+use crate::data::source::{FileSource, Layout};
+use crate::formats::bank::Bank;
+use crate::formats::npz;
+use crate::formats::npz::testing::feature_file;
 use flate2::{Compression, write::GzEncoder};
+use half::f16;
 use proptest::prelude::*;
 use safetensors::SafeTensors;
+use safetensors::tensor::Dtype as Stored;
 use std::fs;
 use std::io::Write;
 
-const OPTIONS: Options = Options {
+const OPTIONS: PackOptions = PackOptions {
+    kind: StreamKind::Regions,
     dtype: Dtype::F32,
     feature_size: 4,
     skip_bad: false,
 };
+
+fn pack_files(
+    source: &Path,
+    target: &Path,
+    options: PackOptions,
+    progress: &dyn Fn(usize) -> Result<()>,
+) -> Result<Report> {
+    let layout = Layout {
+        kind: options.kind,
+        names: FileNames::Coco,
+        feature_size: options.feature_size,
+    };
+    let mut images = FileSource::open(source, layout).unwrap();
+    pack(source, &mut images, target, options, progress)
+}
 
 fn name(image_id: u64) -> String {
     format!("train2014/COCO_train2014_{image_id:012}.jpg.npz")
@@ -46,13 +67,13 @@ fn members(n: u64) -> Vec<(String, Vec<u8>)> {
     (1..=n).map(|id| (name(id), file(id))).collect()
 }
 
-fn pack_archive(archive: &[u8], options: Options) -> Result<(Report, Vec<u8>)> {
+fn pack_archive(archive: &[u8], options: PackOptions) -> Result<(Report, Vec<u8>)> {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("train2014.tar.gz");
     let target = folder.path().join("train2014.safetensors");
     fs::write(&source, archive).unwrap();
     fs::write(&target, "the bank of before").unwrap();
-    let report = pack(&source, &target, options, &|_| Ok(()));
+    let report = pack_files(&source, &target, options, &|_| Ok(()));
     assert_eq!(
         fs::read_dir(folder.path()).unwrap().count(),
         2,
@@ -65,26 +86,31 @@ fn pack_archive(archive: &[u8], options: Options) -> Result<(Report, Vec<u8>)> {
     Ok((report?, written))
 }
 
-fn error(archive: &[u8], options: Options) -> String {
+fn error(archive: &[u8], options: PackOptions) -> String {
     format!("{:#}", pack_archive(archive, options).unwrap_err())
 }
 
 fn open(bytes: &[u8]) -> Result<Bank> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), bytes).unwrap();
-    Bank::open(file.path(), 4)
+    Bank::open(file.path(), Array::Regions, 4)
+}
+
+fn numbers(bank: &Bank) -> Vec<u64> {
+    let number = |key| match key {
+        Key::Number(number) => number,
+        Key::Text(text) => panic!("{text}"),
+    };
+    bank.keys().map(number).collect()
 }
 
 fn all_rows(bank: &Bank) -> Vec<(u64, Vec<f32>)> {
-    let read = |(index, &id): (usize, &u64)| {
-        let mut out = Values::F32(Vec::new());
-        bank.append(index, usize::MAX, &mut out).unwrap();
-        let Values::F32(values) = out else {
-            unreachable!()
-        };
+    let read = |(index, id)| {
+        let mut values = Vec::new();
+        bank.append_f32(index, usize::MAX, &mut values).unwrap();
         (id, values)
     };
-    bank.image_ids().iter().enumerate().map(read).collect()
+    numbers(bank).into_iter().enumerate().map(read).collect()
 }
 
 #[test]
@@ -95,7 +121,7 @@ fn an_archive_and_its_folder_make_the_same_bank_with_every_region() {
     (1..=n).for_each(|id| write_image(&images, id, id as usize));
     let target = folder.path().join("val2014.safetensors");
     let progress = std::cell::RefCell::new(Vec::new());
-    let report = pack(&images, &target, OPTIONS, &|done| {
+    let report = pack_files(&images, &target, OPTIONS, &|done| {
         progress.borrow_mut().push(done);
         Ok(())
     })
@@ -126,7 +152,7 @@ fn an_archive_keeps_its_order_and_only_the_file_name_counts() {
     files[0].0 = "./some/where/COCO_train2014_000000000003.jpg.npz".into();
     files.push(("train2014/README".into(), b"hello".to_vec()));
     let (_, bytes) = pack_archive(&tar_gz(&files), OPTIONS).unwrap();
-    assert_eq!(open(&bytes).unwrap().image_ids(), [3, 2, 1]);
+    assert_eq!(numbers(&open(&bytes).unwrap()), [3, 2, 1]);
 }
 
 #[test]
@@ -134,7 +160,7 @@ fn f16_rounds_and_says_by_how_much() {
     let mut files = members(2);
     let values = [0.1, 1000.3, -65504.0, 6e-8];
     files.push((name(3), feature_file(&values, 4, true, true)));
-    let options = Options {
+    let options = PackOptions {
         dtype: Dtype::F16,
         ..OPTIONS
     };
@@ -149,12 +175,10 @@ fn f16_rounds_and_says_by_how_much() {
             "{read} {exact}"
         );
     }
-    let mut out = Values::F16(Vec::new());
-    bank.append(1, 1, &mut out).unwrap();
-    assert_eq!(
-        out,
-        Values::F16(rows(2, 1).into_iter().map(f16::from_f32).collect())
-    );
+    let mut out = Vec::new();
+    bank.append_f16(1, 1, &mut out).unwrap();
+    let rounded: Vec<f16> = rows(2, 1).into_iter().map(f16::from_f32).collect();
+    assert_eq!(out, rounded);
     files.push((
         name(4),
         feature_file(&[0.0, 65505.0, 0.0, 0.0], 4, true, true),
@@ -184,7 +208,7 @@ fn a_damaged_member_is_an_error_or_a_listed_omission() {
     assert!(message.contains("PACK_SKIP_BAD"), "{message}");
     let (report, bytes) = pack_archive(
         &archive,
-        Options {
+        PackOptions {
             skip_bad: true,
             ..OPTIONS
         },
@@ -194,10 +218,10 @@ fn a_damaged_member_is_an_error_or_a_listed_omission() {
     assert!(
         report.skipped[0].contains("000000000021") && report.skipped[1].contains("000000000071")
     );
-    assert!(!open(&bytes).unwrap().image_ids().contains(&71));
+    assert!(!numbers(&open(&bytes).unwrap()).contains(&71));
     let message = error(
         &tar_gz(&files[70..71]),
-        Options {
+        PackOptions {
             skip_bad: true,
             ..OPTIONS
         },
@@ -206,16 +230,10 @@ fn a_damaged_member_is_an_error_or_a_listed_omission() {
 }
 
 #[test]
-fn a_file_without_boxes_is_counted_and_gets_zeros() {
-    let x = super::super::npz::testing::npy(
-        1,
-        64,
-        &super::super::npz::testing::f4(true, "(4, 2)"),
-        &[1; 32],
-    );
-    let file = super::super::npz::testing::zip(true, &[("x.npy", x)]);
-    let (report, bytes) = pack_archive(&tar_gz(&[(name(1), file)]), OPTIONS).unwrap();
-    assert_eq!(report.without_boxes, 1);
+fn a_file_without_boxes_gets_zeros() {
+    let x = npz::testing::npy(1, 64, &npz::testing::f4(true, "(4, 2)"), &[1; 32]);
+    let file = npz::testing::zip(true, &[("x.npy", x)]);
+    let (_, bytes) = pack_archive(&tar_gz(&[(name(1), file)]), OPTIONS).unwrap();
     let bank = SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(bank.tensor("bbox").unwrap().data(), [0; 32]);
 }
@@ -279,7 +297,7 @@ fn archives_that_cannot_be_trusted_are_refused() {
         for skip_bad in [false, true] {
             let message = error(
                 &archive,
-                Options {
+                PackOptions {
                     skip_bad,
                     ..OPTIONS
                 },
@@ -298,10 +316,10 @@ fn an_odd_feature_size_leaves_the_arrays_aligned() {
     let archive = tar_gz(&[(name(1), feature_file(&values, 3, true, true))]);
     let (_, bytes) = pack_archive(
         &archive,
-        Options {
+        PackOptions {
             dtype: Dtype::F16,
             feature_size: 3,
-            skip_bad: false,
+            ..OPTIONS
         },
     )
     .unwrap();
@@ -317,7 +335,7 @@ fn an_odd_feature_size_leaves_the_arrays_aligned() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), &bytes).unwrap();
     assert_eq!(
-        all_rows(&Bank::open(file.path(), 3).unwrap()),
+        all_rows(&Bank::open(file.path(), Array::Regions, 3).unwrap()),
         [(1, values.to_vec())]
     );
 }
@@ -351,7 +369,7 @@ fn bank(rows: usize, columns: usize, offset: &[i64], image_id: &[i64]) -> Vec<u8
 #[test]
 fn banks_that_do_not_add_up_are_refused() {
     let good = bank(3, 4, &[0, 2, 3], &[5, 9]);
-    assert_eq!(open(&good).unwrap().image_ids(), [5, 9]);
+    assert_eq!(numbers(&open(&good).unwrap()), [5, 9]);
     for (bytes, expected) in [
         (Vec::new(), "bank"),
         (good[..good.len() - 1].to_vec(), "bank"),
@@ -372,8 +390,68 @@ fn banks_that_do_not_add_up_are_refused() {
         );
     }
     let bank = open(&good).unwrap();
-    assert!(bank.append(2, 100, &mut Values::F32(Vec::new())).is_err());
-    assert!(bank.append(0, 100, &mut Values::F16(Vec::new())).is_err());
+    assert!(bank.append_f32(2, 100, &mut Vec::new()).is_err());
+    assert!(bank.append_f16(0, 100, &mut Vec::new()).is_err());
+}
+
+#[test]
+fn a_bank_of_a_later_version_is_refused_by_name() {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let id = 7i64.to_le_bytes();
+    let offset: Vec<u8> = [0i64, 1].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let x = [0; 16];
+    let view =
+        |dtype, shape, data| safetensors::tensor::TensorView::new(dtype, shape, data).unwrap();
+    for (version, reason) in [
+        ("1", None),
+        ("2", None),
+        ("3", Some("version 3")),
+        ("x", Some("no number")),
+    ] {
+        let arrays = [
+            ("x", view(Stored::F32, vec![1, 4], &x[..])),
+            ("offset", view(Stored::I64, vec![2], &offset)),
+            ("image_id", view(Stored::I64, vec![1], &id)),
+        ];
+        let metadata = [("version".to_owned(), version.to_owned())].into();
+        let bytes = safetensors::serialize(arrays, Some(metadata)).unwrap();
+        fs::write(path.path(), bytes).unwrap();
+        let message = Bank::open(path.path(), Array::Regions, 4)
+            .err()
+            .map(|e| format!("{e:#}"));
+        match reason {
+            None => assert_eq!(message, None),
+            Some(reason) => assert!(message.unwrap().contains(reason), "{version}"),
+        }
+    }
+}
+
+#[test]
+fn a_bank_with_texts_and_cells_comes_back() {
+    let mut file = std::io::Cursor::new(Vec::new());
+    let mut bank = Writer::new(&mut file, Array::Grid, Dtype::F32, 2).unwrap();
+    let values = [[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]];
+    for (key, values) in [Key::Text("n07"), Key::Number(8)].into_iter().zip(&values) {
+        let features = Encoded::new(values, 2, Dtype::F32).unwrap();
+        bank.push(key, &features, None, Some((640, 480))).unwrap();
+    }
+    bank.finish().unwrap();
+    let path = tempfile::NamedTempFile::new().unwrap();
+    fs::write(path.path(), file.into_inner()).unwrap();
+    let bank = Bank::open(path.path(), Array::Grid, 2).unwrap();
+    assert!(bank.keys().eq([Key::Text("n07"), Key::Text("8")]));
+    let mut read = Vec::new();
+    bank.append_f32(1, 9, &mut read).unwrap();
+    assert_eq!(read, values[1]);
+    assert_eq!(
+        (bank.boxes(0, 9).unwrap(), bank.image_size(1)),
+        (None, Some((640, 480)))
+    );
+    let message = format!(
+        "{:#}",
+        Bank::open(path.path(), Array::Regions, 2).err().unwrap()
+    );
+    assert!(message.contains("no array x"), "{message}");
 }
 
 #[test]
@@ -384,22 +462,19 @@ fn the_published_features_pack_within_f16_rounding() {
     let target = tempfile::tempdir().unwrap();
     let made = |dtype| {
         let path = target.path().join(format!("{dtype:?}.safetensors"));
-        let report = pack(
+        let report = pack_files(
             &folder,
             &path,
-            Options {
+            PackOptions {
                 dtype,
                 feature_size: 2048,
-                skip_bad: false,
+                ..OPTIONS
             },
             &|_| Ok(()),
         )
         .unwrap();
-        assert_eq!(
-            (report.images, report.regions, report.without_boxes),
-            (2, 60, 0)
-        );
-        all_rows(&Bank::open(&path, 2048).unwrap())
+        assert_eq!((report.images, report.regions), (2, 60));
+        all_rows(&Bank::open(&path, Array::Regions, 2048).unwrap())
     };
     for ((id, exact), (same, rounded)) in made(Dtype::F32).into_iter().zip(made(Dtype::F16)) {
         assert_eq!(id, same);

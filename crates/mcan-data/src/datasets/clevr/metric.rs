@@ -20,7 +20,13 @@ const TYPES: [(&str, &[&str]); 5] = [
     ),
     (
         "Compare_Attribute",
-        &["equal_color", "equal_integer", "equal_material", "equal_shape", "equal_size"],
+        &[
+            "equal_color",
+            "equal_integer",
+            "equal_material",
+            "equal_shape",
+            "equal_size",
+        ],
     ),
 ];
 
@@ -66,9 +72,13 @@ impl Evaluator {
             let lacks = |key| format!("{name}: question {i} has no \"{key}\"");
             truths.push(file.answer(i).with_context(|| lacks("answer"))?.to_owned());
             let function = file.function(i).with_context(|| lacks("program"))?;
-            let found = TYPES.iter().position(|(_, functions)| functions.contains(&function));
+            let found = TYPES
+                .iter()
+                .position(|(_, functions)| functions.contains(&function));
             let unknown = || {
-                format!("{name}: the program of question {i} ends with {function:?}, which is no type of question")
+                format!(
+                    "{name}: the program of question {i} ends with {function:?}, which is no type of question"
+                )
             };
             types.push(found.with_context(unknown)?);
         }
@@ -122,7 +132,10 @@ impl Metric for Evaluator {
         let lines = |colon: &str| {
             let line = |(name, count): &(&str, Count)| {
                 let Count { right, questions } = count;
-                format!("{name}{colon} {right} / {questions} = {:.2}", count.percent())
+                format!(
+                    "{name}{colon} {right} / {questions} = {:.2}",
+                    count.percent()
+                )
             };
             counts.iter().map(line).collect::<Vec<_>>().join("\n")
         };

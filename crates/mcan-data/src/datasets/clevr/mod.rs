@@ -108,7 +108,12 @@ impl Benchmark for Clevr {
         }
     }
 
-    fn feature_place(&self, split: &Split, kind: StreamKind, places: &Places) -> Option<FeaturePlace> {
+    fn feature_place(
+        &self,
+        split: &Split,
+        kind: StreamKind,
+        places: &Places,
+    ) -> Option<FeaturePlace> {
         let folder = places.features(self, split)?;
         (kind == StreamKind::Grid).then_some(FeaturePlace {
             folder,
@@ -143,7 +148,12 @@ impl Benchmark for Clevr {
         write_answers(path, answers.iter().map(|(_, answer)| *answer))
     }
 
-    fn score(&self, results: &Path, questions: &Path, annotations: Option<&Path>) -> Result<String> {
+    fn score(
+        &self,
+        results: &Path,
+        questions: &Path,
+        annotations: Option<&Path>,
+    ) -> Result<String> {
         ensure!(
             annotations.is_none(),
             "CLEVR's answers are in the file of its questions; leave out --ANNOTATIONS"
@@ -151,7 +161,9 @@ impl Benchmark for Clevr {
         let file = QuestionFile::read(questions)?;
         let answers = read_answers(results)?;
         let evaluator = Evaluator::new(&file)?;
-        let numbered = (0..).map(QuestionId::Number).zip(answers.iter().map(String::as_str));
+        let numbered = (0..)
+            .map(QuestionId::Number)
+            .zip(answers.iter().map(String::as_str));
         let scores = evaluator.score(&numbered.collect::<Vec<_>>());
         let scores = scores.with_context(|| format!("cannot score {}", results.display()))?;
         Ok(scores.printed + "\n")
@@ -182,7 +194,10 @@ impl QuestionFiles for Files {
 
     fn count_answers(&self, splits: &[SplitName]) -> Result<AnswerList> {
         let files = splits.iter().filter_map(|split| self.of(split).ok());
-        let answers: Strings = files.flat_map(QuestionFile::distinct_answers).map(str::to_owned).collect();
+        let answers: Strings = files
+            .flat_map(QuestionFile::distinct_answers)
+            .map(str::to_owned)
+            .collect();
         AnswerList::from_answers(answers.into_iter().collect())
             .with_context(|| format!("no question of {} has an answer", splits.join(" or ")))
     }
@@ -202,10 +217,20 @@ impl QuestionFiles for Files {
                 let answer = file.answer(i).with_context(lacks)?;
                 let unknown = || {
                     let name = file.name();
-                    format!("{name}: the answer {answer:?} of question {i} is not one of the model's")
+                    format!(
+                        "{name}: the answer {answer:?} of question {i} is not one of the model's"
+                    )
                 };
                 let target = answers.index(answer).with_context(unknown)?;
-                push(&mut dataset, split, file, i, words, max_token, Some((target, 1.0)));
+                push(
+                    &mut dataset,
+                    split,
+                    file,
+                    i,
+                    words,
+                    max_token,
+                    Some((target, 1.0)),
+                );
             }
         }
         Ok(dataset)

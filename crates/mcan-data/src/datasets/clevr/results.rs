@@ -28,7 +28,10 @@ pub fn write_answers<'a>(path: &Path, answers: impl IntoIterator<Item = &'a str>
 pub fn read_answers(path: &Path) -> Result<Vec<String>> {
     let read = || -> Result<String> {
         let bytes = std::fs::metadata(path)?.len();
-        anyhow::ensure!(bytes <= MAX_BYTES, "it has {bytes} bytes; at most {MAX_BYTES} are accepted");
+        anyhow::ensure!(
+            bytes <= MAX_BYTES,
+            "it has {bytes} bytes; at most {MAX_BYTES} are accepted"
+        );
         Ok(std::fs::read_to_string(path)?)
     };
     let text = read().with_context(|| format!("cannot read the answers {}", path.display()))?;

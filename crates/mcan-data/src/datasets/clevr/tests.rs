@@ -22,7 +22,11 @@ fn golden() -> Option<Box<dyn QuestionFiles>> {
         questions: Some(raw.join(split.questions)),
         annotations: None,
     };
-    Some(Clevr.read(&SPLITS.iter().map(split).collect::<Vec<_>>()).unwrap())
+    Some(
+        Clevr
+            .read(&SPLITS.iter().map(split).collect::<Vec<_>>())
+            .unwrap(),
+    )
 }
 
 #[test]
@@ -32,8 +36,14 @@ fn openvqas_answers_have_openvqas_scores() {
     };
     let Some(files) = golden() else { return };
     let answers = read_answers(&run.join("results/cache/result_run_golden.txt")).unwrap();
-    let numbered = (0..).map(QuestionId::Number).zip(answers.iter().map(String::as_str));
-    let scores = files.metric(VAL).unwrap().score(&numbered.collect::<Vec<_>>()).unwrap();
+    let numbered = (0..)
+        .map(QuestionId::Number)
+        .zip(answers.iter().map(String::as_str));
+    let scores = files
+        .metric(VAL)
+        .unwrap()
+        .score(&numbered.collect::<Vec<_>>())
+        .unwrap();
     let expected: Value =
         serde_json::from_slice(&fs::read(run.join("expected.json")).unwrap()).unwrap();
     let lines: Vec<&str> = expected["val"]["lines"]
@@ -47,9 +57,14 @@ fn openvqas_answers_have_openvqas_scores() {
     assert_eq!(scores.logged.replace(" :", ""), logged + "\n\n");
     assert!(scores.logged.starts_with(scores.log_start));
 
-    let questions = shared(WORLD).unwrap().join("raw/questions/CLEVR_val_questions.json");
+    let questions = shared(WORLD)
+        .unwrap()
+        .join("raw/questions/CLEVR_val_questions.json");
     let file = run.join("results/cache/result_run_golden.txt");
-    assert_eq!(Clevr.score(&file, &questions, None).unwrap(), scores.printed + "\n");
+    assert_eq!(
+        Clevr.score(&file, &questions, None).unwrap(),
+        scores.printed + "\n"
+    );
 }
 
 #[test]
@@ -57,28 +72,41 @@ fn answer_files_come_back_byte_for_byte() {
     let Some(run) = shared("golden/openvqa/clevr_mcan_small/results") else {
         return;
     };
-    for name in ["cache/result_run_golden.txt", "result_test/result_run_golden_epoch3.txt"] {
+    for name in [
+        "cache/result_run_golden.txt",
+        "result_test/result_run_golden_epoch3.txt",
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let copy = folder.path().join("copy.txt");
         let answers = read_answers(&run.join(name)).unwrap();
         write_answers(&copy, answers.iter().map(String::as_str)).unwrap();
-        assert!(fs::read(copy).unwrap() == fs::read(run.join(name)).unwrap(), "{name}");
+        assert!(
+            fs::read(copy).unwrap() == fs::read(run.join(name)).unwrap(),
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn the_golden_world_has_openvqas_sizes() {
     let Some(files) = golden() else { return };
-    let splits = Clevr.vocabulary().iter().filter_map(|split| files.words(split));
+    let splits = Clevr
+        .vocabulary()
+        .iter()
+        .filter_map(|split| files.words(split));
     let words = Vocabulary::new(Clevr.special_words(false).words(), splits.flatten());
     let answers = files.count_answers(Clevr.answers()).unwrap();
     let longest = files.longest_question().unwrap();
-    let training = files.for_training(&["train"], &words, &answers, longest).unwrap();
+    let training = files
+        .for_training(&["train"], &words, &answers, longest)
+        .unwrap();
     assert_eq!(training.len(), 158);
     let val = files.for_answering(VAL, &words, longest).unwrap();
     assert_eq!(val.len(), 96);
     assert_eq!(val.image_id(0).to_string(), "val/0");
-    let both = files.for_training(&["train", "val"], &words, &answers, longest).unwrap();
+    let both = files
+        .for_training(&["train", "val"], &words, &answers, longest)
+        .unwrap();
     assert_eq!(
         both.distinct_images().len(),
         training.distinct_images().len() + val.distinct_images().len(),
@@ -105,7 +133,10 @@ fn the_grid_of_an_image_is_read() {
     };
     let words = Vocabulary::new(&["PAD", "UNK"], []);
     let dataset = files.for_answering(VAL, &words, 3).unwrap();
-    let needs = Needs { grid: true, ..Needs::default() };
+    let needs = Needs {
+        grid: true,
+        ..Needs::default()
+    };
     let place = |kind| places.feature_places(&Clevr, &[VAL], kind).unwrap();
     let sizes = StreamSizes {
         grid: Some((25, 24)),
@@ -121,14 +152,21 @@ fn the_grid_of_an_image_is_read() {
 
 #[test]
 fn only_types_that_occur_have_a_line() {
-    let evaluator = Evaluator::new(&file(&[question("yes", "exist"), question("no", "exist")])).unwrap();
+    let evaluator =
+        Evaluator::new(&file(&[question("yes", "exist"), question("no", "exist")])).unwrap();
     let answers = [(1.into(), "yes"), (0.into(), "yes")];
     let scores = evaluator.score(&answers).unwrap();
     assert_eq!(scores.printed, "Overall 1 / 2 = 50.00\nExist 1 / 2 = 50.00");
-    assert_eq!(scores.logged, "Overall : 1 / 2 = 50.00\nExist : 1 / 2 = 50.00\n\n");
+    assert_eq!(
+        scores.logged,
+        "Overall : 1 / 2 = 50.00\nExist : 1 / 2 = 50.00\n\n"
+    );
     for (answers, reason) in [
         (&answers[..1], "1 of the 2 questions"),
-        (&[(0.into(), "a"), (0.into(), "a")][..], "question 0 is answered twice"),
+        (
+            &[(0.into(), "a"), (0.into(), "a")][..],
+            "question 0 is answered twice",
+        ),
         (&[(2.into(), "a")][..], "has 2 questions"),
     ] {
         let message = evaluator.score(answers).unwrap_err().to_string();
@@ -139,24 +177,45 @@ fn only_types_that_occur_have_a_line() {
 #[test]
 fn what_is_wrong_with_a_question_is_said_with_file_and_place() {
     let cases = [
-        (r#"{"questions": [{"question": "a"}]}"#, "question 0 has no \"image_index\""),
-        (r#"{"questions": [{"image_index": 1}]}"#, "question 0 has no \"question\""),
-        (r#"{"questions": [{"image_index": -1, "question": "a"}]}"#, "expected u32"),
-        (r#"{"questions": [{"image_index": 1, "question": "a", "program": [{}]}]}"#, "no \"function\""),
+        (
+            r#"{"questions": [{"question": "a"}]}"#,
+            "question 0 has no \"image_index\"",
+        ),
+        (
+            r#"{"questions": [{"image_index": 1}]}"#,
+            "question 0 has no \"question\"",
+        ),
+        (
+            r#"{"questions": [{"image_index": -1, "question": "a"}]}"#,
+            "expected u32",
+        ),
+        (
+            r#"{"questions": [{"image_index": 1, "question": "a", "program": [{}]}]}"#,
+            "no \"function\"",
+        ),
         (r#"{"info": 1}"#, "questions"),
     ];
     for (text, reason) in cases {
         let (_folder, path) = write_bytes("mine.json", text.as_bytes());
         let message = format!("{:#}", QuestionFile::read(&path).err().unwrap());
-        assert!(message.contains("mine.json") && message.contains(reason), "{reason}: {message}");
+        assert!(
+            message.contains("mine.json") && message.contains(reason),
+            "{reason}: {message}"
+        );
     }
     let unanswered = json!({"image_index": 7, "question": "a"});
     for (question, reason) in [
         (unanswered, "no \"answer\""),
         (question("a", "scene"), "no type of question"),
     ] {
-        let message = Evaluator::new(&file(&[question])).err().unwrap().to_string();
-        assert!(message.contains("question 0") && message.contains(reason), "{message}");
+        let message = Evaluator::new(&file(&[question]))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            message.contains("question 0") && message.contains(reason),
+            "{message}"
+        );
     }
     assert!(Evaluator::new(&file(&[])).is_err());
 }
@@ -166,9 +225,18 @@ fn an_answer_that_the_model_does_not_have_cannot_be_learned() {
     let files = Files(vec![("train", file(&[question("yes", "exist")]))]);
     let words = Vocabulary::new(&["PAD", "UNK"], []);
     let no = AnswerList::from_answers(vec!["no".into()]).unwrap();
-    let message = files.for_training(&["train"], &words, &no, 9).unwrap_err().to_string();
-    assert!(message.contains("\"yes\"") && message.contains("question 0"), "{message}");
+    let message = files
+        .for_training(&["train"], &words, &no, 9)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("\"yes\"") && message.contains("question 0"),
+        "{message}"
+    );
     let training = crate::datasets::files::training(benchmark("clevr").unwrap(), "train+val+vg");
     let message = training.unwrap_err().to_string();
-    assert!(message.contains("--SPLIT") && message.contains("train or train+val"), "{message}");
+    assert!(
+        message.contains("--SPLIT") && message.contains("train or train+val"),
+        "{message}"
+    );
 }

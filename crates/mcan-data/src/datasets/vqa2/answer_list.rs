@@ -88,9 +88,7 @@ mod tests {
         let lacking = annotation_file(
             &json!({"annotations": [{"question_id": 5, "image_id": 1, "answers": [{"answer": "x"}]}]}),
         );
-        let lacking = count_answers([&lacking])
-            .unwrap_err()
-            .to_string();
+        let lacking = count_answers([&lacking]).unwrap_err().to_string();
         assert!(
             lacking.contains("question 5 has no \"multiple_choice_answer\""),
             "{lacking}"

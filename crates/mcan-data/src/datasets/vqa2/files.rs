@@ -113,9 +113,18 @@ impl Benchmark for Vqa2 {
         }
     }
 
-    fn feature_place(&self, split: &Split, kind: StreamKind, places: &Places) -> Option<FeaturePlace> {
+    fn feature_place(
+        &self,
+        split: &Split,
+        kind: StreamKind,
+        places: &Places,
+    ) -> Option<FeaturePlace> {
         // test-dev shares the images of test, wherever these are.
-        let name = if split.name == "test-dev" { "test" } else { split.name };
+        let name = if split.name == "test-dev" {
+            "test"
+        } else {
+            split.name
+        };
         let split = SPLITS.iter().find(|other| other.name == name)?;
         let folder = places.features(self, split)?;
         (kind == StreamKind::Regions).then_some(FeaturePlace {
@@ -138,7 +147,9 @@ impl Benchmark for Vqa2 {
 
     fn read(&self, files: &[SplitFiles]) -> Result<Box<dyn QuestionFiles>> {
         let paths = |path: fn(&SplitFiles) -> &Option<PathBuf>| {
-            let found = files.iter().filter_map(move |file| Some((file.split, path(file).clone()?)));
+            let found = files
+                .iter()
+                .filter_map(move |file| Some((file.split, path(file).clone()?)));
             found.unzip::<_, _, Vec<SplitName>, Vec<PathBuf>>()
         };
         let (asked, question_paths) = paths(|file| &file.questions);
@@ -153,12 +164,23 @@ impl Benchmark for Vqa2 {
     fn write_answers(&self, path: &Path, answers: &[(QuestionId, &str)]) -> Result<()> {
         let numbered = |(id, answer): &(QuestionId, _)| {
             let number = id.number();
-            Ok((number.with_context(|| format!("question {id} is not numbered"))?, *answer))
+            Ok((
+                number.with_context(|| format!("question {id} is not numbered"))?,
+                *answer,
+            ))
         };
-        write_answers(path, answers.iter().map(numbered).collect::<Result<Vec<_>>>()?)
+        write_answers(
+            path,
+            answers.iter().map(numbered).collect::<Result<Vec<_>>>()?,
+        )
     }
 
-    fn score(&self, results: &Path, questions: &Path, annotations: Option<&Path>) -> Result<String> {
+    fn score(
+        &self,
+        results: &Path,
+        questions: &Path,
+        annotations: Option<&Path>,
+    ) -> Result<String> {
         let annotations = annotations.context("--ANNOTATIONS is missing")?;
         Ok(score(results, questions, annotations)?.to_string())
     }
@@ -197,7 +219,9 @@ impl QuestionFiles for Files {
     }
 
     fn count_answers(&self, splits: &[SplitName]) -> Result<AnswerList> {
-        let files = splits.iter().filter_map(|split| self.annotations_of(split).ok());
+        let files = splits
+            .iter()
+            .filter_map(|split| self.annotations_of(split).ok());
         count_answers(files)
     }
 
@@ -208,7 +232,8 @@ impl QuestionFiles for Files {
         answers: &AnswerList,
         max_token: usize,
     ) -> Result<Dataset> {
-        let files = |split: &SplitName| Ok((self.questions_of(split)?, self.annotations_of(split)?));
+        let files =
+            |split: &SplitName| Ok((self.questions_of(split)?, self.annotations_of(split)?));
         let files = splits.iter().map(files).collect::<Result<Vec<_>>>()?;
         samples::for_training(&files, words, answers, max_token)
     }
@@ -219,7 +244,11 @@ impl QuestionFiles for Files {
         words: &Vocabulary,
         max_token: usize,
     ) -> Result<Dataset> {
-        Ok(samples::for_answering(self.questions_of(split)?, words, max_token))
+        Ok(samples::for_answering(
+            self.questions_of(split)?,
+            words,
+            max_token,
+        ))
     }
 
     fn names(&self, splits: &[SplitName], training: bool) -> String {

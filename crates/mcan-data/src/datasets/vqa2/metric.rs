@@ -275,7 +275,10 @@ impl Metric for Evaluator {
     fn score(&self, answers: &[(QuestionId, &str)]) -> Result<Scores> {
         let numbered = |(id, answer): &(QuestionId, _)| {
             let number = id.number();
-            Ok((number.with_context(|| format!("question {id} is not annotated"))?, *answer))
+            Ok((
+                number.with_context(|| format!("question {id} is not annotated"))?,
+                *answer,
+            ))
         };
         let answers = answers.iter().map(numbered).collect::<Result<Vec<_>>>()?;
         let accuracy = self.accuracy(answers, Matching::Exact)?;

@@ -64,7 +64,12 @@ pub(super) fn for_answering(
     for (i, question) in questions.questions().iter().enumerate() {
         let words = questions.words(i).iter().take(max_token);
         let words = words.map(|word| word_ids[*word as usize]);
-        dataset.push(question.question_id.into(), id_of_image(question.image_id), words, []);
+        dataset.push(
+            question.question_id.into(),
+            id_of_image(question.image_id),
+            words,
+            [],
+        );
     }
     dataset
 }
@@ -124,10 +129,7 @@ mod tests {
         );
         let val = for_answering(val, &vocabulary, MAX_TOKEN);
         assert_eq!((val.len(), val.question_id(119)), (120, &111004.into()));
-        assert_eq!(
-            for_answering(test, &vocabulary, MAX_TOKEN).len(),
-            60
-        );
+        assert_eq!(for_answering(test, &vocabulary, MAX_TOKEN).len(), 60);
     }
 
     fn golden(

@@ -4,8 +4,6 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
-use tempfile::TempDir;
 
 pub(crate) use crate::testing::shared;
 

@@ -14,8 +14,6 @@
 //! `image_id`, `bbox` and `image_wh`; a bank of a later version than [`VERSION`] is refused.
 
 mod read;
-#[cfg(test)]
-mod tests;
 mod write;
 
 pub use read::{Bank, Key};

@@ -129,7 +129,12 @@ impl Header<'_> {
             "its array image_key is not a vector of bytes"
         );
         let bytes = &self.map[range];
-        let parts = self.need("image_key_offset")?.0.shape.iter().product::<usize>();
+        let parts = self
+            .need("image_key_offset")?
+            .0
+            .shape
+            .iter()
+            .product::<usize>();
         let parts = parts.saturating_sub(1);
         let offset = self.offsets("image_key_offset", parts, bytes.len(), "bytes of image_key")?;
         let text = |ends: &[usize]| Ok(std::str::from_utf8(&bytes[ends[0]..ends[1]])?.to_owned());
@@ -180,7 +185,10 @@ impl Bank {
         let keys = header.keys()?;
         let offset = header.offsets(offset_name, keys.len(), rows, &format!("rows of {name}"))?;
         let mut seen = FxHashSet::default();
-        if let Some(twice) = (0..keys.len()).map(|i| keys.get(i)).find(|&key| !seen.insert(key)) {
+        if let Some(twice) = (0..keys.len())
+            .map(|i| keys.get(i))
+            .find(|&key| !seen.insert(key))
+        {
             match twice {
                 Key::Number(number) => bail!("it has image {number} twice"),
                 Key::Text(text) => bail!("it has image {text} twice"),
@@ -237,7 +245,10 @@ impl Bank {
     }
 
     fn bytes(&self, index: usize, max_rows: usize) -> Result<&[u8]> {
-        let (rows, row_bytes) = (self.rows(index, max_rows)?, self.feature_size * self.dtype.bytes());
+        let (rows, row_bytes) = (
+            self.rows(index, max_rows)?,
+            self.feature_size * self.dtype.bytes(),
+        );
         let start = self.values.start;
         Ok(&self.map[start + rows.start * row_bytes..start + rows.end * row_bytes])
     }

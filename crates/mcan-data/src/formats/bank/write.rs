@@ -166,7 +166,12 @@ impl<'w, W: Write + Seek> Writer<'w, W> {
             (offset_name, Stored::I64, offsets.clone(), &self.offset),
         ];
         if self.has_texts {
-            small.push(("image_key_offset", Stored::I64, offsets, &self.image_key_offset));
+            small.push((
+                "image_key_offset",
+                Stored::I64,
+                offsets,
+                &self.image_key_offset,
+            ));
         } else {
             small.push(("image_id", Stored::I64, vec![images], &self.image_id));
         }

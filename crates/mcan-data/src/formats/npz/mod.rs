@@ -81,12 +81,7 @@ impl Reader {
     /// # Errors
     /// One that names `path` when it cannot be read, is damaged, or holds an `x` of another type or size; `out` may
     /// then have grown.
-    pub fn read_file(
-        &mut self,
-        path: &Path,
-        wanted: Wanted,
-        out: &mut Vec<f32>,
-    ) -> Result<usize> {
+    pub fn read_file(&mut self, path: &Path, wanted: Wanted, out: &mut Vec<f32>) -> Result<usize> {
         let mut file = std::mem::take(&mut self.file);
         let result = load(path, &mut file)
             .and_then(|()| self.rows(&file, wanted, out))

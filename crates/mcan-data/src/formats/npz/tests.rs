@@ -347,7 +347,12 @@ fn damage_anywhere_in_the_data_is_noticed() {
 fn the_message_names_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("COCO_val2014_000000000007.jpg.npz");
-    let read = |path: &Path| with_reader(|r| r.read_file(path, 4, 100, &mut Vec::new()));
+    let wanted = Wanted {
+        feature_size: 4,
+        max_rows: 100,
+        rows_first: false,
+    };
+    let read = |path: &Path| with_reader(|r| r.read_file(path, wanted, &mut Vec::new()));
     assert!(format!("{:#}", read(&path).unwrap_err()).contains("000000000007.jpg.npz"));
     std::fs::write(&path, []).unwrap();
     let message = format!("{:#}", read(&path).unwrap_err());
