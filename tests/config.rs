@@ -4,9 +4,9 @@ use anyhow::Result;
 use clap::Parser;
 use mcan::cli::Args;
 use mcan::config::{Config, OnDevice, Preload, ShuffleMode};
-use mcan::data::Split;
 use mcan::data::streams::{Needs, StreamKind};
 use std::io::Write;
+use std::path::Path;
 
 fn resolve(line: &str) -> Result<Config> {
     Config::resolve(&Args::parse_from(line.split('|')).given())

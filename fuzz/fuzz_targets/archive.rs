@@ -2,8 +2,11 @@
 
 use flate2::{Compression, write::GzEncoder};
 use libfuzzer_sys::fuzz_target;
-use mcan::formats::bank::pack::{Options, pack};
-use mcan::formats::bank::{Bank, Dtype};
+use mcan::data::features::FileNames;
+use mcan::data::pack::{PackOptions, pack};
+use mcan::data::source::{FileSource, Layout};
+use mcan::data::streams::StreamKind;
+use mcan::formats::bank::{Array, Bank, Dtype};
 use std::io::Write;
 
 const FEATURE_SIZE: usize = 64;
@@ -14,13 +17,21 @@ fuzz_target!(|bytes: &[u8]| {
     gz.write_all(bytes).expect("memory");
     let source = mcan_fuzz::file("features.tar.gz", &gz.finish().expect("memory"));
     let target = mcan_fuzz::folder().join("features.safetensors");
-    let options = Options {
+    let kind = StreamKind::Regions;
+    let options = PackOptions {
+        kind,
         dtype: Dtype::F16,
         feature_size: FEATURE_SIZE,
         skip_bad: true,
     };
-    if let Ok(report) = pack(&source, &target, options, &|_| Ok(())) {
-        let bank = Bank::open(&target, FEATURE_SIZE).expect("what was packed");
-        assert_eq!(bank.image_ids().len(), report.images);
+    let layout = Layout {
+        kind,
+        names: FileNames::Coco,
+        feature_size: FEATURE_SIZE,
+    };
+    let mut images = FileSource::open(&source, layout).expect("a thread");
+    if let Ok(report) = pack(&source, &mut images, &target, options, &|_| Ok(())) {
+        let bank = Bank::open(&target, Array::Regions, FEATURE_SIZE).expect("what was packed");
+        assert_eq!(bank.keys().len(), report.images);
     }
 });

@@ -1,24 +1,28 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcan::data::Values;
-use mcan::formats::bank::{Bank, Dtype};
+use mcan::formats::bank::{Array, Bank};
 
 const FEATURE_SIZE: usize = 64;
 
 fuzz_target!(|bytes: &[u8]| {
     let path = mcan_fuzz::file("bank", bytes);
-    let Ok(bank) = Bank::open(&path, FEATURE_SIZE) else {
-        return;
-    };
-    let mut out = match bank.dtype() {
-        Dtype::F32 => Values::F32(Vec::new()),
-        Dtype::F16 => Values::F16(Vec::new()),
-    };
-    let images = bank.image_ids().len();
-    for index in 0..images {
-        bank.append(index, 100, &mut out)
-            .expect("an image of the bank");
+    for array in [Array::Regions, Array::Grid] {
+        if let Ok(bank) = Bank::open(&path, array, FEATURE_SIZE) {
+            read(&bank);
+        }
     }
-    assert!(bank.append(images, 100, &mut out).is_err());
 });
+
+fn read(bank: &Bank) {
+    let mut out = Vec::new();
+    let images = bank.keys().len();
+    for index in 0..images {
+        bank.append_f32(index, 100, &mut out)
+            .expect("an image of the bank");
+        let boxes = bank.boxes(index, 100).expect("an image of the bank");
+        assert!(boxes.is_none_or(|boxes| boxes.len() % 4 == 0));
+        let _ = bank.image_size(index);
+    }
+    assert!(bank.append_f32(images, 100, &mut out).is_err());
+}

@@ -18,6 +18,7 @@ use crate::report::Progress;
 use anyhow::{Context, Result, bail, ensure};
 use rustc_hash::FxHasher;
 use std::hash::{Hash, Hasher};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tch::Device;
 
@@ -98,11 +99,11 @@ impl Inputs {
             evaluator: None,
         };
         let training = match config.run.run_mode {
-            RunMode::Train => Some(inputs.to_train_on(config, &*files, needs)?),
+            RunMode::Train => Some(inputs.training_task(config, &*files, needs)?),
             _ => None,
         };
         let answering = match config.answered_split() {
-            Some(split) => Some(inputs.to_answer(config, &*files, split, needs)?),
+            Some(split) => Some(inputs.answering_task(config, &*files, split, needs)?),
             None => None,
         };
         drop(files);
@@ -117,7 +118,7 @@ impl Inputs {
     }
 
     /// The questions of the training splits.
-    fn to_train_on(
+    fn training_task(
         &self,
         config: &Config,
         files: &dyn QuestionFiles,
@@ -137,7 +138,7 @@ impl Inputs {
     }
 
     /// The questions of the split that the run answers, and what scores the answers to val.
-    fn to_answer(
+    fn answering_task(
         &mut self,
         config: &Config,
         files: &dyn QuestionFiles,
@@ -195,30 +196,28 @@ fn read_files(
     let counts_answers = words
         && !config.loads_checkpoint()
         && !places.answers(benchmark).is_some_and(|file| file.exists());
-    let mut files: Vec<SplitFiles> = Vec::new();
     let further: &[SplitName] = if words { benchmark.vocabulary() } else { &[] };
     let counted: &[SplitName] = if counts_answers {
         benchmark.answers()
     } else {
         &[]
     };
+    let mut files: Vec<SplitFiles> = Vec::new();
     for &name in needed.iter().chain(further).chain(counted) {
         if files.iter().any(|file| file.split == name) {
             continue;
         }
+        // A file that the run needs is read even where it is missing, so that the error names it.
+        let is_read = |extra: &[SplitName], file: &Path| {
+            needed.contains(&name) || extra.contains(&name) && locate(file).is_some()
+        };
         let split = split(benchmark, name)?;
-        let is_needed = needed.contains(&name);
-        let (questions, annotations) = (
-            places.questions(benchmark, split),
-            places.annotations(benchmark, split),
-        );
+        let questions = Some(places.questions(benchmark, split));
+        let annotations = places.annotations(benchmark, split);
         files.push(SplitFiles {
             split: name,
-            questions: ((is_needed || further.contains(&name))
-                && (is_needed || locate(&questions).is_some()))
-            .then_some(questions),
-            annotations: annotations
-                .filter(|file| is_needed || counted.contains(&name) && locate(file).is_some()),
+            questions: questions.filter(|file| is_read(further, file)),
+            annotations: annotations.filter(|file| is_read(counted, file)),
         });
     }
     benchmark.read(&files)

@@ -15,7 +15,7 @@ const ANSWER_FREQUENCY: u32 = 8;
 ///
 /// # Errors
 /// An annotation without `multiple_choice_answer`; no answer that frequent.
-pub(super) fn count_answers<'a>(
+pub fn count_answers<'a>(
     files: impl IntoIterator<Item = &'a AnnotationFile>,
 ) -> Result<AnswerList> {
     let mut seen: IndexMap<String, u32, FxBuildHasher> = IndexMap::default();

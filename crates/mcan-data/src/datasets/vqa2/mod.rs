@@ -16,6 +16,7 @@ mod score;
 pub(crate) mod tests;
 
 pub use annotations::{Annotation, AnnotationFile};
+pub use answer_list::count_answers;
 pub use files::Vqa2;
 pub use metric::{Accuracy, Evaluator, Matching};
 pub use questions::{Question, QuestionFile};

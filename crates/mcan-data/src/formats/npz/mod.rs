@@ -7,6 +7,7 @@
 
 mod npy;
 #[cfg(any(test, feature = "testing"))]
+#[allow(clippy::unwrap_used, reason = "writing to memory does not fail")]
 pub mod testing;
 #[cfg(test)]
 mod tests;
