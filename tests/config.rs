@@ -6,10 +6,18 @@ use mcan::cli::Args;
 use mcan::config::paths::Source;
 use mcan::config::{Config, OnDevice, Preload, ShuffleMode};
 use mcan::data::Split;
+use mcan::run::plan::Plan;
 use std::io::Write;
 
 fn resolve(line: &str) -> Result<Config> {
     Config::resolve(&Args::parse_from(line.split('|')).given())
+}
+
+/// The seed that is drawn for a run without one.
+const DRAWN: u64 = 4711;
+
+fn plan(config: &Config) -> Plan {
+    Plan::new(config, DRAWN, &[], None).unwrap()
 }
 
 fn message(line: &str) -> String {
@@ -50,7 +58,7 @@ fn the_three_models_have_the_published_sizes() {
         (
             small.model.hidden_size,
             small.train.lr_base,
-            small.ckpt_version()
+            plan(&small).ckpt_version()
         ),
         (512, 0.0001, "small")
     );
@@ -75,7 +83,7 @@ fn lists_and_texts_can_be_set_from_the_command_line() {
     .unwrap();
     assert_eq!(config.train.lr_decay_list, [3, 5]);
     assert_eq!(config.data.shuffle_mode, ShuffleMode::None);
-    assert_eq!(config.version(), "7");
+    assert_eq!(plan(&config).version(), "7");
 }
 
 #[test]
@@ -106,8 +114,8 @@ fn features_are_held_where_preload_says() {
 
 #[test]
 fn an_absent_seed_is_drawn_and_names_the_version() {
-    let config = resolve("mcan|--RUN=train").unwrap();
-    assert_eq!(config.version(), config.seed().to_string());
+    let plan = plan(&resolve("mcan|--RUN=train").unwrap());
+    assert_eq!((plan.seed(), plan.version()), (DRAWN, "4711"));
 }
 
 #[test]
@@ -239,12 +247,12 @@ fn every_missing_file_is_named_with_what_supplies_it() {
 
 #[test]
 fn result_files_are_named_as_in_the_reference() {
-    let by_version = config("mcan --RUN=test --CKPT_V=small --CKPT_E=13");
+    let by_version = plan(&config("mcan --RUN=test --CKPT_V=small --CKPT_E=13"));
     assert_eq!(
         by_version.test_stem(&by_version.ckpt_name(7)),
         "result_run_small_epoch13"
     );
-    let by_path = config("mcan --RUN=test --CKPT_PATH=a/b.pkl");
+    let by_path = plan(&config("mcan --RUN=test --CKPT_PATH=a/b.pkl"));
     assert_eq!(
         by_path.test_stem(&by_path.ckpt_name(7)),
         "result_run_b.pkl_7"

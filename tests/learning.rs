@@ -6,9 +6,11 @@ use mcan::config::Config;
 use mcan::data::Dataset;
 use mcan::data::dataset::Sample;
 use mcan::datasets::demo::{self, DemoOptions};
+use mcan::datasets::vqa2::Matching;
 use mcan::distributed::Replica;
 use mcan::run::inputs::{Inputs, Task};
-use mcan::run::predict;
+use mcan::run::plan::Plan;
+use mcan::run::predict::{Predictor, name_answers};
 use mcan::run::train::Trainer;
 use std::path::Path;
 use std::sync::Arc;
@@ -61,28 +63,23 @@ type Blind<'a> = &'a dyn Fn(&mut Sample, u64);
 
 /// Trains `tiny` and returns its accuracy on val.
 fn accuracy_of(root: &Path, version: &str, blind: Option<Blind>) -> f64 {
-    let config = config(root, version);
-    let mut inputs = Inputs::read(&config, None, &[Replica::alone(Device::Cpu)]).unwrap();
+    let replica = || Replica::alone(Device::Cpu);
+    let plan = Plan::new(&config(root, version), 1, &[Device::Cpu], None).unwrap();
+    let mut inputs = Inputs::read(plan.config(), None, &[replica()]).unwrap();
     for task in [&mut inputs.training, &mut inputs.answering] {
         if let (Some(task), Some(blind)) = (task.as_mut(), blind) {
             let any_image = task.dataset.image_id(0);
             *task = blinded(task, |sample| blind(sample, any_image));
         }
     }
-    let mut trainer = Trainer::new(&config, &inputs, Replica::alone(Device::Cpu)).unwrap();
-    trainer.epochs(&mut |_| ()).unwrap();
-    let task = inputs.answering.as_ref().unwrap();
-    let answers = predict::answer_all(
-        trainer.net(),
-        task,
-        &inputs.answers,
-        &config,
-        &Replica::alone(Device::Cpu),
-    )
-    .unwrap();
-    predict::accuracy(inputs.evaluator.as_ref().unwrap(), &answers)
-        .unwrap()
-        .overall
+    let mut trainer = Trainer::new(&plan, &inputs, replica()).unwrap();
+    trainer.epochs(&mut []).unwrap();
+    let (task, replica) = (inputs.answering.as_ref().unwrap(), replica());
+    let predictor = Predictor::new(trainer.net(), task, &plan, &replica, false).unwrap();
+    let answers = name_answers(task, &inputs.answers, &predictor.answers().unwrap()).unwrap();
+    let evaluator = inputs.evaluator.as_ref().unwrap();
+    let accuracy = evaluator.accuracy(answers.iter().copied(), Matching::Exact);
+    accuracy.unwrap().overall
 }
 
 #[test]

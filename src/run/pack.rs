@@ -1,6 +1,6 @@
-//! `--RUN=pack`: one memory-mapped bank per split, from the folder or straight from the published archive.
+//! `--RUN=pack`: writes one memory-mapped bank per split, from the feature folder or directly from the published archive.
 
-use super::outputs::Outputs;
+use super::preflight::check_writable;
 use crate::config::{BankDtype, Config};
 use crate::data::{Split, features};
 use crate::formats::bank::{self, Dtype};
@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-/// Packs every split that is there and not packed yet.
+/// Packs every split that exists and has no bank yet.
 ///
 /// # Errors
 /// When there is nothing to pack, a member is damaged, or the bank cannot be written.
@@ -26,7 +26,7 @@ pub fn run(config: &Config) -> Result<()> {
             );
             packed += 1;
         } else if let Some(source) = source(&folder) {
-            one(config, &source, &target)?;
+            pack_one(config, &source, &target)?;
             packed += 1;
         }
     }
@@ -47,8 +47,8 @@ fn source(folder: &Path) -> Option<PathBuf> {
     }
 }
 
-fn one(config: &Config, source: &Path, target: &Path) -> Result<()> {
-    Outputs(config).check_writable(target.parent().map(Path::to_path_buf))?;
+fn pack_one(config: &Config, source: &Path, target: &Path) -> Result<()> {
+    check_writable(target.parent().map(Path::to_path_buf))?;
     let dtype = match config.data.bank_dtype {
         BankDtype::F16 => Dtype::F16,
         BankDtype::F32 => Dtype::F32,
