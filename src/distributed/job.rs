@@ -20,7 +20,7 @@ pub struct Job {
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Job {
-    /// The job of this process; none when nothing launched it as part of one.
+    /// The job that this process belongs to; none when it was not started by a launcher.
     ///
     /// # Errors
     /// A variable that is missing or makes no sense, by name.
@@ -208,11 +208,14 @@ mod tests {
             prefix: "mcan/1".into(),
         };
         assert_eq!(job.rendezvous, rendezvous);
-        let told = read(&format!("{line} MASTER_ADDR=10.0.0.1 MASTER_PORT=4000"))
+        let rendezvous = read(&format!("{line} MASTER_ADDR=10.0.0.1 MASTER_PORT=4000"))
             .unwrap()
             .unwrap()
             .rendezvous;
-        assert_eq!((told.host.as_str(), told.port), ("10.0.0.1", 4000));
+        assert_eq!(
+            (rendezvous.host.as_str(), rendezvous.port),
+            ("10.0.0.1", 4000)
+        );
     }
 
     #[test]

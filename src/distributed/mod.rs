@@ -1,9 +1,9 @@
 //! The replicas of a run: one device, several devices of this machine (a thread each), or one device in each process of
 //! a job that `torchrun` or Slurm has started, on one machine or many.
 //!
-//! Each replica holds the whole network and takes its share of every batch; gradients are summed before every optimizer
-//! step, so that all stay the same. The engine that connects them is libtorch's own (c10d): NCCL between GPUs, Gloo
-//! between CPUs.
+//! Each replica holds the whole network and computes its share of every batch. Gradients are summed over the replicas
+//! before every optimizer step, so that all copies of the network stay equal. libtorch's c10d connects the replicas: NCCL
+//! between GPUs, Gloo between CPUs.
 
 mod devices;
 mod job;
@@ -64,7 +64,7 @@ pub fn assemble(config: &Config, drawn_seed: u64) -> Result<(Vec<Replica>, u64)>
     Ok((vec![replica], seed))
 }
 
-/// The device of this process: the CPU, the GPU of its number, or the one at its place in the list of `--GPU`.
+/// The device of this process: the CPU, the GPU of its local rank, or entry `local_rank` of `--GPU`.
 fn device_of(job: &Job, gpu: Option<&str>, devices: &[Device]) -> Result<Device> {
     if let [device] = devices
         && (gpu.is_none() || !device.is_cuda())

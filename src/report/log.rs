@@ -319,6 +319,15 @@ mod tests {
     }
 
     #[test]
+    fn the_scores_of_any_metric_are_an_entry() {
+        let text = "epoch = 1  loss = 2.0\nlr = 0.5\n\nOverall : 40.00\ncount : 35.00\n\n";
+        let state = LogState::of(text.as_bytes(), "Overall : ");
+        assert!(!state.lacks(1, true) && state.whole == text.len());
+        let torn = LogState::of(&text.as_bytes()[..text.len() - 5], "Overall : ");
+        assert!(torn.lacks(1, true) && text[torn.whole..].starts_with("Overall : "));
+    }
+
+    #[test]
     fn an_entry_that_does_not_fit_leaves_no_trace() {
         let Ok(mut log) = Log::open(Path::new("/dev/full"), SCORES) else {
             return eprintln!("skipped: there is no /dev/full");

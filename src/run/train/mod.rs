@@ -1,5 +1,6 @@
 //! Training: epochs of steps, a checkpoint and a log entry after each epoch, and val accuracy where the run asks for it.
 
+mod batches;
 mod listeners;
 mod resume;
 mod trainer;

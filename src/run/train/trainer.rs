@@ -3,7 +3,6 @@
 //! Everything else that happens during training listens to it: see [`StepListener`].
 
 use super::listeners::{Listeners, MicroBatch, Step, StepListener};
-use crate::data::loader::{Loader, Options, shuffled};
 use crate::distributed::Replica;
 use crate::models::mcan::Net;
 use crate::native::group::Reducer;
@@ -14,9 +13,9 @@ use crate::report::Phase;
 use crate::run::inputs::{Inputs, Task};
 use crate::run::loss_monitor::LossMonitor;
 use crate::run::plan::Plan;
-use crate::run::prefetch::{LOADED_AHEAD, Prefetcher};
+use crate::run::prefetch::Prefetcher;
 use crate::run::{glove, network, stop};
-use crate::{config::ShuffleMode, say};
+use crate::say;
 use anyhow::{Context, Result};
 use tch::{Reduction, Tensor};
 
@@ -82,7 +81,7 @@ impl<'a> Trainer<'a> {
         &self.net
     }
 
-    /// Trains until `MAX_EPOCH`; `others` are told of every micro-batch, step and epoch.
+    /// Trains until `MAX_EPOCH`; `others` listen to every micro-batch, step and epoch.
     ///
     /// # Errors
     /// See [`run`](super::run).
@@ -210,33 +209,5 @@ impl<'a> Trainer<'a> {
     /// Optimizer steps of an epoch; the last partial batch is left out.
     pub(super) fn steps_per_epoch(&self) -> u64 {
         (self.task.dataset.len() / self.plan.config().train.batch_size) as u64
-    }
-
-    /// This replica's share of the micro-batches of the epoch under way.
-    fn batches_of_epoch(&self) -> Result<Prefetcher> {
-        let config = self.plan.config();
-        self.task.features.check_unchanged()?;
-        let len = self.task.dataset.len();
-        let mut order = match config.data.shuffle_mode {
-            ShuffleMode::None => (0..len).collect(),
-            ShuffleMode::External | ShuffleMode::Internal => {
-                shuffled(len, self.plan.seed(), self.epoch)
-            }
-        };
-        order.truncate(len - len % config.train.batch_size);
-        let order = self.replica.share_of(&order, config.sub_batch_size());
-        let options = Options {
-            batch_size: config.sub_batch_size() / self.replica.size,
-            drop_last: true,
-            workers: self.plan.workers(),
-            prefetch: LOADED_AHEAD,
-            share_images: false,
-            max_token: config.data.max_token,
-            skip: self.batch as usize * config.train.grad_accu_steps,
-        };
-        let (dataset, features) = (self.task.dataset.clone(), self.task.features.clone());
-        let loader = Loader::new(dataset, features, order, options)?;
-        let packer = self.task.packer(config, &self.net, self.replica.device);
-        Prefetcher::new(loader, packer)
     }
 }
