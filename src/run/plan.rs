@@ -101,20 +101,15 @@ impl Plan {
         checkpoint: Option<&Checkpoint>,
     ) -> Result<Plan> {
         let said = &config.run;
-        let named_seed = said.seed.unwrap_or(job_seed);
-        let continued = checkpoint
-            .filter(|_| config.train.resume && said.run_mode == RunMode::Train)
-            .and_then(|checkpoint| checkpoint.mcan.as_ref());
-        let seed = said
-            .seed
-            .or(continued.map(|state| state.seed))
-            .unwrap_or(job_seed);
+        let continues = config.train.resume && said.run_mode == RunMode::Train;
+        let continued = checkpoint.filter(|_| continues);
+        let continued = continued.and_then(|checkpoint| checkpoint.mcan.as_ref());
+        let saved_seed = continued.map(|state| state.seed);
+        let seed = said.seed.or(saved_seed).unwrap_or(job_seed);
         let version = said.version.clone().unwrap_or_else(|| seed.to_string());
-        let ckpt_version = said
-            .ckpt_version
-            .clone()
-            .or(said.version.clone())
-            .unwrap_or_else(|| named_seed.to_string());
+        let ckpt_version = said.ckpt_version.clone().or(said.version.clone());
+        let ckpt_version =
+            ckpt_version.unwrap_or_else(|| said.seed.unwrap_or(job_seed).to_string());
         let mut config = match (said.run_mode, checkpoint) {
             (RunMode::Val | RunMode::Test, Some(checkpoint)) => with_sizes_of(config, checkpoint)?,
             _ => config.clone(),

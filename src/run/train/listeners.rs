@@ -158,12 +158,14 @@ impl<'a, 'b> Listeners<'a, 'b> {
 
     pub(super) fn need_losses(&mut self, trainer: &Trainer, step: &Step) -> bool {
         // Every listener is asked: each decides at this moment what it does with the step.
-        let own = self.own.iter_mut().fold(false, |needed, listener| {
-            listener.needs_losses(trainer, step) || needed
-        });
-        self.others.iter_mut().fold(own, |needed, listener| {
-            listener.needs_losses(trainer, step) || needed
-        })
+        let mut needed = false;
+        for listener in &mut self.own {
+            needed |= listener.needs_losses(trainer, step);
+        }
+        for listener in &mut *self.others {
+            needed |= listener.needs_losses(trainer, step);
+        }
+        needed
     }
 
     pub(super) fn step(&mut self, trainer: &Trainer, step: &Step) -> Result<()> {
