@@ -2,19 +2,21 @@
 
 mod common;
 
+use anyhow::Result;
 use common::{World, largest_difference, shared};
 use mcan::checkpoint;
 use mcan::config::Config;
 use mcan::distributed::Replica;
 use mcan::run::inputs::Inputs;
-use mcan::run::train::{self, Trainer};
+use mcan::run::plan::Plan;
+use mcan::run::train::{MicroBatch, StepListener, Trainer};
 use ndarray::{Array1, Array2};
 use ndarray_npy::ReadNpyExt;
 use serde_json::Value;
 use std::path::Path;
 use tch::Device;
 
-/// One replayed or recorded part of a batch.
+/// One replayed or recorded micro-batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Part {
     loss_per_question: f64,
@@ -23,7 +25,7 @@ struct Part {
     lr: f64,
 }
 
-/// What the reference recorded: a loss per part of a batch, then step and learning rate.
+/// What the reference recorded: a loss per micro-batch, then step and learning rate.
 fn recorded(path: &Path) -> Vec<Part> {
     let entries: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let (mut parts, mut waiting) = (Vec::new(), Vec::new());
@@ -48,33 +50,34 @@ fn recorded(path: &Path) -> Vec<Part> {
     parts
 }
 
+/// Records every micro-batch of a training.
+#[derive(Default)]
+struct Recorder(Vec<Part>);
+
+impl StepListener for Recorder {
+    fn micro_batch(&mut self, seen: &MicroBatch) -> Result<()> {
+        self.0.push(Part {
+            loss_per_question: seen.loss.double_value(&[]) / seen.questions as f64,
+            questions: seen.questions as u64,
+            step: seen.step,
+            lr: seen.lr,
+        });
+        Ok(())
+    }
+}
+
 /// Trains as `config` says, from its checkpoint, and records the same.
 fn replay(config: &Config) -> Vec<Part> {
     tch::set_num_threads(1);
-    let inputs = Inputs::read(
-        config,
-        None,
-        mcan::run::needs(),
-        &[Replica::alone(Device::Cpu)],
-    )
-    .unwrap();
-    let mut trainer = Trainer::new(config, &inputs, Replica::alone(Device::Cpu)).unwrap();
+    let replica = || Replica::alone(Device::Cpu);
     let checkpoint = checkpoint::load(&config.ckpt_to_load()).unwrap();
-    let start = train::start_of(config, &checkpoint).unwrap();
-    trainer.restore(&checkpoint, start).unwrap();
-    let mut parts = Vec::new();
-    trainer
-        .epochs(&mut |seen| {
-            let loss_per_question = seen.loss.double_value(&[]) / seen.questions as f64;
-            parts.push(Part {
-                loss_per_question,
-                questions: seen.questions as u64,
-                step: seen.step,
-                lr: seen.lr,
-            });
-        })
-        .unwrap();
-    parts
+    let plan = Plan::new(config, 0, &[Device::Cpu], Some(&checkpoint)).unwrap();
+    let inputs = Inputs::read(plan.config(), None, &[replica()]).unwrap();
+    let mut trainer = Trainer::new(&plan, &inputs, replica()).unwrap();
+    trainer.restore(&checkpoint).unwrap();
+    let mut recorder = Recorder::default();
+    trainer.epochs(&mut [&mut recorder]).unwrap();
+    recorder.0
 }
 
 fn assert_same_steps(ours: &[Part], theirs: &[Part], tolerance: f64) {

@@ -3,12 +3,14 @@
 use clap::Parser;
 use mcan::cli::Args;
 use mcan::config::Config;
-use mcan::data::ImageId;
+use mcan::data::Dataset;
 use mcan::data::dataset::Sample;
 use mcan::datasets::demo::{self, DemoOptions};
+use mcan::datasets::vqa2::Matching;
 use mcan::distributed::Replica;
-use mcan::run::inputs::{Inputs, Tables, Task};
-use mcan::run::predict;
+use mcan::run::inputs::{Inputs, Task};
+use mcan::run::plan::Plan;
+use mcan::run::predict::{Predictor, name_answers};
 use mcan::run::train::Trainer;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,56 +43,43 @@ fn blinded(task: &Task, blind: impl Fn(&mut Sample)) -> Task {
     let whole = &task.dataset;
     let samples = (0..whole.len()).map(|i| {
         let mut sample = Sample {
-            question_id: whole.question_id(i).clone(),
-            image_id: whole.image_id(i).clone(),
+            question_id: whole.question_id(i),
+            image_id: whole.image_id(i),
             words: whole.words(i).to_vec(),
             targets: whole.targets(i).to_vec(),
         };
         blind(&mut sample);
         sample
     });
-    let mut dataset = whole.without_samples();
-    dataset.extend(samples);
     Task {
-        dataset: Arc::new(dataset),
+        dataset: Arc::new(Dataset::from_samples(samples)),
         features: task.features.clone(),
-        max_token: task.max_token,
-        tables: Tables::default(),
+        table: None,
     }
 }
 
 /// Changes a sample, given an image that all may share.
-type Blind<'a> = &'a dyn Fn(&mut Sample, &ImageId);
+type Blind<'a> = &'a dyn Fn(&mut Sample, u64);
 
 /// Trains `tiny` and returns its accuracy on val.
 fn accuracy_of(root: &Path, version: &str, blind: Option<Blind>) -> f64 {
-    let config = config(root, version);
-    let mut inputs = Inputs::read(
-        &config,
-        None,
-        mcan::run::needs(),
-        &[Replica::alone(Device::Cpu)],
-    )
-    .unwrap();
+    let replica = || Replica::alone(Device::Cpu);
+    let plan = Plan::new(&config(root, version), 1, &[Device::Cpu], None).unwrap();
+    let mut inputs = Inputs::read(plan.config(), None, &[replica()]).unwrap();
     for task in [&mut inputs.training, &mut inputs.answering] {
         if let (Some(task), Some(blind)) = (task.as_mut(), blind) {
-            let any_image = task.dataset.image_id(0).clone();
-            *task = blinded(task, |sample| blind(sample, &any_image));
+            let any_image = task.dataset.image_id(0);
+            *task = blinded(task, |sample| blind(sample, any_image));
         }
     }
-    let mut trainer = Trainer::new(&config, &inputs, Replica::alone(Device::Cpu)).unwrap();
-    trainer.epochs(&mut |_| ()).unwrap();
-    let task = inputs.answering.as_ref().unwrap();
-    let answers = predict::answer_all(
-        trainer.net(),
-        task,
-        &inputs.answers,
-        &config,
-        &Replica::alone(Device::Cpu),
-    )
-    .unwrap();
+    let mut trainer = Trainer::new(&plan, &inputs, replica()).unwrap();
+    trainer.epochs(&mut []).unwrap();
+    let (task, replica) = (inputs.answering.as_ref().unwrap(), replica());
+    let predictor = Predictor::new(trainer.net(), task, &plan, &replica, false).unwrap();
+    let answers = name_answers(task, &inputs.answers, &predictor.answers().unwrap()).unwrap();
     let evaluator = inputs.evaluator.as_ref().unwrap();
-    evaluator.score(&answers).unwrap().headline
+    let accuracy = evaluator.accuracy(answers.iter().copied(), Matching::Exact);
+    accuracy.unwrap().overall
 }
 
 #[test]
@@ -102,7 +91,7 @@ fn tiny_learns_the_demo_world_and_needs_image_and_question_for_it() {
     let image_blind = accuracy_of(
         folder.path(),
         "image-blind",
-        Some(&|sample, image| sample.image_id = image.clone()),
+        Some(&|sample, image| sample.image_id = image),
     );
     let question_blind = accuracy_of(
         folder.path(),

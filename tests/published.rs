@@ -8,6 +8,7 @@ use flate2::write::GzEncoder;
 use mcan::data::embeddings;
 use mcan::distributed::Replica;
 use mcan::run::inputs::Inputs;
+use mcan::run::plan::Plan;
 use mcan::run::train::Trainer;
 use ndarray::Array2;
 use ndarray_npy::ReadNpyExt;
@@ -181,14 +182,9 @@ fn the_embedding_starts_from_the_vectors_of_spacys_package() {
         "--SET=USE_GLOVE=true",
         &glove,
     ]);
-    let inputs = Inputs::read(
-        &config,
-        None,
-        mcan::run::needs(),
-        &[Replica::alone(Device::Cpu)],
-    )
-    .unwrap();
-    let trainer = Trainer::new(&config, &inputs, Replica::alone(Device::Cpu)).unwrap();
+    let plan = Plan::new(&config, 1, &[Device::Cpu], None).unwrap();
+    let inputs = Inputs::read(plan.config(), None, &[Replica::alone(Device::Cpu)]).unwrap();
+    let trainer = Trainer::new(&plan, &inputs, Replica::alone(Device::Cpu)).unwrap();
     let words: Vec<&str> = inputs.vocabulary.words().collect();
     let expected = embeddings::load(&package, &words).unwrap();
     assert!(expected.found > 10, "{} of {}", expected.found, words.len());

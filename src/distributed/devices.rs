@@ -3,13 +3,13 @@
 use crate::native::device::prepare_cuda;
 use anyhow::{Result, bail, ensure};
 use tch::{Cuda, Device};
+use tracing::debug;
 
-/// The devices of `--GPU`: indices of GPUs (`0` or `0, 1`), or `cpu`, which may be named several times (`cpu,cpu`) for
-/// as many replicas; absent: the GPU numbered `default` where there is one, else the CPU. `tf32`: whether a GPU may
-/// compute products of float32 matrices in TF32.
+/// The devices of `--GPU`: indices of GPUs (`0` or `0, 1`), or `cpu` once for each replica (`cpu,cpu`). Without `--GPU`:
+/// the GPU numbered `default` if there are GPUs, else the CPU. `tf32`: whether GPUs may multiply float32 matrices in TF32.
 ///
 /// # Errors
-/// An index that does not exist (lists those that do) or is named twice, GPUs beside CPUs, anything that is no index.
+/// An index that does not exist or is named twice, GPUs together with CPUs, or text that is not an index.
 pub fn devices(gpu: Option<&str>, default: usize, tf32: bool) -> Result<Vec<Device>> {
     let count = if Cuda::is_available() {
         Cuda::device_count() as usize
@@ -19,13 +19,13 @@ pub fn devices(gpu: Option<&str>, default: usize, tf32: bool) -> Result<Vec<Devi
     let named = match gpu {
         Some(text) => text
             .split(',')
-            .map(|part| named(text, part.trim(), count))
+            .map(|entry| named(text, entry.trim(), count))
             .collect::<Result<Vec<_>>>()?,
         None if count == 0 => {
             crate::note!("No GPU found: computing on the CPU.");
             vec![Device::Cpu]
         }
-        // A launcher may show each process a GPU of its own.
+        // A launcher may make only one GPU visible to each process.
         None if count == 1 => vec![Device::Cuda(0)],
         None => vec![named(&default.to_string(), &default.to_string(), count)?],
     };
@@ -46,15 +46,16 @@ pub fn devices(gpu: Option<&str>, default: usize, tf32: bool) -> Result<Vec<Devi
     if named[0].is_cuda() {
         prepare_cuda(tf32)?;
     }
+    debug!(devices = ?named, "devices chosen");
     Ok(named)
 }
 
-fn named(text: &str, part: &str, count: usize) -> Result<Device> {
-    if part.eq_ignore_ascii_case("cpu") {
+fn named(text: &str, entry: &str, count: usize) -> Result<Device> {
+    if entry.eq_ignore_ascii_case("cpu") {
         return Ok(Device::Cpu);
     }
-    let Ok(index) = part.parse::<usize>() else {
-        bail!("--GPU={text}: {part:?} is neither the index of a GPU nor cpu");
+    let Ok(index) = entry.parse::<usize>() else {
+        bail!("--GPU={text}: {entry:?} is neither the index of a GPU nor cpu");
     };
     let there = (0..count)
         .map(|i| i.to_string())
@@ -72,7 +73,7 @@ fn named(text: &str, part: &str, count: usize) -> Result<Device> {
     Ok(Device::Cuda(index))
 }
 
-/// What to call a device in messages.
+/// Name of a device in messages.
 pub fn name(device: Device) -> String {
     match device {
         Device::Cuda(index) => format!("GPU {index}"),

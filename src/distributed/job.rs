@@ -1,4 +1,4 @@
-//! The job that a launcher has started this process for, as the environment tells: `torchrun`'s variables, or Slurm's.
+//! The job of several processes that a launcher has started, read from the environment variables of `torchrun` or Slurm.
 
 use crate::native::group::Rendezvous;
 use anyhow::{Context, Result, bail, ensure};
@@ -8,19 +8,19 @@ use anyhow::{Context, Result, bail, ensure};
 pub struct Job {
     /// Number of this process, from 0.
     pub rank: usize,
-    /// How many there are.
+    /// Number of processes.
     pub size: usize,
-    /// Its number self_attention those on this machine, from 0.
+    /// Number of this process among those on this machine, from 0.
     pub local_rank: usize,
-    /// Where they find each other.
-    pub meeting: Rendezvous,
+    /// Where the processes find each other.
+    pub rendezvous: Rendezvous,
 }
 
-/// What the environment says of variable `name`.
+/// A function from the name of an environment variable to its value.
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Job {
-    /// The job of this process; none when nothing launched it as part of one.
+    /// The job that this process belongs to; none when it was not started by a launcher.
     ///
     /// # Errors
     /// A variable that is missing or makes no sense, by name.
@@ -54,14 +54,14 @@ impl Job {
 
 fn torchrun(env: Environment) -> Result<Job> {
     let rank = number(env, "RANK")?;
-    // torchrun may serve the meeting itself; each of its restarts is a job of its own.
+    // torchrun may serve the rendezvous itself. Each restart is another job.
     let served = env("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True");
     let attempt = env("TORCHELASTIC_RESTART_COUNT").unwrap_or_else(|| "0".into());
     Ok(Job {
         rank,
         size: number(env, "WORLD_SIZE")?,
         local_rank: env("LOCAL_RANK").map_or(Ok(0), |_| number(env, "LOCAL_RANK"))?,
-        meeting: Rendezvous {
+        rendezvous: Rendezvous {
             host: text(env, "MASTER_ADDR")?,
             port: port(env)?.context(missing("MASTER_PORT"))?,
             serve: rank == 0 && !served,
@@ -84,7 +84,7 @@ fn slurm(env: Environment) -> Result<Job> {
         rank,
         size: number(env, "SLURM_STEP_NUM_TASKS")?,
         local_rank: number(env, "SLURM_LOCALID")?,
-        meeting: Rendezvous {
+        rendezvous: Rendezvous {
             host,
             port: port(env)?.map_or_else(usual, Ok)?,
             serve: rank == 0,
@@ -177,19 +177,22 @@ mod tests {
         let line = "RANK=5 WORLD_SIZE=8 LOCAL_RANK=1 MASTER_ADDR=node0 MASTER_PORT=29500";
         let job = read(line).unwrap().unwrap();
         assert_eq!((job.rank, job.size, job.local_rank), (5, 8, 1));
-        let meeting = Rendezvous {
+        let rendezvous = Rendezvous {
             host: "node0".into(),
             port: 29500,
             serve: false,
             prefix: "mcan/0".into(),
         };
-        assert_eq!(job.meeting, meeting);
+        assert_eq!(job.rendezvous, rendezvous);
         let first = "RANK=0 WORLD_SIZE=8 MASTER_ADDR=node0 MASTER_PORT=29500";
-        assert!(read(first).unwrap().unwrap().meeting.serve);
+        assert!(read(first).unwrap().unwrap().rendezvous.serve);
         let served =
             format!("{first} TORCHELASTIC_USE_AGENT_STORE=True TORCHELASTIC_RESTART_COUNT=2");
-        let meeting = read(&served).unwrap().unwrap().meeting;
-        assert_eq!((meeting.serve, meeting.prefix.as_str()), (false, "mcan/2"));
+        let rendezvous = read(&served).unwrap().unwrap().rendezvous;
+        assert_eq!(
+            (rendezvous.serve, rendezvous.prefix.as_str()),
+            (false, "mcan/2")
+        );
     }
 
     #[test]
@@ -198,18 +201,21 @@ mod tests {
                     SLURM_STEP_NODELIST=gpu[07-09,12]";
         let job = read(line).unwrap().unwrap();
         assert_eq!((job.rank, job.size, job.local_rank), (2, 4, 0));
-        let meeting = Rendezvous {
+        let rendezvous = Rendezvous {
             host: "gpu07".into(),
             port: 23456,
             serve: false,
             prefix: "mcan/1".into(),
         };
-        assert_eq!(job.meeting, meeting);
-        let told = read(&format!("{line} MASTER_ADDR=10.0.0.1 MASTER_PORT=4000"))
+        assert_eq!(job.rendezvous, rendezvous);
+        let rendezvous = read(&format!("{line} MASTER_ADDR=10.0.0.1 MASTER_PORT=4000"))
             .unwrap()
             .unwrap()
-            .meeting;
-        assert_eq!((told.host.as_str(), told.port), ("10.0.0.1", 4000));
+            .rendezvous;
+        assert_eq!(
+            (rendezvous.host.as_str(), rendezvous.port),
+            ("10.0.0.1", 4000)
+        );
     }
 
     #[test]

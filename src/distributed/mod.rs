@@ -1,9 +1,9 @@
 //! The replicas of a run: one device, several devices of this machine (a thread each), or one device in each process of
 //! a job that `torchrun` or Slurm has started, on one machine or many.
 //!
-//! Each replica holds the whole network and takes its share of every batch; gradients are summed before every optimizer
-//! step, so that all stay the same. The engine that connects them is libtorch's own (c10d): NCCL between GPUs, Gloo
-//! between CPUs.
+//! Each replica holds the whole network and computes its share of every batch. Gradients are summed over the replicas
+//! before every optimizer step, so that all copies of the network stay equal. libtorch's c10d connects the replicas: NCCL
+//! between GPUs, Gloo between CPUs.
 
 mod devices;
 mod job;
@@ -25,8 +25,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 use tch::Device;
 
-/// How long the replicas of this process may take to end once one of them has failed: most notice at once that it is
-/// gone.
+/// Time that the replicas of this process have to end once one of them has failed. Most notice the failure at once.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Whether this process is one of several.
@@ -34,24 +33,24 @@ pub fn is_one_of_several() -> bool {
     matches!(Job::from_environment(), Ok(Some(_)))
 }
 
-/// The replicas that this process is to run, connected to each other and to those of other processes.
-///
-/// In a job the drawn seed is that of the first process.
+/// Connects the replicas of this process to each other and to those of other processes. Returns them and the seed of
+/// the first process, which is `drawn_seed` unless the configuration names one.
 ///
 /// # Errors
-/// A device that is not there, a batch that cannot be shared, processes that do not find each other or are told
-/// different things.
-pub fn assemble(config: &mut Config) -> Result<Vec<Replica>> {
+/// A device that does not exist, a batch that cannot be shared evenly, processes that do not find each other or have
+/// different configurations.
+pub fn assemble(config: &Config, drawn_seed: u64) -> Result<(Vec<Replica>, u64)> {
+    let seed = config.run.seed.unwrap_or(drawn_seed);
     prepare_engine();
     let timeout = Duration::from_secs(config.run.dist_timeout);
     let Some(job) = Job::from_environment()? else {
         let devices = devices::devices(config.run.gpu.as_deref(), 0, config.train.tf32)?;
         config.check_shares(devices.len())?;
-        return if let [device] = devices[..] {
-            Ok(vec![Replica::alone(device)])
-        } else {
-            in_threads(&devices, timeout)
+        let replicas = match devices[..] {
+            [device] => vec![Replica::alone(device)],
+            _ => in_threads(&devices, timeout)?,
         };
+        return Ok((replicas, seed));
     };
     config.check_shares(job.size)?;
     if job.rank > 0 {
@@ -60,16 +59,12 @@ pub fn assemble(config: &mut Config) -> Result<Vec<Replica>> {
     let devices = devices::devices(config.run.gpu.as_deref(), job.local_rank, config.train.tf32)?;
     let device = device_of(&job, config.run.gpu.as_deref(), &devices)?;
     let replica = join(&job, device, timeout)?;
-    config.continue_with_seed(
-        replica
-            .text_of_first("seed", &config.seed().to_string())?
-            .parse()?,
-    );
-    check_same_orders(&replica, config)?;
-    Ok(vec![replica])
+    let seed = replica.text_of_first("seed", &seed.to_string())?.parse()?;
+    check_same_config(&replica, config)?;
+    Ok((vec![replica], seed))
 }
 
-/// The device of this process: the CPU, the GPU of its number, or the one at its place in the list of `--GPU`.
+/// The device of this process: the CPU, the GPU of its local rank, or entry `local_rank` of `--GPU`.
 fn device_of(job: &Job, gpu: Option<&str>, devices: &[Device]) -> Result<Device> {
     if let [device] = devices
         && (gpu.is_none() || !device.is_cuda())
@@ -97,7 +92,7 @@ fn in_threads(devices: &[Device], timeout: Duration) -> Result<Vec<Replica>> {
             &Endpoint::Address("127.0.0.1".into()),
             timeout,
         )?;
-        Ok(Replica::tied(
+        Ok(Replica::connected(
             devices[rank],
             place,
             Arc::clone(&store),
@@ -119,24 +114,24 @@ fn in_threads(devices: &[Device], timeout: Duration) -> Result<Vec<Replica>> {
 }
 
 fn join(job: &Job, device: Device, timeout: Duration) -> Result<Replica> {
-    let (rank, size, meeting) = (job.rank, job.size, &job.meeting);
+    let (rank, size, rendezvous) = (job.rank, job.size, &job.rendezvous);
     let cannot = || {
         format!(
             "process {rank} of {size} did not find the others at {}:{} (MASTER_ADDR, MASTER_PORT) within {} s (DIST_TIMEOUT)",
-            meeting.host,
-            meeting.port,
+            rendezvous.host,
+            rendezvous.port,
             timeout.as_secs()
         )
     };
-    let store = Arc::new(Store::at(meeting, size, timeout).with_context(cannot)?);
+    let store = Arc::new(Store::at(rendezvous, size, timeout).with_context(cannot)?);
     let group =
-        Group::join(&store, (rank, size), device, &reach(job), timeout).with_context(cannot)?;
-    Ok(Replica::tied(device, (rank, size), store, group))
+        Group::join(&store, (rank, size), device, &endpoint(job), timeout).with_context(cannot)?;
+    Ok(Replica::connected(device, (rank, size), store, group))
 }
 
-/// Where others reach this process: at the address from which this machine reaches the meeting place, unless the
-/// environment names an interface, as for PyTorch.
-fn reach(job: &Job) -> Endpoint {
+/// The address at which other processes reach this one: the local address of the route to the rendezvous, unless the
+/// environment names a network interface, as for PyTorch.
+fn endpoint(job: &Job) -> Endpoint {
     let interface = std::env::var("GLOO_SOCKET_IFNAME")
         .ok()
         .filter(|name| !name.is_empty());
@@ -147,19 +142,19 @@ fn reach(job: &Job) -> Endpoint {
     let address = || {
         let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
         socket
-            .connect((job.meeting.host.as_str(), job.meeting.port))
+            .connect((job.rendezvous.host.as_str(), job.rendezvous.port))
             .ok()?;
         Some(socket.local_addr().ok()?.ip().to_string())
     };
     Endpoint::Address(address().unwrap_or_else(|| "127.0.0.1".into()))
 }
 
-/// Makes sure that all processes are to do the same, but for where their files and devices are.
-fn check_same_orders(replica: &Replica, config: &Config) -> Result<()> {
+/// Checks that all processes have the same configuration, except for paths, devices and output.
+fn check_same_config(replica: &Replica, config: &Config) -> Result<()> {
     let mine = serde_json::to_value(config)?;
     let theirs: serde_json::Value =
         serde_json::from_str(&replica.text_of_first("config", &mine.to_string())?)?;
-    const OWN: [&str; 7] = [
+    const MAY_DIFFER: [&str; 7] = [
         "GPU",
         "NUM_WORKERS",
         "PIN_MEM",
@@ -168,12 +163,15 @@ fn check_same_orders(replica: &Replica, config: &Config) -> Result<()> {
         "PROFILE",
         "DIST_TIMEOUT",
     ];
-    let is_own = |key: &str| OWN.contains(&key) || key.contains("PATH");
+    // A process without a seed takes the seed of the first one.
+    let may_differ = |key: &str, value: &serde_json::Value| {
+        MAY_DIFFER.contains(&key) || key.contains("PATH") || key == "SEED" && value.is_null()
+    };
     for (key, value) in mine
         .as_object()
         .into_iter()
         .flatten()
-        .filter(|(key, _)| !is_own(key))
+        .filter(|(key, value)| !may_differ(key, value))
     {
         let first = theirs.get(key).unwrap_or(&serde_json::Value::Null);
         ensure!(
@@ -182,17 +180,17 @@ fn check_same_orders(replica: &Replica, config: &Config) -> Result<()> {
             replica.name()
         );
     }
-    // Nobody goes on without one that was refused.
+    // All wait here, so that none goes on without a refused process.
     replica.broadcast_flag(true).map(drop)
 }
 
-/// Makes sure that the replica of this process has read the same questions, words and answers as all others. Whoever
-/// comes from here knows that all have read what they read before they came.
+/// Checks that the replicas of all processes have read the same questions, words and answers. Returns once all have read
+/// their inputs.
 ///
 /// # Errors
-/// Which replica has not, or is lost.
+/// The replica that has read other inputs, or has failed.
 pub fn check_same_inputs(replicas: &[Replica], fingerprint: impl FnOnce() -> String) -> Result<()> {
-    // Those of one process share what it has read.
+    // The replicas of one process share its inputs.
     let [replica] = replicas else { return Ok(()) };
     if replica.is_alone() {
         return Ok(());
@@ -209,11 +207,11 @@ pub fn check_same_inputs(replicas: &[Replica], fingerprint: impl FnOnce() -> Str
     }
 }
 
-/// Has every replica of this process do its `work`, each on a thread of its own where there are several. The first
-/// failure is the outcome; whoever waits for the one that failed is told by its connection.
+/// Runs `work` for every member, each on its own thread if there are several. Returns the first failure; a replica that
+/// waits for the failed one gets an error from its connection.
 ///
 /// # Errors
-/// What `work` has failed with first.
+/// The first failure of `work`.
 pub fn run_all<T: Send>(
     mut members: Vec<T>,
     work: impl Fn(&mut T) -> Result<()> + Sync,
@@ -234,7 +232,7 @@ pub fn run_all<T: Send>(
                 let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut member)));
                 let outcome =
                     outcome.unwrap_or_else(|panic| Err(anyhow!("{}", panic_text(&*panic))));
-                // Before its connection is closed, so that the cause comes before what it causes.
+                // Sent before the connection is closed, so that the cause arrives before its consequences.
                 let _ = sender.send(outcome);
                 drop(member);
             });
@@ -244,7 +242,7 @@ pub fn run_all<T: Send>(
     })
 }
 
-/// The error of a replica that only sees that another one has failed.
+/// The error of a replica that has noticed the failure of another one.
 #[derive(Debug)]
 pub struct Elsewhere(pub String);
 
@@ -265,7 +263,7 @@ fn first_failure(outcomes: &Receiver<Result<()>>) -> Result<()> {
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(error),
                 Err(RecvTimeoutError::Timeout) => {
-                    // A GPU that waits for a lost one cannot be called back.
+                    // A GPU operation that waits for a lost replica cannot be cancelled.
                     eprintln!("mcan: {}", explain(&format!("{error:#}")));
                     std::process::exit(1);
                 }
@@ -314,7 +312,7 @@ mod tests {
     #[test]
     fn a_process_takes_the_device_at_its_place() {
         let job = |local_rank| {
-            let meeting = crate::native::group::Rendezvous {
+            let rendezvous = crate::native::group::Rendezvous {
                 host: "a".into(),
                 port: 1,
                 serve: false,
@@ -324,7 +322,7 @@ mod tests {
                 rank: 5,
                 size: 8,
                 local_rank,
-                meeting,
+                rendezvous,
             }
         };
         let four: Vec<Device> = (0..4).map(Device::Cuda).collect();

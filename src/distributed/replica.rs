@@ -1,4 +1,4 @@
-//! One of the replicas that a run is made of, and what they do together.
+//! A replica of the network, and the collective operations of all replicas.
 
 use super::devices;
 use crate::native::device::{Event, fetch};
@@ -8,17 +8,17 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// One copy of the network on a device of its own, which takes its share of every batch. All copies are the same at
-/// every step.
+/// One copy of the network on its own device, which computes its share of every batch. All copies are equal after every
+/// step.
 #[derive(Debug)]
 pub struct Replica {
-    /// Where it computes.
+    /// The device.
     pub device: Device,
-    /// Its number, from 0. The first one writes and speaks.
+    /// Number of this replica, from 0. The first one writes files and messages.
     pub rank: usize,
-    /// How many there are.
+    /// Number of replicas.
     pub size: usize,
-    /// Absent when it is the only one.
+    /// Absent when this is the only replica.
     comm: Option<Comm>,
 }
 
@@ -30,7 +30,7 @@ struct Comm {
 }
 
 impl Replica {
-    /// The only one.
+    /// A replica without others.
     pub fn alone(device: Device) -> Replica {
         Replica {
             device,
@@ -40,7 +40,8 @@ impl Replica {
         }
     }
 
-    pub(super) fn tied(
+    /// A replica that is connected to others.
+    pub(super) fn connected(
         device: Device,
         (rank, size): (usize, usize),
         store: Arc<Store>,
@@ -54,17 +55,17 @@ impl Replica {
         }
     }
 
-    /// Whether this is the one that writes.
+    /// Whether this is the replica that writes.
     pub fn is_first(&self) -> bool {
         self.rank == 0
     }
 
-    /// Whether there are no others.
+    /// Whether this is the only replica.
     pub fn is_alone(&self) -> bool {
         self.comm.is_none()
     }
 
-    /// What to call it in messages.
+    /// Name of this replica in messages.
     pub fn name(&self) -> String {
         let device = devices::name(self.device);
         if self.is_alone() {
@@ -74,20 +75,20 @@ impl Replica {
         }
     }
 
-    /// The part of `all` that this replica takes, where each group of `batch` is shared evenly self_attention them in order of
+    /// The share of `all` that this replica takes: each group of `batch` is shared evenly among the replicas in order of
     /// rank.
     pub fn share_of<T: Copy>(&self, all: &[T], batch: usize) -> Vec<T> {
-        let part = |group: &[T]| {
+        let share = |group: &[T]| {
             let bounds = [self.rank, self.rank + 1].map(|r| r * group.len() / self.size);
             group[bounds[0]..bounds[1]].to_vec()
         };
-        all.chunks(batch).flat_map(part).collect()
+        all.chunks(batch).flat_map(share).collect()
     }
 
-    /// Makes `params` those of the first replica.
+    /// Copies `params` of the first replica to all replicas.
     ///
     /// # Errors
-    /// When another one is lost; so do the functions below.
+    /// Here and below: another replica has failed or disconnected.
     pub fn broadcast_parameters(&self, params: &[Tensor]) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let params: Vec<&Tensor> = params.iter().collect();
@@ -95,17 +96,18 @@ impl Replica {
             .unwrap_or(Ok(()))
     }
 
-    /// Sums the gradients of `params` over the replicas during the backward pass; absent when there are no others.
+    /// The reducer that sums the gradients of `params` over the replicas during the backward pass; absent in a single
+    /// replica.
     pub fn reducer(&self, params: &[Tensor]) -> Result<Option<Reducer>> {
         self.with_group(|group| Reducer::new(group, params))
             .transpose()
     }
 
-    /// Whether the first replica says yes. All wait here for all.
-    pub fn broadcast_flag(&self, yes: bool) -> Result<bool> {
+    /// The flag of the first replica. Every replica waits here for all others.
+    pub fn broadcast_flag(&self, flag: bool) -> Result<bool> {
         let answer = Tensor::f_full(
             [1],
-            i64::from(yes && self.is_first()),
+            i64::from(flag && self.is_first()),
             (Kind::Int64, self.device),
         )?;
         self.with_group(|group| group.all_reduce(&answer))
@@ -113,7 +115,7 @@ impl Replica {
         Ok(Vec::<i64>::try_from(&answer)?[0] != 0)
     }
 
-    /// What every replica has found, with `room` rows for each, in order of rank.
+    /// The `rows` of every replica in order of rank, each padded to `room` rows.
     ///
     /// # Shapes
     /// rows (up to `room`, ...) -> (N, `room`, ...)
@@ -136,8 +138,8 @@ impl Replica {
             .unwrap_or_else(|| Ok(rows.f_unsqueeze(0)?))
     }
 
-    /// Sums a loss over the replicas, and tells them which signal has asked this one to stop (0: none); absent when
-    /// there are no others.
+    /// Sums a loss over the replicas, and tells them which signal asks this one to stop (0: none); absent in a single
+    /// replica.
     pub fn reduce_step(&self, loss: &Tensor, signal: i32) -> Result<Option<StepReduction>> {
         let Some(comm) = &self.comm else {
             return Ok(None);
@@ -197,7 +199,7 @@ impl Replica {
         outcome.with_context(|| format!("{} cannot go on without the others", self.name()))
     }
 
-    /// `error` with the name of this replica, unless it is the only one.
+    /// Adds the name of this replica to `error`, unless it is the only one.
     pub fn attribute(&self, error: Error) -> Error {
         if self.is_alone() {
             error
@@ -207,19 +209,19 @@ impl Replica {
     }
 }
 
-/// Sums over the replicas, on their way from the device.
+/// The sums of one step over the replicas, on their way from the device.
 #[derive(Debug)]
 pub struct StepReduction {
-    /// (3) loss, how many were asked to stop by Ctrl-C, how many by SIGTERM.
+    /// (3) loss, number of replicas stopped by Ctrl-C, number of replicas stopped by SIGTERM.
     values: Tensor,
     there: Event,
 }
 
 impl StepReduction {
-    /// The loss, and the signal that asked some replica to stop, if one did.
+    /// Waits for the sums; returns the loss and the signal that asks a replica to stop, if any.
     ///
     /// # Errors
-    /// What went wrong on the device.
+    /// An error of the device.
     pub fn read(&self) -> Result<(f64, Option<i32>)> {
         self.there.wait()?;
         let values = Vec::<f64>::try_from(&self.values)?;

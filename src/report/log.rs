@@ -1,32 +1,27 @@
 //! The log of a run, in the reference's format, so that scripts which read it go on working.
 //!
-//! Entries are appended in one write each. Should the machine stop in the middle of one, the next run of the version cuts
-//! off the torn piece ([`Log::resume`]) and writes the entry again.
+//! Each entry is appended in one write. If the machine stops during a write, the next run of the version cuts off the torn
+//! entry ([`Log::resume`]) and writes it again.
 
 use crate::base::atomic;
-use crate::datasets::{BENCHMARKS, Scores};
 use anyhow::{Context, Result};
 use chrono::Local;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use tracing::debug;
 
-/// How the entries begin.
-const TIME: &str = "nowTime: ";
-const EPOCH: &str = "epoch = ";
-
-/// The beginnings of all entries.
-fn beginnings() -> Vec<&'static str> {
-    let scores = BENCHMARKS.iter().map(|benchmark| benchmark.log_start());
-    [TIME, EPOCH].into_iter().chain(scores).collect()
-}
+/// First words of the entry at the beginning of an epoch.
+const TIME_BEGINS: &str = "nowTime: ";
+/// First words of the entry at the end of an epoch.
+const EPOCH_BEGINS: &str = "epoch = ";
 
 /// An open log.
 #[derive(Debug)]
 pub struct Log {
     file: File,
     path: PathBuf,
-    /// What it ends with.
+    /// The epochs that its entries cover.
     pub state: LogState,
 }
 
@@ -39,23 +34,24 @@ pub struct LogState {
     epoch: Option<u64>,
     /// Whether val has been evaluated since.
     evaluated: bool,
-    /// Bytes of whole entries; behind them may be a torn one.
+    /// Bytes of whole entries; a torn entry may follow.
     whole: usize,
 }
 
 impl LogState {
-    /// Of the log at `path`; that of an empty one where there is none.
-    pub fn read(path: &Path) -> LogState {
+    /// The state of the log at `path`, or of an empty log if there is none. `scores_begin` are the first words of the
+    /// scores that the metric of the run logs.
+    pub fn read(path: &Path, scores_begin: &str) -> LogState {
         let bytes = if path.is_file() {
             std::fs::read(path).unwrap_or_default()
         } else {
             Vec::new()
         };
-        LogState::of(&bytes)
+        LogState::of(&bytes, scores_begin)
     }
 
-    fn of(bytes: &[u8]) -> LogState {
-        let beginnings = beginnings();
+    fn of(bytes: &[u8], scores_begin: &str) -> LogState {
+        let beginnings = [TIME_BEGINS, EPOCH_BEGINS, scores_begin];
         let mut state = LogState {
             whole: bytes.len(),
             ..LogState::default()
@@ -80,13 +76,13 @@ impl LogState {
                 line_start += line.len();
                 continue;
             };
-            let is_time = *entry == TIME;
+            let is_time = *entry == TIME_BEGINS;
             if !(is_time && line.ends_with('\n') || !is_time && rest.contains("\n\n")) {
                 state.whole = line_start;
                 break;
             }
             match line
-                .strip_prefix(EPOCH)
+                .strip_prefix(EPOCH_BEGINS)
                 .and_then(|rest| rest.split(' ').next()?.parse().ok())
             {
                 Some(epoch) => {
@@ -100,8 +96,8 @@ impl LogState {
         state
     }
 
-    /// Whether the log lacks an entry of `epoch`, whose checkpoint is there: it has begun in the log and not ended, or
-    /// ended and not been evaluated though it should be.
+    /// Whether the log lacks an entry of `epoch`, whose checkpoint exists: the end of the epoch, or its scores if the run
+    /// evaluates epochs.
     pub fn lacks(&self, epoch: u64, evaluates: bool) -> bool {
         let last = self.epoch.unwrap_or(0);
         match self.begun {
@@ -112,25 +108,27 @@ impl LogState {
 }
 
 impl Log {
-    /// Opens the log at `path` for appending; makes file and folder when missing.
+    /// Opens the log at `path` for appending. Makes the file and the folder when missing. `scores_begin`: see
+    /// [`LogState::read`].
     ///
     /// # Errors
     /// When it cannot be opened for writing.
-    pub fn open(path: &Path) -> Result<Log> {
+    pub fn open(path: &Path, scores_begin: &str) -> Result<Log> {
+        debug!(path = %path.display(), "opening the log");
         let file = appendable(path).with_context(|| cannot(path))?;
         Ok(Log {
             file,
             path: path.into(),
-            state: LogState::read(path),
+            state: LogState::read(path, scores_begin),
         })
     }
 
-    /// The same for the run that the log is of: cuts off an entry that was torn when the machine stopped.
+    /// Opens the log of a run that continues it, and cuts off an entry that was torn when the machine stopped.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn resume(path: &Path) -> Result<Log> {
-        let log = Log::open(path)?;
+    pub fn resume(path: &Path, scores_begin: &str) -> Result<Log> {
+        let log = Log::open(path, scores_begin)?;
         if log.cut_torn_entry()? {
             crate::note!(
                 "{}: its last entry was cut short and is removed",
@@ -140,7 +138,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Whether there was one.
+    /// Cuts off a torn entry at the end; returns whether there was one.
     fn cut_torn_entry(&self) -> Result<bool> {
         let whole = self.state.whole as u64;
         let torn = whole < self.file.metadata()?.len();
@@ -150,10 +148,10 @@ impl Log {
         Ok(torn)
     }
 
-    /// An epoch begins. (One that was interrupted has begun already.)
+    /// Writes the time at which an epoch begins, unless the log has it from an interrupted run.
     ///
     /// # Errors
-    /// When writing fails; so do the other entries.
+    /// When writing fails.
     pub fn begin_epoch(&mut self) -> Result<()> {
         if self.state.begun {
             return Ok(());
@@ -165,10 +163,10 @@ impl Log {
         ))
     }
 
-    /// An epoch (from 1) is done: its loss per question, and the learning rate of its last step.
+    /// Writes the results of an epoch (from 1): its loss per question, and the learning rate of its last step.
     ///
     /// # Errors
-    /// As above.
+    /// When writing fails.
     pub fn end_epoch(&mut self, epoch: u64, loss: f64, lr: f64) -> Result<()> {
         (self.state.begun, self.state.epoch, self.state.evaluated) = (false, Some(epoch), false);
         let (loss, lr) = (
@@ -178,18 +176,19 @@ impl Log {
         self.append(&format!("epoch = {epoch}  loss = {loss}\nlr = {lr}\n\n"))
     }
 
-    /// Val has been evaluated.
+    /// Writes the scores of an evaluation of val: lines that begin with the metric's first words and end with an empty
+    /// line.
     ///
     /// # Errors
-    /// As above.
-    pub fn scores(&mut self, scores: &Scores) -> Result<()> {
+    /// When writing fails.
+    pub fn scores(&mut self, lines: &str) -> Result<()> {
         self.state.evaluated = true;
-        self.append(&scores.logged)
+        self.append(lines)
     }
 
-    /// One entry, whole or not at all.
+    /// Appends one entry, whole or not at all.
     fn append(&mut self, text: &str) -> Result<()> {
-        // What is written to a file that was removed under the run is seen by nobody.
+        // The file may have been removed during the run; writing to it would then be lost.
         if !self.path.exists() {
             self.file = appendable(&self.path).with_context(|| self.cannot())?;
         }
@@ -259,6 +258,8 @@ pub fn python_float(scientific: String) -> String {
 mod tests {
     use super::*;
 
+    const SCORES: &str = "Overall Accuracy is: ";
+
     #[test]
     fn floats_look_as_in_python() {
         for (value, text) in [
@@ -294,7 +295,7 @@ mod tests {
         for cut in 0..=text.len() {
             std::fs::write(&path, &text[..cut]).unwrap();
             let whole = *ends.iter().rfind(|&&end| end <= cut).unwrap();
-            let log = Log::open(&path).unwrap();
+            let log = Log::open(&path, SCORES).unwrap();
             assert_eq!(log.cut_torn_entry().unwrap(), whole < cut);
             assert_eq!(
                 std::fs::read_to_string(&path).unwrap(),
@@ -318,8 +319,17 @@ mod tests {
     }
 
     #[test]
+    fn the_scores_of_any_metric_are_an_entry() {
+        let text = "epoch = 1  loss = 2.0\nlr = 0.5\n\nOverall : 40.00\ncount : 35.00\n\n";
+        let state = LogState::of(text.as_bytes(), "Overall : ");
+        assert!(!state.lacks(1, true) && state.whole == text.len());
+        let torn = LogState::of(&text.as_bytes()[..text.len() - 5], "Overall : ");
+        assert!(torn.lacks(1, true) && text[torn.whole..].starts_with("Overall : "));
+    }
+
+    #[test]
     fn an_entry_that_does_not_fit_leaves_no_trace() {
-        let Ok(mut log) = Log::open(Path::new("/dev/full")) else {
+        let Ok(mut log) = Log::open(Path::new("/dev/full"), SCORES) else {
             return eprintln!("skipped: there is no /dev/full");
         };
         let message = format!("{:#}", log.end_epoch(1, 1.0, 1.0).unwrap_err());
@@ -333,7 +343,7 @@ mod tests {
     fn a_log_that_is_removed_under_a_run_is_begun_anew() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log/log_run_x.txt");
-        let mut log = Log::open(&path).unwrap();
+        let mut log = Log::open(&path, SCORES).unwrap();
         log.end_epoch(1, 1.0, 0.5).unwrap();
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         log.end_epoch(2, 1.0, 0.5).unwrap();
@@ -347,11 +357,11 @@ mod tests {
     fn a_log_is_appended_to() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log/log_run_x.txt");
-        Log::open(&path)
+        Log::open(&path, SCORES)
             .unwrap()
             .end_epoch(1, 24.741917, 0.0005)
             .unwrap();
-        let mut log = Log::open(&path).unwrap();
+        let mut log = Log::open(&path, SCORES).unwrap();
         log.begin_epoch().unwrap();
         log.end_epoch(2, 8.0, 8e-5).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();

@@ -1,5 +1,4 @@
-//! What a run tells: the log in the reference's format, and progress on standard error, and
-//! where the time went.
+//! Reports of a run: the log in the reference's format, progress on standard error, and the time profile.
 
 mod log;
 mod profile;

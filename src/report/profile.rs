@@ -1,13 +1,13 @@
-//! `PROFILE`: where the time of a run goes.
+//! `PROFILE`: the time that each phase of a step takes.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 use tch::Device;
 
-/// A part of a step.
+/// A phase of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Waiting for a batch, and its way to the device.
+    /// Waiting for a batch and for its copy to the device.
     Input,
     /// The network and the loss.
     Forward,
@@ -26,9 +26,9 @@ impl Phase {
     ];
 }
 
-/// Adds up the time of each phase of the steps of an epoch or of an evaluation. Does nothing unless it is on.
+/// Adds up the time of each phase over the steps of an epoch or of an evaluation. Does nothing unless it is on.
 ///
-/// Work on a GPU is waited for at the end of each phase, which makes the run a little slower than it is without.
+/// At the end of each phase it waits for the GPU, which makes the run a little slower.
 #[derive(Debug)]
 pub struct Profile {
     on: bool,
@@ -54,12 +54,12 @@ impl Profile {
         }
     }
 
-    /// Whether anything is measured.
+    /// Whether times are measured.
     pub fn is_on(&self) -> bool {
         self.on
     }
 
-    /// What happened since the last call was `phase`.
+    /// Ends `phase`: the time since the last call belongs to it.
     pub fn end(&mut self, phase: Phase) {
         if !self.on {
             return;
@@ -72,7 +72,7 @@ impl Profile {
         self.last = now;
     }
 
-    /// A step is over.
+    /// Ends a step.
     pub fn end_step(&mut self) {
         if self.on {
             let now = Instant::now();
@@ -81,7 +81,7 @@ impl Profile {
         }
     }
 
-    /// Middle length of the steps, without the first one, which warms up.
+    /// Median duration of the steps, without the first one, which warms up.
     fn median(&self) -> Duration {
         let mut steps = self
             .steps

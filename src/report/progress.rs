@@ -1,24 +1,24 @@
-//! Progress on standard error: a bar on a terminal, a line now and then elsewhere.
+//! Progress on standard error: a bar on a terminal, else a line every 10 seconds.
 
 use crate::base::output;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// How far a long piece of work has come.
+/// The progress of a long task.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
     label: String,
     total: u64,
-    /// When the state was last shown.
+    /// Time at which the progress was last shown.
     shown: Instant,
     every: Duration,
     lines: bool,
 }
 
 impl Progress {
-    /// `total` units of work under the name `label`; `quiet` shows nothing.
+    /// The progress of `total` units of work, named `label`; with `quiet` nothing is shown.
     pub fn new(label: impl Into<String>, total: u64, quiet: bool) -> Progress {
         let (label, terminal) = (label.into(), std::io::stderr().is_terminal());
         let quiet = quiet || !output::speaks();
@@ -48,12 +48,12 @@ impl Progress {
         }
     }
 
-    /// Whether it is time to show the state again: worth waiting for a value from the GPU.
+    /// Whether it is time to show the progress again.
     pub fn is_due(&self) -> bool {
         self.shown.elapsed() >= self.every
     }
 
-    /// `done` units are done; `message` says more.
+    /// Shows that `done` units are done, and `message`.
     pub fn show(&mut self, done: u64, message: &str) {
         self.shown = Instant::now();
         self.bar.set_message(message.to_string());

@@ -1,5 +1,6 @@
-//! `--RUN=demo`: from nothing to a trained model, its val accuracy and a test file, on a small made-up world.
+//! `--RUN=demo`: trains, evaluates val and answers test on a small made-up world.
 
+use super::plan::{ckpt_folder, draw_seed, log_of};
 use super::{test, train, val};
 use crate::base::lock::Lock;
 use crate::config::Config;
@@ -14,20 +15,20 @@ const ROOT: &str = "datasets/demo";
 /// Version of its checkpoints.
 const VERSION: &str = "demo";
 
-/// Makes the world, trains on it, evaluates val, answers test, and says where everything is.
+/// Makes the world, trains on it, evaluates val, answers test, and prints where everything is.
 ///
 /// # Errors
-/// As the runs that it is made of.
-pub fn run(mut config: Config) -> Result<()> {
-    config.run.version = Some(VERSION.into());
-    // Before the world of a demo that is still being trained on is replaced.
-    drop(Lock::take(&config.ckpt_folder())?);
+/// The errors of its runs.
+pub(super) fn run(said: &Config) -> Result<()> {
+    // The lock keeps the world of a demo that is still training.
+    drop(Lock::take(&ckpt_folder(said, VERSION))?);
     let root = Path::new(ROOT);
     remove_banks(&root.join("coco_extract"))?;
+    let seed = said.run.seed.unwrap_or_else(draw_seed);
     let report = demo::write(
         root,
         &DemoOptions {
-            seed: config.seed(),
+            seed,
             ..DemoOptions::default()
         },
     )?;
@@ -35,25 +36,36 @@ pub fn run(mut config: Config) -> Result<()> {
         "Made {} images with {} questions to train on, {} of val and {} of test in {ROOT}/",
         report.images, report.train_questions, report.val_questions, report.test_questions
     );
-    config.data.dataset_path = root.join("vqa");
-    config.data.feature_path = root.join("coco_extract");
-    config.data.train_split = TrainSplit::Train;
-    config.train.overwrite = true;
-    config.run.ckpt_version = Some(VERSION.into());
-    config.run.ckpt_epoch = config.train.max_epoch;
-    config.run.flags = training_flags(&config);
-    train::run(as_mode(&config, RunMode::Train))?;
-    val(as_mode(&config, RunMode::Val))?;
-    test(as_mode(&config, RunMode::Test))?;
+    let stage = |mode| stage(said, seed, mode);
+    train::run(&stage(RunMode::Train))?;
+    val::run(&stage(RunMode::Val))?;
+    test::run(&stage(RunMode::Test))?;
     println!(
         "The demo is done. Data: {ROOT}/   checkpoints: {}   log: {}",
-        config.ckpt_folder().display(),
-        config.log_of(VERSION).display()
+        ckpt_folder(said, VERSION).display(),
+        log_of(said, VERSION).display()
     );
     Ok(())
 }
 
-/// A bank packed from an earlier world would be read in place of the new features.
+/// The configuration of one stage of the demo: `said`, on the made-up world.
+fn stage(said: &Config, seed: u64, mode: RunMode) -> Config {
+    let mut config = said.clone();
+    let root = Path::new(ROOT);
+    config.data.dataset_path = root.join("vqa");
+    config.data.feature_path = root.join("coco_extract");
+    config.data.train_split = TrainSplit::Train;
+    config.train.overwrite = true;
+    config.run.run_mode = mode;
+    config.run.seed = Some(seed);
+    config.run.version = Some(VERSION.into());
+    config.run.ckpt_version = Some(VERSION.into());
+    config.run.ckpt_epoch = config.train.max_epoch;
+    config.run.flags = training_flags(&config);
+    config
+}
+
+/// Removes banks of an earlier world, which would be read instead of the new features.
 fn remove_banks(features: &Path) -> Result<()> {
     for split in demo::FOLDERS {
         let bank = bank_path(&features.join(split));
@@ -65,7 +77,7 @@ fn remove_banks(features: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What continues the demo's training by itself, should it be stopped.
+/// The flags that continue the training of a demo that was stopped, without the other stages.
 fn training_flags(config: &Config) -> Vec<String> {
     let (data, features) = (
         config.data.dataset_path.display(),
@@ -85,10 +97,4 @@ fn training_flags(config: &Config) -> Vec<String> {
         .iter()
         .filter(|flag| !fixed.iter().any(|other| name(other) == name(flag)));
     given.chain(&fixed).cloned().collect()
-}
-
-fn as_mode(config: &Config, mode: RunMode) -> Config {
-    let mut config = config.clone();
-    config.run.run_mode = mode;
-    config
 }

@@ -1,4 +1,4 @@
-//! Initial word embeddings from GloVe vectors, when these are there.
+//! Initial word embeddings from GloVe vectors, if there are any.
 
 use crate::config::Config;
 use crate::data::embeddings;
@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use std::path::Path;
 use tch::Tensor;
 
-/// Writes the vector of each word into the embedding; without vectors says so and leaves it random.
+/// Copies the vector of each word into the embedding. Without vectors it prints a note, and the embedding stays random.
 ///
 /// # Errors
-/// When the vectors are damaged or have another width than `WORD_EMBED_SIZE`.
+/// When the vectors are damaged or their width is not `WORD_EMBED_SIZE`.
 pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Net) -> Result<()> {
     let folders = [
         Path::new("."),

@@ -1,5 +1,6 @@
 //! Everything that a run reads before it can start: questions, annotations, vocabulary, answers, features.
 
+use super::network;
 use crate::checkpoint::RunState;
 use crate::config::{Config, Preload, RunMode};
 use crate::data::answers::AnswerList;
@@ -58,16 +59,16 @@ pub struct Inputs {
 impl Inputs {
     /// Reads what `config` asks for; `carried` is the entry of a checkpoint that brings its own words and answers.
     /// `replicas` have the devices where features are held, if the run holds them there; the first of all saves the
-    /// answers that it counts. `needs` are those of the model.
+    /// answers that it counts.
     ///
     /// # Errors
     /// Whatever is wrong with a file, and images without features, all named.
     pub fn read(
         config: &Config,
         carried: Option<&RunState>,
-        needs: Needs,
         replicas: &[Replica],
     ) -> Result<Inputs> {
+        let needs = network::needs(config)?;
         let benchmark = config.data.benchmark()?;
         let (files, vocabulary, answers) = match carried {
             Some(state) => {

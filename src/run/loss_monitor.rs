@@ -1,6 +1,8 @@
-//! Watches the losses of an epoch without making a GPU wait for each: they are read together, now and then. Where a run
-//! has several replicas, each reads its own, for their causes, and the sums over all; and all learn at the same step
-//! that one of them was asked to stop.
+//! Watches the losses of an epoch for values that are not finite, and distributes requests to stop.
+//!
+//! Losses are read from a GPU many at a time, because reading waits for the device. With several replicas each reads its
+//! own losses, to name the cause of a bad one, and the sums over all replicas. All replicas learn at the same step that
+//! one of them was asked to stop.
 
 use super::inputs::Task;
 use super::stop;
@@ -10,9 +12,10 @@ use anyhow::{Result, bail};
 use std::collections::VecDeque;
 use tch::{Kind, Tensor};
 
-/// Losses that may wait to be read on a GPU.
+/// Losses that may be left unread on a GPU.
 const MOST_PENDING: usize = 256;
-/// Steps by which a GPU may be behind when all replicas act upon what one was asked.
+/// Steps by which the reading of sums from a GPU lags behind the computation. A request to stop takes effect as many
+/// steps later, at the same step in all replicas.
 const LAG: usize = 3;
 
 /// The losses of one epoch.
@@ -20,15 +23,15 @@ pub struct LossMonitor<'a> {
     task: &'a Task,
     /// Whether the run has one replica.
     alone: bool,
-    /// Steps by which what is read may be behind what is computed.
+    /// Steps by which reading lags behind the computation.
     lag: usize,
     epoch: u64,
     sum: f64,
-    /// Step and summed loss of the last one.
+    /// Step and summed loss of the last step that was read.
     last: (u64, f64),
-    /// Of the parts that went through this replica.
+    /// Losses of this replica's micro-batches that are not read yet.
     pending: Vec<Pending>,
-    /// Of steps, over all replicas.
+    /// Sums over all replicas that are not read yet, by step.
     reductions: VecDeque<(u64, StepReduction)>,
     /// The step after which to stop, and the signal that asks for it.
     stop: Option<(u64, i32)>,
@@ -41,7 +44,7 @@ struct Pending {
 }
 
 impl<'a> LossMonitor<'a> {
-    /// For epoch `epoch` (from 1) over `task`, of which losses of `sum` together have been seen before.
+    /// The monitor of epoch `epoch` (from 1) over `task`; `sum` is the summed loss of its earlier steps.
     pub fn new(task: &'a Task, epoch: u64, replica: &Replica, sum: f64) -> LossMonitor<'a> {
         let (alone, lag) = (
             replica.is_alone(),
@@ -61,7 +64,7 @@ impl<'a> LossMonitor<'a> {
         }
     }
 
-    /// Takes the summed loss of a part of optimizer step `step` on these images.
+    /// Adds the summed loss of a micro-batch of optimizer step `step` on these images.
     pub fn add(&mut self, step: u64, loss: Tensor, image_ids: Vec<ImageId>) {
         self.pending.push(Pending {
             step,
@@ -70,22 +73,22 @@ impl<'a> LossMonitor<'a> {
         });
     }
 
-    /// All parts of `step` that `replica` takes are added.
+    /// Ends `step`, whose micro-batches in `replica` are all added.
     ///
     /// # Errors
-    /// As [`LossMonitor::check`]; and when another replica is lost.
+    /// As [`LossMonitor::check`]; and when another replica has failed or disconnected.
     pub fn end_step(&mut self, step: u64, replica: &Replica) -> Result<()> {
         let signal = stop::asked();
         if self.alone {
             self.stop = self.stop.or((signal != 0).then_some((step, signal)));
         } else {
-            let parts: Vec<&Tensor> = self
+            let losses: Vec<&Tensor> = self
                 .pending
                 .iter()
                 .filter(|p| p.step == step)
                 .map(|p| &p.loss)
                 .collect();
-            let loss = Tensor::f_stack(&parts, 0)?.f_sum(Kind::Double)?;
+            let loss = Tensor::f_stack(&losses, 0)?.f_sum(Kind::Double)?;
             self.reductions.extend(
                 replica
                     .reduce_step(&loss, signal)?
@@ -95,7 +98,7 @@ impl<'a> LossMonitor<'a> {
         while self.reductions.len() > self.lag {
             self.read_reduction()?;
         }
-        // On a CPU nothing is gained by waiting.
+        // On a CPU reading does not wait.
         if self.lag == 0 || self.pending.len() >= MOST_PENDING {
             self.check()
         } else {
@@ -109,7 +112,7 @@ impl<'a> LossMonitor<'a> {
             .map_or(0, |(at, signal)| if step >= at { signal } else { 0 })
     }
 
-    /// Reads what is pending.
+    /// Reads all losses that are not read yet.
     ///
     /// # Errors
     /// A loss that is not finite, naming epoch, step and, if that is the cause, the image.

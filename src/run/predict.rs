@@ -1,11 +1,12 @@
 //! Answers questions with a trained network.
 
 use super::inputs::Task;
-use super::prefetch::Prefetcher;
+use super::network::matmul_dtype;
+use super::plan::Plan;
+use super::prefetch::{LOADED_AHEAD, Prefetcher};
 use super::stop::{self, Stopped};
-use crate::config::Config;
-use crate::data::QuestionId;
 use crate::data::answers::AnswerList;
+use crate::data::QuestionId;
 use crate::data::loader::{Loader, LoaderOptions};
 use crate::distributed::{Replica, StepReduction};
 use crate::models::mcan::Net;
@@ -18,14 +19,16 @@ use tch::{Kind, Tensor};
 
 /// The answers to one batch.
 pub struct Prediction {
-    /// (B) index of the most probable answer of each question, the first of several; -1 where none is a number.
+    /// (B) index of the most probable answer of each question, the lowest of equals; -1 where a probability is NaN.
     pub answers: Vec<i64>,
-    /// (B, answers) probabilities, when asked for.
+    /// (B, answers) probabilities; empty unless asked for.
     pub probabilities: Vec<f32>,
 }
 
-/// Answers every question of a task, in order, batch by batch. The replicas of a run take the batches in turns, and
-/// each hears of the answers of all. What a device finds in one round is read when it has the next one to compute on.
+/// Iterator over the predictions of every question of a task, in order, batch by batch.
+///
+/// The N replicas of a run take the batches in turns: a round is one batch for each replica. Every replica receives the
+/// predictions of all. The predictions of a round are read while the device computes the next round.
 pub struct Predictor<'a> {
     net: &'a Net,
     task: &'a Task,
@@ -36,15 +39,18 @@ pub struct Predictor<'a> {
     with_probabilities: bool,
     progress: Progress,
     profile: Profile,
-    /// Questions that have been given to the devices, and that have been answered.
+    /// Questions given to the devices.
     asked: usize,
+    /// Questions whose predictions were read.
     answered: usize,
-    waiting: Option<Found>,
-    found: VecDeque<Prediction>,
+    /// The round on its way from the device.
+    waiting: Option<Round>,
+    /// Predictions that were read and not yet returned.
+    read: VecDeque<Prediction>,
 }
 
-/// What the N replicas have found in a round, on its way from the device.
-struct Found {
+/// The predictions of a round, on their way from the device.
+struct Round {
     /// (N, B)
     answers: Tensor,
     /// (N, B, answers)
@@ -55,7 +61,7 @@ struct Found {
     questions: usize,
 }
 
-impl Found {
+impl Round {
     fn read(self, batch_size: usize) -> Result<Vec<Prediction>> {
         if let Some(signal) = self
             .reduction
@@ -93,20 +99,18 @@ impl<'a> Predictor<'a> {
     pub fn new(
         net: &'a Net,
         task: &'a Task,
-        config: &Config,
+        plan: &Plan,
         replica: &'a Replica,
         with_probabilities: bool,
     ) -> Result<Self> {
-        // What is gathered has room for whole batches.
-        let (batch_size, device) = (
-            config.eval_batch_size().min(task.dataset.len()),
-            replica.device,
-        );
+        let (config, device) = (plan.config(), replica.device);
+        // `gather` exchanges whole batches, so a batch is not larger than needed.
+        let batch_size = config.eval_batch_size().min(task.dataset.len());
         let options = LoaderOptions {
             batch_size,
             drop_last: false,
-            workers: config.data.num_workers,
-            prefetch: super::PREFETCH,
+            workers: plan.workers(),
+            prefetch: LOADED_AHEAD,
             share_images: true,
             max_token: task.max_token,
             skip: 0,
@@ -126,7 +130,7 @@ impl<'a> Predictor<'a> {
             task,
             replica,
             batches: Prefetcher::new(loader, task.packer(config, net, device))?,
-            pass: Pass::evaluation(super::matmul_dtype(config, device), device),
+            pass: Pass::evaluation(matmul_dtype(config, device), device),
             batch_size,
             with_probabilities,
             progress: Progress::new("Evaluation", batches as u64, !config.run.verbose),
@@ -134,12 +138,12 @@ impl<'a> Predictor<'a> {
             asked: 0,
             answered: 0,
             waiting: None,
-            found: VecDeque::new(),
+            read: VecDeque::new(),
         })
     }
 
-    /// Has the next round computed; none when there is none.
-    fn begin(&mut self) -> Result<Option<Found>> {
+    /// Starts the next round; none after the last.
+    fn begin(&mut self) -> Result<Option<Round>> {
         let questions =
             (self.task.dataset.len() - self.asked).min(self.batch_size * self.replica.size);
         if questions == 0 {
@@ -157,7 +161,7 @@ impl<'a> Predictor<'a> {
                 let probabilities = self.net.forward(&batch, &self.pass)?.sigmoid(); // (B, answers)
                 (most_probable(&probabilities), probabilities)
             }
-            // In the last round there may be none for this replica.
+            // The last round may have no batch for this replica.
             None => {
                 let nothing = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, device));
                 (
@@ -180,7 +184,7 @@ impl<'a> Predictor<'a> {
         let there = Event::now(device)?;
         self.profile.end(Phase::Forward);
         self.profile.end_step();
-        Ok(Some(Found {
+        Ok(Some(Round {
             answers,
             probabilities,
             reduction,
@@ -191,17 +195,17 @@ impl<'a> Predictor<'a> {
 
     /// The next prediction; none after the last.
     fn predict(&mut self) -> Result<Option<Prediction>> {
-        if self.found.is_empty() {
+        if self.read.is_empty() {
             if self.waiting.is_none() {
                 self.waiting = self.begin()?;
             }
-            let Some(found) = self.waiting.take() else {
+            let Some(round) = self.waiting.take() else {
                 return Ok(None);
             };
             self.waiting = self.begin()?;
-            self.found.extend(found.read(self.batch_size)?);
+            self.read.extend(round.read(self.batch_size)?);
         }
-        self.found
+        self.read
             .pop_front()
             .map(|prediction| self.checked(prediction))
             .transpose()
@@ -217,11 +221,11 @@ impl<'a> Predictor<'a> {
             .map(|all| all.concat())
     }
 
-    /// The next prediction, if the network had numbers for all of it.
+    /// Checks that every question of `prediction` has an answer.
     fn checked(&mut self, prediction: Prediction) -> Result<Prediction> {
         if let Some(at) = prediction.answers.iter().position(|&answer| answer < 0) {
             let image = self.task.dataset.image_id(self.answered + at).clone();
-            let overflow = "the features are finite, but not what the network makes of them; take another checkpoint";
+            let overflow = "the features are finite, but the output of the network is not; take another checkpoint";
             let cause = self.task.features.not_finite(&[image]);
             let question = self.task.dataset.question_id(self.answered + at);
             bail!(
@@ -250,32 +254,14 @@ impl Iterator for Predictor<'_> {
     }
 }
 
-/// (B) index of the largest of the (B, answers) probabilities, -1 where they are not numbers.
+/// (B) index of the largest of the (B, answers) probabilities; -1 where one of them is NaN.
 fn most_probable(probabilities: &Tensor) -> Tensor {
     probabilities
         .argmax(1, false)
         .masked_fill(&probabilities.amax([1], false).isnan(), -1)
 }
 
-/// The answer to every question of `task`, as text.
-///
-/// # Errors
-/// When a batch cannot be read or memory runs out.
-pub fn answer_all<'a>(
-    net: &Net,
-    task: &Task,
-    answers: &'a AnswerList,
-    config: &Config,
-    replica: &Replica,
-) -> Result<Vec<(QuestionId, &'a str)>> {
-    name_answers(
-        task,
-        answers,
-        &Predictor::new(net, task, config, replica, false)?.answers()?,
-    )
-}
-
-/// Joins question ids and answer texts, and makes sure that no question was left out.
+/// Pairs of question id and answer text, for the answer index of every question of `task`.
 ///
 /// # Errors
 /// When there are more or fewer answers than questions.

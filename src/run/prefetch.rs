@@ -1,5 +1,5 @@
-//! From the loader's batches to batches on the device. For a GPU a thread of its own packs and copies them, on a stream of its
-//! own, while the GPU computes on the ones before; a CPU has nothing to gain from that.
+//! Moves the loader's batches to the device. For a GPU a separate thread packs and copies them on a side stream while the
+//! GPU computes on earlier batches. For a CPU they are packed when they are needed.
 
 use crate::base::errors::panic_text;
 use crate::data::loader::Loader;
@@ -9,16 +9,17 @@ use anyhow::{Context, Result, anyhow};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-/// Batches that may wait on the device, besides the one on its way there.
+/// Finished batches that each loader thread may have waiting.
+pub(super) const LOADED_AHEAD: usize = 2;
+/// Batches that may wait on the device, besides the batch that is being copied.
 const WAITING: usize = 1;
 
 /// The batches of a loader, on the device. After an error there are no more.
 pub struct Prefetcher {
-    batches: usize,
-    source: Source,
+    state: State,
 }
 
-enum Source {
+enum State {
     Here {
         loader: Loader,
         packer: Packer,
@@ -31,7 +32,7 @@ enum Source {
 }
 
 impl Prefetcher {
-    /// What `loader` loads, packed by `packer`, ahead of its use if that is for a GPU.
+    /// The batches of `loader`, packed by `packer`; ahead of their use if `packer` is for a GPU.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -41,54 +42,46 @@ impl Prefetcher {
     }
 
     fn with(loader: Loader, packer: Packer, ahead: bool) -> Result<Prefetcher> {
-        let batches = loader.batches();
         if !ahead {
             return Ok(Prefetcher {
-                batches,
-                source: Source::Here { loader, packer },
+                state: State::Here { loader, packer },
             });
         }
         // The packer's table may still be on its way to the device.
         let begun = Event::now(packer.device)?;
         let (sender, queue) = sync_channel(WAITING);
         let thread = std::thread::Builder::new()
-            .name("feed".into())
+            .name("prefetch".into())
             .spawn(move || send_all(loader, &packer, &begun, &sender))
             .context("cannot start the thread that feeds the device")?;
         Ok(Prefetcher {
-            batches,
-            source: Source::Ahead { queue, thread },
+            state: State::Ahead { queue, thread },
         })
     }
 
-    /// Number of batches in all, those that the loader skips included.
-    pub fn batches(&self) -> usize {
-        self.batches
-    }
-
     fn take(&mut self) -> Option<Result<PackedBatch>> {
-        match &mut self.source {
-            Source::Here { loader, packer } => {
+        match &mut self.state {
+            State::Here { loader, packer } => {
                 Some(loader.next()?.and_then(|batch| packer.pack(batch)))
             }
-            Source::Ahead { queue, .. } => match queue.recv() {
+            State::Ahead { queue, .. } => match queue.recv() {
                 Ok(item) => Some(item.and_then(|(batch, packed)| {
                     batch.adopt(&packed)?;
                     Ok(batch)
                 })),
                 Err(_) => self.stop().map(Err),
             },
-            Source::Ended => None,
+            State::Ended => None,
         }
     }
 
-    /// Ends the thread, if there is one; how it broke down, if it did.
+    /// Ends the thread, if there is one; returns its panic as an error.
     fn stop(&mut self) -> Option<anyhow::Error> {
-        let Source::Ahead { queue, thread } = std::mem::replace(&mut self.source, Source::Ended)
+        let State::Ahead { queue, thread } = std::mem::replace(&mut self.state, State::Ended)
         else {
             return None;
         };
-        // Without a receiver it cannot wait on a full queue.
+        // Dropping the receiver ends a wait of the thread on a full queue.
         drop(queue);
         let panic = thread.join().err()?;
         Some(anyhow!(
@@ -105,7 +98,7 @@ impl Iterator for Prefetcher {
         let item = self.take();
         if !matches!(item, Some(Ok(_))) {
             self.stop();
-            self.source = Source::Ended;
+            self.state = State::Ended;
         }
         item
     }
@@ -124,7 +117,7 @@ fn send_all(
     sender: &SyncSender<Result<(PackedBatch, Event)>>,
 ) {
     if let Err(error) = use_side_stream(packer.device).and_then(|()| begun.stream_wait()) {
-        // Nobody listens any more if this fails.
+        // Sending fails when the prefetcher was dropped, and then nobody needs the error.
         let _ = sender.send(Err(error));
         return;
     }
@@ -218,10 +211,7 @@ mod tests {
                 .collect()
         };
         let (here, ahead) = (all(false), all(true));
-        assert_eq!(
-            (here.len(), feed(folder.path(), 10, true).batches()),
-            (5, 5)
-        );
+        assert_eq!(here.len(), 5);
         assert_eq!(here, ahead);
     }
 

@@ -1,11 +1,10 @@
-//! Ctrl-C and SIGTERM: the first asks the work at hand to stop at the next step, the second ends the program at once.
+//! Ctrl-C and SIGTERM: the first asks the run to stop after the present step, the second ends the program at once.
 //!
-//! Until [`listen`] is called a signal ends the program as it would any other; so it does while a run still reads its
-//! inputs, when there is nothing to save.
+//! Before [`listen`] is called a signal ends the program at once: while a run reads its inputs there is nothing to save.
 
+use super::plan::Plan;
 use crate::base::output;
-use crate::config::Config;
-use crate::distributed::is_one_of_several;
+use crate::distributed::{Replica, is_one_of_several};
 use anyhow::{Context, Error, Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -16,10 +15,10 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-/// The signal that asked, or 0.
+/// The first signal received, or 0.
 static ASKED: AtomicI32 = AtomicI32::new(0);
 
-/// The error of work that was asked to stop.
+/// The error of a run that a signal has stopped.
 #[derive(Debug)]
 pub struct Stopped {
     signal: i32,
@@ -27,7 +26,7 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// Stopped by `signal`, of which nothing more is to be said.
+    /// Stopped by `signal`, without advice.
     pub fn by(signal: i32) -> Stopped {
         Stopped {
             signal,
@@ -35,12 +34,12 @@ impl Stopped {
         }
     }
 
-    /// As shells report a program that a signal ended: 130 after Ctrl-C, 143 after SIGTERM.
+    /// The exit status that shells give a program that a signal has ended: 130 after Ctrl-C, 143 after SIGTERM.
     pub fn exit_status(&self) -> u8 {
         128 + self.signal as u8
     }
 
-    /// Adds to `error`, if it is of this kind, what was saved and how to go on.
+    /// Adds `advice` to `error` if it is a `Stopped`.
     pub fn advise(error: Error, advice: &str) -> Error {
         match error.downcast::<Stopped>() {
             Ok(Stopped { signal, .. }) => Stopped {
@@ -66,7 +65,7 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// From now on a signal is a request to stop.
+/// Makes the first signal a request to stop.
 ///
 /// # Errors
 /// When the system refuses a handler or a thread.
@@ -79,7 +78,7 @@ pub fn listen() -> Result<()> {
 
 fn start() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    // A launcher passes on a Ctrl-C that the terminal has sent to all processes already.
+    // After a Ctrl-C in the terminal each process of a job gets the signal twice: from the terminal and from the launcher.
     let same = if is_one_of_several() {
         Duration::from_secs(2)
     } else {
@@ -110,15 +109,15 @@ fn start() -> Result<()> {
     Ok(())
 }
 
-/// The signal that asked the work at hand to stop, or 0.
+/// The signal that asks the run to stop, or 0.
 pub fn asked() -> i32 {
     ASKED.load(Ordering::Relaxed)
 }
 
-/// Call this where work can stop.
+/// Fails once a signal has been received. Called where the run can stop.
 ///
 /// # Errors
-/// [`Stopped`], once a signal has asked.
+/// [`Stopped`].
 pub fn check() -> Result<()> {
     match asked() {
         0 => Ok(()),
@@ -126,8 +125,17 @@ pub fn check() -> Result<()> {
     }
 }
 
-/// The command line that continues the run of `config` from `checkpoint`, to be pasted into a shell.
-pub fn command_to_resume(config: &Config, checkpoint: &Path) -> String {
+/// Adds the name of `replica` to `error`, except to a [`Stopped`], which concerns all replicas.
+pub fn attribute(replica: &Replica, error: Error) -> Error {
+    if error.is::<Stopped>() {
+        error
+    } else {
+        replica.attribute(error)
+    }
+}
+
+/// The command line that continues the run of `plan` from `checkpoint`, quoted for a shell.
+pub fn command_to_resume(plan: &Plan, checkpoint: &Path) -> String {
     const REPLACED: [&str; 6] = [
         "--RESUME",
         "--CKPT_V",
@@ -139,14 +147,14 @@ pub fn command_to_resume(config: &Config, checkpoint: &Path) -> String {
     let is_replaced = |flag: &str| REPLACED.contains(&flag.split('=').next().unwrap_or(flag));
     let mut words = vec![std::env::args().next().unwrap_or_else(|| "mcan".into())];
     words.extend(
-        config
+        plan.config()
             .run
             .flags
             .iter()
             .filter(|flag| !is_replaced(flag))
             .cloned(),
     );
-    words.push(format!("--VERSION={}", config.version()));
+    words.push(format!("--VERSION={}", plan.version()));
     words.push("--RESUME=True".into());
     words.push(format!("--CKPT_PATH={}", checkpoint.display()));
     // Only a NUL cannot be quoted, and no argument has one.
@@ -157,6 +165,7 @@ pub fn command_to_resume(config: &Config, checkpoint: &Path) -> String {
 mod tests {
     use super::*;
     use crate::cli::Args;
+    use crate::config::Config;
     use clap::Parser;
 
     #[test]
@@ -173,9 +182,10 @@ mod tests {
             "--OVERWRITE",
         ];
         let config = Config::resolve(&Args::parse_from(given).given()).unwrap();
-        let command = command_to_resume(&config, Path::new("my ckpts/last.pkl"));
+        let plan = Plan::new(&config, 1, &[], None).unwrap();
+        let command = command_to_resume(&plan, Path::new("my ckpts/last.pkl"));
         let words = shlex::split(&command).unwrap();
-        let version = format!("--VERSION={}", config.version());
+        let version = format!("--VERSION={}", plan.version());
         let expected = [
             "--RUN=train",
             "--BS=8",

@@ -121,7 +121,7 @@ pub fn last_image(world: &World, flags: &[&str], epoch: u64) -> (PathBuf, usize)
     let annotations = AnnotationFile::read(&annotations).unwrap();
     let annotations = annotations.annotations();
     let batch_size = config.train.batch_size;
-    let order = shuffled(annotations.len(), config.seed(), epoch);
+    let order = shuffled(annotations.len(), config.run.seed.unwrap(), epoch);
     let first_use = |image: u64| {
         order
             .iter()

@@ -1,70 +1,62 @@
-//! Training: epochs of steps, a checkpoint and a log entry after each, and val accuracy where the run asks for it.
+//! Training: epochs of steps, a checkpoint and a log entry after each epoch, and val accuracy where the run asks for it.
 
+mod batches;
+mod listeners;
+mod resume;
 mod trainer;
 
-pub use trainer::{Observed, Trainer};
+pub use listeners::{MicroBatch, Step, StepListener};
+pub use trainer::Trainer;
 
 use super::inputs::Inputs;
+use super::plan::{Plan, Prepared, prepare};
+use super::preflight::{Preflight, check_writable, parameter_count};
 use super::stop;
 use crate::base::lock::Lock;
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::config::paths::epoch_of_file;
 use crate::distributed;
 use crate::native;
-use crate::report::LogState;
-use crate::run::outputs::{Outputs, Start, parameter_count};
 use crate::say;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 /// Trains as `config` says, from the beginning or from a checkpoint.
 ///
 /// # Errors
-/// Missing or bad input, an older run in the way or still running, a loss that is not finite, a full disk; [`Stopped`](stop::Stopped)
-/// by a signal.
-pub fn run(mut config: Config) -> Result<()> {
-    let replicas = distributed::assemble(&mut config)?;
-    // In a job of several processes one of them writes.
+/// Missing or bad input, files of an older run, another process that trains the same version, a loss that is not
+/// finite, a full disk; [`Stopped`](stop::Stopped) after a signal.
+pub fn run(config: &Config) -> Result<()> {
+    let Prepared {
+        plan,
+        replicas,
+        checkpoint,
+    } = prepare(config)?;
+    // In a job of several processes only the first replica writes.
     let writes = replicas[0].is_first();
-    config.check_files(super::needs())?;
-    let resumed = match config.train.resume {
-        true => Some(checkpoint::load(&config.ckpt_to_load())?),
-        false => None,
-    };
-    let carried = resumed
-        .as_ref()
-        .and_then(|checkpoint| checkpoint.mcan.as_ref());
-    if let Some(state) = carried {
-        config.continue_with_seed(state.seed);
-    }
-    say!("{}", config.to_string().trim_end());
+    say!("{}", plan.config().to_string().trim_end());
     let _lock = writes
-        .then(|| Lock::take(&config.ckpt_folder()))
+        .then(|| Lock::take(&plan.ckpt_folder()))
         .transpose()?;
-    let start = resumed
-        .as_ref()
-        .map_or(Ok(Start::default()), |checkpoint| {
-            start_of(&config, checkpoint)
-        })?;
-    if writes {
-        Outputs(&config).check_no_overwrite(start)?;
-        check_outputs(&config, resumed.as_ref())?;
+    if checkpoint.is_some() {
+        resume::check_something_is_left(&plan)?;
     }
-    let inputs = Inputs::read(&config, carried, super::needs(), &replicas)?;
+    if writes {
+        check_outputs(&plan, checkpoint.as_ref())?;
+    }
+    let carried = checkpoint.as_ref().and_then(|from| from.mcan.as_ref());
+    let inputs = Inputs::read(plan.config(), carried, &replicas)?;
     // Parsing a million questions takes as much memory as training on them.
     native::return_freed_memory();
     if writes {
-        Outputs(&config).check_space(parameter_count(
-            &config.model,
-            inputs.vocabulary.len(),
-            inputs.answers.len(),
-        ))?;
+        let (words, answers) = (inputs.vocabulary.len(), inputs.answers.len());
+        let parameters = parameter_count(&plan.config().model, words, answers);
+        Preflight::new(&plan).check_space(parameters)?;
     }
     distributed::check_same_inputs(&replicas, || inputs.fingerprint())?;
     let begin = |replica| {
-        let mut trainer = Trainer::new(&config, &inputs, replica)?;
-        if let Some(checkpoint) = &resumed {
-            trainer.restore(checkpoint, start)?;
+        let mut trainer = Trainer::new(&plan, &inputs, replica)?;
+        if let Some(checkpoint) = &checkpoint {
+            trainer.restore(checkpoint)?;
         }
         Ok(trainer)
     };
@@ -72,23 +64,25 @@ pub fn run(mut config: Config) -> Result<()> {
         .into_iter()
         .map(begin)
         .collect::<Result<Vec<_>>>()?;
-    drop(resumed);
+    drop(checkpoint);
     if writes {
-        Outputs(&config).remove_conflicting_files(start)?;
+        Preflight::new(&plan).remove_conflicting_files()?;
     }
     stop::listen()?;
     distributed::run_all(trainers, |trainer| {
         trainer
-            .epochs(&mut |_| ())
+            .epochs(&mut [])
             .map_err(|error| trainer.with_resume_advice(error))
     })
 }
 
-/// Makes sure, before anything slow starts, that what the run writes can be written.
-fn check_outputs(config: &Config, resumed: Option<&Checkpoint>) -> Result<()> {
-    Outputs(&config).check_writable([config.ckpt_folder()])?;
-    Outputs(&config).check_outputs()?;
-    // Words and answers of a new run are not known yet; `run` counts again once they are.
+/// Checks, before anything slow starts, that all outputs can be written and that no older run is lost.
+fn check_outputs(plan: &Plan, resumed: Option<&Checkpoint>) -> Result<()> {
+    let preflight = Preflight::new(plan);
+    preflight.check_no_overwrite()?;
+    check_writable([plan.ckpt_folder()])?;
+    preflight.check_outputs()?;
+    // The vocabulary and the answers of a new run are not known yet; `run` checks again once they are.
     let held = |checkpoint: &Checkpoint| {
         checkpoint
             .state_dict
@@ -96,38 +90,6 @@ fn check_outputs(config: &Config, resumed: Option<&Checkpoint>) -> Result<()> {
             .map(|(_, tensor)| tensor.numel() as u64)
             .sum()
     };
-    Outputs(&config).check_space(resumed.map_or_else(|| parameter_count(&config.model, 0, 0), held))
-}
-
-/// What a checkpoint has behind it: ours says so; else its file name tells, or `CKPT_EPOCH`.
-///
-/// # Errors
-/// When nothing is left to train.
-pub fn start_of(config: &Config, checkpoint: &Checkpoint) -> Result<Start> {
-    let path = config.ckpt_to_load();
-    let start = match &checkpoint.mcan {
-        Some(state) => Start {
-            epoch: state.epoch,
-            step: state.step,
-        },
-        None => Start {
-            epoch: epoch_of_file(&path).unwrap_or(config.run.ckpt_epoch),
-            step: 0,
-        },
-    };
-    let is_unlogged = || {
-        LogState::read(&config.log_of(config.version()))
-            .lacks(start.epoch, config.evaluates_epochs())
-    };
-    ensure!(
-        start.epoch < config.train.max_epoch
-            || start.epoch == config.train.max_epoch
-                && Outputs(&config).continues_itself()
-                && is_unlogged(),
-        "{} has {} epochs behind it and MAX_EPOCH is {}: nothing is left to train (--MAX_EPOCH)",
-        path.display(),
-        start.epoch,
-        config.train.max_epoch
-    );
-    Ok(start)
+    let new = || parameter_count(&plan.config().model, 0, 0);
+    preflight.check_space(resumed.map_or_else(new, held))
 }

@@ -314,12 +314,6 @@ pub struct RunConfig {
     pub questions: Option<PathBuf>,
     /// Ours: annotations to score against; those of val when absent.
     pub annotations: Option<PathBuf>,
-    /// Whether the seed was drawn, so that a resumed run takes that of its checkpoint.
-    #[serde(skip)]
-    pub seed_is_drawn: bool,
-    /// Whether the version was named after the seed.
-    #[serde(skip)]
-    pub version_is_seed: bool,
     /// The flags as given, spelled out.
     #[serde(skip)]
     pub flags: Vec<String>,
@@ -348,8 +342,6 @@ impl Default for RunConfig {
             result_file: None,
             questions: None,
             annotations: None,
-            seed_is_drawn: false,
-            version_is_seed: false,
             flags: Vec::new(),
         }
     }

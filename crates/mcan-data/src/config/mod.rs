@@ -64,46 +64,6 @@ impl Config {
         Ok(())
     }
 
-    /// Seed of everything random. (Set by [`Config::resolve`].)
-    pub fn seed(&self) -> u64 {
-        self.run.seed.unwrap_or(0)
-    }
-
-    /// Name of this run. (Set by [`Config::resolve`].)
-    pub fn version(&self) -> &str {
-        self.run.version.as_deref().unwrap_or("0")
-    }
-
-    /// Version of the checkpoint to load. (Set by [`Config::resolve`].)
-    pub fn ckpt_version(&self) -> &str {
-        self.run.ckpt_version.as_deref().unwrap_or(self.version())
-    }
-
-    /// Takes the seed of the run that is continued, unless another one was asked for.
-    pub fn continue_with_seed(&mut self, seed: u64) {
-        if self.run.seed_is_drawn {
-            self.run.seed = Some(seed);
-        }
-        if self.run.version_is_seed {
-            self.run.version = Some(self.seed().to_string());
-        }
-    }
-
-    fn fill_in(&mut self) {
-        self.run.seed_is_drawn = self.run.seed.is_none();
-        self.run.version_is_seed = self.run.version.is_none();
-        let seed = *self
-            .run
-            .seed
-            .get_or_insert_with(|| rand::random_range(0..100_000_000));
-        let version = self
-            .run
-            .version
-            .get_or_insert_with(|| seed.to_string())
-            .clone();
-        self.run.ckpt_version.get_or_insert(version);
-    }
-
     /// Every message begins with the key at fault.
     fn validate(&self) -> Result<()> {
         self.model.validate()?;

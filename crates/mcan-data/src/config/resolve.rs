@@ -57,7 +57,6 @@ impl Config {
         config
             .validate()
             .map_err(|error| layers.with_source(error))?;
-        config.fill_in();
         config.run.flags = given.spelled_out.clone();
         Ok(config)
     }

@@ -34,6 +34,9 @@ pub struct Accuracy {
 }
 
 impl Accuracy {
+    /// First words of [`Accuracy::log_lines`].
+    pub const LOG_BEGINNING: &str = "Overall Accuracy is: ";
+
     /// The lines that the reference appends to its log, the empty one at the end included.
     pub fn log_lines(&self) -> String {
         let types: String = self

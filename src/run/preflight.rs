@@ -1,45 +1,41 @@
-//! What a run writes: that it can, before anything slow starts, and that nothing of an older run is lost to it.
+//! Preflight of a run: its outputs are writable, and no earlier run is overwritten.
 
+use super::plan::Plan;
 use crate::checkpoint;
-use crate::config::RunMode;
 use crate::config::paths::epoch_of_file;
-use crate::config::{Config, ModelConfig};
+use crate::config::{ModelConfig, RunMode};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
+use tracing::debug;
 
-/// Where a run takes up its work: 0 and 0 for a new one.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Start {
-    /// Epochs done.
-    pub epoch: u64,
-    /// Optimizer steps done.
-    pub step: u64,
+/// The checks of one plan.
+pub struct Preflight<'a> {
+    plan: &'a Plan,
 }
 
-/// What a run writes.
-pub struct Outputs<'a>(pub &'a Config);
-
-impl std::ops::Deref for Outputs<'_> {
-    type Target = Config;
-
-    fn deref(&self) -> &Config {
-        self.0
+impl<'a> Preflight<'a> {
+    /// The checks of `plan`.
+    pub fn new(plan: &'a Plan) -> Preflight<'a> {
+        Preflight { plan }
     }
-}
 
-impl Outputs<'_> {
-    /// Refuses to lose an older run of the same version, unless told so with `--OVERWRITE=True`.
+    /// Checks that no file of an older run of the same version is lost, unless `--OVERWRITE=True` is given.
     ///
-    /// A new run would replace all of its checkpoints and its log; a resumed one those that go further than its start.
+    /// A new run replaces all checkpoints and the log of the older run; a resumed run replaces the checkpoints that go
+    /// further than its start point.
     ///
     /// # Errors
-    /// When something is there and may not be removed.
-    pub fn check_no_overwrite(&self, start: Start) -> Result<()> {
-        let conflicting_files = self.conflicting_files(start);
-        let Some(first) = conflicting_files.first().filter(|_| !self.train.overwrite) else {
+    /// When such a file exists.
+    pub fn check_no_overwrite(&self) -> Result<()> {
+        let config = self.plan.config();
+        let conflicting_files = self.conflicting_files();
+        let Some(first) = conflicting_files
+            .first()
+            .filter(|_| !config.train.overwrite)
+        else {
             return Ok(());
         };
-        if self.train.resume && *first == self.last_ckpt() {
+        if config.train.resume && *first == self.plan.last_ckpt() {
             bail!(
                 "{0} goes further than the checkpoint to continue from, and would be lost; continue from it with \
                  --CKPT_PATH={0}, choose another --VERSION, or pass --OVERWRITE=True",
@@ -51,79 +47,76 @@ impl Outputs<'_> {
              --OVERWRITE=True",
             first.display(),
             conflicting_files.len(),
-            self.version()
+            self.plan.version()
         )
     }
 
-    /// Removes what [`Outputs::check_no_overwrite`] is about.
+    /// Removes the files that [`Preflight::check_no_overwrite`] reports.
     ///
     /// # Errors
     /// When a file cannot be removed.
-    pub fn remove_conflicting_files(&self, start: Start) -> Result<()> {
-        self.conflicting_files(start)
+    pub fn remove_conflicting_files(&self) -> Result<()> {
+        self.conflicting_files()
             .iter()
             .try_for_each(|path| remove(path))
     }
 
-    fn conflicting_files(&self, start: Start) -> Vec<PathBuf> {
-        let resumes = self.train.resume;
-        let epochs = epochs_in(&self.ckpt_folder()).into_iter();
+    fn conflicting_files(&self) -> Vec<PathBuf> {
+        let plan = self.plan;
+        let start = plan.start();
+        let resumes = plan.config().train.resume;
+        let epochs = epochs_in(&plan.ckpt_folder()).into_iter();
         let mut paths: Vec<PathBuf> = epochs
             .filter(|(epoch, _)| !resumes || *epoch > start.epoch)
             .map(|(_, path)| path)
             .collect();
-        let last = self.last_ckpt();
-        // What the run to be continued has left behind is not missed; but one that cannot be read may be anything.
+        let last = plan.last_ckpt();
+        // A `last.pkl` older than the start may be replaced; an unreadable one may not.
         let is_behind =
             || matches!(checkpoint::load_state(&last), Ok(Some(state)) if state.step <= start.step);
-        if last.exists() && !(resumes && self.continues_itself() && is_behind()) {
+        if last.exists() && !(resumes && plan.continues_itself() && is_behind()) {
             paths.push(last);
         }
-        let log = self.log_of(self.version());
+        let log = plan.log_of(plan.version());
         paths.extend((!resumes && log.exists()).then_some(log));
         paths
     }
 
-    /// Whether the checkpoint to continue from lies in the folder of this run's own.
-    pub fn continues_itself(&self) -> bool {
-        let folder = |path: &Path| path.canonicalize().ok();
-        let loaded = self.ckpt_to_load();
-        self.train.resume && loaded.parent().and_then(folder) == folder(&self.ckpt_folder())
-    }
-
-    /// Removes `last.pkl`, once the checkpoint of an epoch goes further.
+    /// Removes `last.pkl`. Called once the checkpoint of an epoch goes further.
     ///
     /// # Errors
     /// When it cannot be removed.
     pub fn remove_last_ckpt(&self) -> Result<()> {
-        let last = self.last_ckpt();
+        let last = self.plan.last_ckpt();
         if last.exists() { remove(&last) } else { Ok(()) }
     }
 
-    /// The folders, besides that of checkpoints, that this run writes in.
-    pub fn written_to(&self) -> Vec<PathBuf> {
-        let run = &self.run;
+    /// The folders that this run writes in, without the folder of checkpoints.
+    fn written_to(&self) -> Vec<PathBuf> {
+        let config = self.plan.config();
+        let run = &config.run;
         let folders = match run.run_mode {
-            RunMode::Train if !self.evaluates_epochs() => vec![&run.log_path],
+            RunMode::Train if !config.evaluates_epochs() => vec![&run.log_path],
             RunMode::Train | RunMode::Val => vec![&run.log_path, &run.cache_path],
             RunMode::Test if run.test_save_pred => vec![&run.result_path, &run.pred_path],
             RunMode::Test => vec![&run.result_path],
-            // A bank lies beside what it is packed from.
+            // A bank is written beside the features that it is packed from.
             RunMode::Pack | RunMode::Score | RunMode::Demo => vec![],
         };
         folders.into_iter().cloned().collect()
     }
 
-    /// Makes sure that what this run writes besides checkpoints can be written.
+    /// Checks that the folders and the log of this run are writable. (Checkpoints: see [`check_writable`].)
     ///
     /// # Errors
-    /// The first folder in which, or log to which, it cannot.
+    /// The first folder or log that is not.
     pub fn check_outputs(&self) -> Result<()> {
-        self.check_writable(self.written_to())?;
-        // A new run begins its log anew, and all else is written to new files.
-        let log = match self.run.run_mode {
-            RunMode::Train if self.train.resume => self.log_of(self.version()),
-            RunMode::Val => self.log_of(&self.ckpt_name(0)),
+        check_writable(self.written_to())?;
+        let plan = self.plan;
+        // A new run starts a new log. All other outputs are new files.
+        let log = match plan.config().run.run_mode {
+            RunMode::Train if plan.config().train.resume => plan.log_of(plan.version()),
+            RunMode::Val => plan.log_of(&plan.ckpt_name(0)),
             _ => return Ok(()),
         };
         let open = || {
@@ -141,33 +134,12 @@ impl Outputs<'_> {
         })
     }
 
-    /// Makes sure that files can be written in `folders`, which are made when missing.
+    /// Checks that one more checkpoint of `parameters` numbers fits on the disk.
     ///
     /// # Errors
-    /// The first folder where they cannot.
-    pub fn check_writable(&self, folders: impl IntoIterator<Item = PathBuf>) -> Result<()> {
-        folders.into_iter().try_for_each(|folder| {
-            let folder = &folder;
-            let cannot = || {
-                format!(
-                    "cannot write in {}; choose another folder, or make this one writable",
-                    folder.display()
-                )
-            };
-            crate::base::atomic::make_folder(folder).with_context(cannot)?;
-            crate::base::atomic::remove_orphans(folder);
-            crate::base::atomic::sibling(folder)
-                .map(drop)
-                .with_context(cannot)
-        })
-    }
-
-    /// Makes sure that one checkpoint of `parameters` numbers fits on the disk beside those that are there.
-    ///
-    /// # Errors
-    /// When it does not, with what is needed and what is there.
+    /// When it does not fit, with the space needed and the space free.
     pub fn check_space(&self, parameters: u64) -> Result<()> {
-        let folder = self.ckpt_folder();
+        let folder = self.plan.ckpt_folder();
         let needed = parameters.saturating_mul(BYTES_PER_PARAMETER);
         let Ok(disk) = rustix::fs::statvfs(&folder) else {
             return Ok(());
@@ -186,10 +158,31 @@ impl Outputs<'_> {
     }
 }
 
+/// Makes the missing `folders`, and checks that files can be written in all of them.
+///
+/// # Errors
+/// The first folder that is not writable.
+pub fn check_writable(folders: impl IntoIterator<Item = PathBuf>) -> Result<()> {
+    folders.into_iter().try_for_each(|folder| {
+        let folder = &folder;
+        let cannot = || {
+            format!(
+                "cannot write in {}; choose another folder, or make this one writable",
+                folder.display()
+            )
+        };
+        crate::base::atomic::make_folder(folder).with_context(cannot)?;
+        crate::base::atomic::remove_orphans(folder);
+        crate::base::atomic::sibling(folder)
+            .map(drop)
+            .with_context(cannot)
+    })
+}
+
 /// A parameter and Adam's two moments, in float32.
 const BYTES_PER_PARAMETER: u64 = 12;
 
-/// How many numbers the network has for a vocabulary of `words` and a list of `answers`.
+/// Number of parameters of the network for a vocabulary of `words` and a list of `answers`.
 pub fn parameter_count(config: &ModelConfig, words: usize, answers: usize) -> u64 {
     let linear = |from: usize, to: usize| (from + 1) * to;
     let (hidden, out) = (config.hidden_size, config.flat_out_size);
@@ -213,6 +206,7 @@ pub fn parameter_count(config: &ModelConfig, words: usize, answers: usize) -> u6
 }
 
 fn remove(path: &Path) -> Result<()> {
+    debug!(path = %path.display(), "removing");
     std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
@@ -230,11 +224,14 @@ fn epochs_in(folder: &Path) -> Vec<(u64, PathBuf)> {
 mod tests {
     use super::*;
     use crate::cli::Args;
+    use crate::config::Config;
     use crate::models::mcan::Net;
     use clap::Parser;
+    use tch::Device;
 
-    fn config(line: &str) -> Config {
-        Config::resolve(&Args::parse_from(line.split(' ')).given()).unwrap()
+    fn plan(line: &str) -> Plan {
+        let config = Config::resolve(&Args::parse_from(line.split(' ')).given()).unwrap();
+        Plan::new(&config, 1, &[Device::Cpu], None).unwrap()
     }
 
     #[test]
@@ -250,7 +247,7 @@ mod tests {
             img_feat_size: 11,
             dropout_r: 0.2,
         };
-        let net = Net::new(&sizes, 20, 4, 1, tch::Device::Cpu);
+        let net = Net::new(&sizes, 20, 4, 1, Device::Cpu);
         let counted: usize = net
             .parameters
             .tensors
@@ -261,16 +258,19 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_without_room_for_a_checkpoint_is_told_with_figures() {
+    fn a_disk_without_room_for_a_checkpoint_is_reported_with_figures() {
         let folder = tempfile::tempdir().unwrap();
-        let config = config(&format!(
+        let plan = plan(&format!(
             "mcan --RUN=train --VERSION=v --SET CKPTS_PATH={}",
             folder.path().display()
         ));
-        let outputs = Outputs(&config);
-        outputs.check_writable([config.ckpt_folder()]).unwrap();
-        outputs.check_space(1000).unwrap();
-        let message = outputs.check_space(u64::MAX / 12).unwrap_err().to_string();
+        let preflight = Preflight::new(&plan);
+        check_writable([plan.ckpt_folder()]).unwrap();
+        preflight.check_space(1000).unwrap();
+        let message = preflight
+            .check_space(u64::MAX / 12)
+            .unwrap_err()
+            .to_string();
         assert!(
             message.contains("MB left") && message.contains("CKPTS_PATH"),
             "{message}"
@@ -286,31 +286,24 @@ mod tests {
             "--SET LOG_PATH={0} --SET CACHE_PATH={0}",
             folder.path().display()
         );
+        let check = |run: &str| {
+            let plan = plan(&format!("mcan {run} {flags}"));
+            Preflight::new(&plan).check_outputs()
+        };
         for run in ["--RUN=train --RESUME --VERSION=v", "--RUN=val --CKPT_V=v"] {
-            let message = format!(
-                "{:#}",
-                Outputs(&config(&format!("mcan {run} {flags}")))
-                    .check_outputs()
-                    .unwrap_err()
-            );
+            let message = format!("{:#}", check(run).unwrap_err());
             assert!(
                 message.contains("cannot write the log") && message.contains("log_run_v.txt"),
                 "{message}"
             );
         }
         std::fs::remove_dir(&log).unwrap();
-        Outputs(&config(&format!("mcan --RUN=val --CKPT_V=v {flags}")))
-            .check_outputs()
-            .unwrap();
-        assert!(!log.exists(), "nothing is begun that may come to nothing");
+        check("--RUN=val --CKPT_V=v").unwrap();
+        assert!(!log.exists(), "the check creates no log");
     }
 
     #[test]
-    fn an_older_run_is_not_lost_unless_told() {
-        let at = |epoch| Start {
-            epoch,
-            step: 10 * epoch,
-        };
+    fn an_older_run_is_not_lost_unless_the_user_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let (ckpts, logs) = (folder.path().join("ckpts"), folder.path().join("log"));
         std::fs::create_dir_all(ckpts.join("ckpt_a")).unwrap();
@@ -327,28 +320,19 @@ mod tests {
             ckpts.display(),
             logs.display()
         );
-        let message = Outputs(&config(&line))
-            .check_no_overwrite(Start::default())
-            .unwrap_err()
-            .to_string();
+        let check = |plan: &Plan| Preflight::new(plan).check_no_overwrite();
+        let message = check(&plan(&line)).unwrap_err().to_string();
         assert!(
             message.contains("epoch2.pkl") && message.contains("--OVERWRITE"),
             "{message}"
         );
-        Outputs(&config(&format!("{line} --RESUME")))
-            .check_no_overwrite(at(2))
-            .unwrap();
-        assert!(
-            Outputs(&config(&format!("{line} --RESUME")))
-                .check_no_overwrite(at(1))
-                .is_err()
-        );
-        let overwriting = config(&format!("{line} --OVERWRITE"));
-        Outputs(&overwriting)
-            .check_no_overwrite(Start::default())
-            .unwrap();
-        Outputs(&overwriting)
-            .remove_conflicting_files(Start::default())
+        let resumed = |epoch| plan(&format!("{line} --RESUME")).starting_at(epoch, 10 * epoch);
+        check(&resumed(2)).unwrap();
+        assert!(check(&resumed(1)).is_err());
+        let overwriting = plan(&format!("{line} --OVERWRITE"));
+        check(&overwriting).unwrap();
+        Preflight::new(&overwriting)
+            .remove_conflicting_files()
             .unwrap();
         assert!(
             !ckpts.join("ckpt_a/epoch2.pkl").exists() && ckpts.join("ckpt_a/notes.txt").exists()

@@ -1,0 +1,52 @@
+//! What `val` and `test` share: a checkpoint, its network in every replica of this process, and the questions to answer.
+
+use super::inputs::Inputs;
+use super::plan::{Plan, Prepared, prepare};
+use super::{network, stop};
+use crate::checkpoint;
+use crate::config::Config;
+use crate::distributed::{self, Replica};
+use crate::models::mcan::Net;
+use crate::say;
+use anyhow::{Context, Result};
+
+/// A loaded checkpoint with the questions that it is to answer.
+pub(super) struct Evaluation {
+    /// The plan.
+    pub(super) plan: Plan,
+    /// The questions, and the vocabulary and answers of the checkpoint.
+    pub(super) inputs: Inputs,
+    /// The network of each replica of this process.
+    pub(super) networks: Vec<(Net, Replica)>,
+}
+
+impl Evaluation {
+    /// Loads the checkpoint that `config` names and reads the questions.
+    pub(super) fn load(config: &Config) -> Result<Evaluation> {
+        let Prepared {
+            plan,
+            replicas,
+            checkpoint,
+        } = prepare(config)?;
+        let path = plan.ckpt_to_load();
+        let cannot = || format!("cannot use {}", path.display());
+        let checkpoint = checkpoint.with_context(cannot)?;
+        say!("{}", plan.config().to_string().trim_end());
+        let inputs = Inputs::read(plan.config(), checkpoint.mcan.as_ref(), &replicas)?;
+        distributed::check_same_inputs(&replicas, || inputs.fingerprint())?;
+        let with_net = |replica: Replica| {
+            let net = network::build(&plan, &inputs, replica.device);
+            let shapes = net.parameters.shapes();
+            let values = checkpoint::state_dict::match_shapes(&checkpoint.state_dict, &shapes);
+            net.parameters.assign(&values.with_context(cannot)?)?;
+            Ok((net, replica))
+        };
+        let networks = replicas.into_iter().map(with_net).collect::<Result<_>>()?;
+        stop::listen()?;
+        Ok(Evaluation {
+            plan,
+            inputs,
+            networks,
+        })
+    }
+}

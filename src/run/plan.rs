@@ -1,0 +1,305 @@
+//! The plan of a run: everything that the configuration, the job and a checkpoint decide together, before the run starts.
+//!
+//! A [`Plan`] is made by one function, [`Plan::new`], and nothing changes it afterwards. [`prepare`] collects what the
+//! function needs: it connects the replicas, checks that the files are there and loads the checkpoint.
+
+use super::network;
+use super::preflight::Preflight;
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::paths::epoch_of_file;
+use crate::config::{Config, RunMode, TestSplit};
+use crate::distributed::{self, Replica};
+use crate::models::mcan::shapes;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use tch::Device;
+use tracing::debug;
+
+/// The point at which a training run starts: 0 and 0 for a new run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// Epochs done.
+    pub epoch: u64,
+    /// Optimizer steps done.
+    pub step: u64,
+}
+
+/// What one run does, on which devices, from which start point, and where it writes.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The configuration with every open value filled in: seed, versions, workers, and the sizes of a loaded network.
+    config: Config,
+    seed: u64,
+    version: String,
+    ckpt_version: String,
+    devices: Vec<Device>,
+    start: Start,
+}
+
+/// A plan with the replicas that carry it out and the checkpoint that it starts from.
+pub struct Prepared {
+    /// The plan.
+    pub plan: Plan,
+    /// The replicas of this process, connected to all others.
+    pub replicas: Vec<Replica>,
+    /// The checkpoint that the run evaluates or continues.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// Connects the replicas, checks that all files are there, loads the checkpoint and makes the plan.
+///
+/// # Errors
+/// A missing device or file, processes that do not find each other, a checkpoint that cannot be used.
+pub fn prepare(config: &Config) -> Result<Prepared> {
+    let (replicas, job_seed) = distributed::assemble(config, draw_seed())?;
+    let devices: Vec<Device> = replicas.iter().map(|replica| replica.device).collect();
+    let before_loading = Plan::new(config, job_seed, &devices, None)?;
+    before_loading.config.check_files(network::needs(&before_loading.config)?)?;
+    let evaluates = matches!(config.run.run_mode, RunMode::Val | RunMode::Test);
+    if evaluates && replicas[0].is_first() {
+        Preflight::new(&before_loading).check_outputs()?;
+    }
+    if !config.loads_checkpoint() {
+        return Ok(Prepared {
+            plan: before_loading,
+            replicas,
+            checkpoint: None,
+        });
+    }
+    let path = before_loading.ckpt_to_load();
+    debug!(path = %path.display(), "loading the checkpoint");
+    let checkpoint = if evaluates {
+        checkpoint::load_weights(&path)?
+    } else {
+        checkpoint::load(&path)?
+    };
+    let plan = Plan::new(config, job_seed, &devices, Some(&checkpoint))
+        .with_context(|| format!("cannot use {}", path.display()))?;
+    Ok(Prepared {
+        plan,
+        replicas,
+        checkpoint: Some(checkpoint),
+    })
+}
+
+/// A seed for a run that names none.
+pub fn draw_seed() -> u64 {
+    rand::random_range(0..100_000_000)
+}
+
+impl Plan {
+    /// Makes the plan of `config`.
+    ///
+    /// `job_seed` is the seed of a run for which neither `config` nor the checkpoint to continue names one. A run
+    /// without a version is named after its seed. An evaluation takes the sizes of the network from `checkpoint`.
+    ///
+    /// # Errors
+    /// When `checkpoint` holds a network that cannot be built.
+    pub fn new(
+        config: &Config,
+        job_seed: u64,
+        devices: &[Device],
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Plan> {
+        let said = &config.run;
+        let continues = config.train.resume && said.run_mode == RunMode::Train;
+        let continued = checkpoint.filter(|_| continues);
+        let continued = continued.and_then(|checkpoint| checkpoint.mcan.as_ref());
+        let saved_seed = continued.map(|state| state.seed);
+        let seed = said.seed.or(saved_seed).unwrap_or(job_seed);
+        let version = said.version.clone().unwrap_or_else(|| seed.to_string());
+        let ckpt_version = said.ckpt_version.clone().or(said.version.clone());
+        let ckpt_version =
+            ckpt_version.unwrap_or_else(|| said.seed.unwrap_or(job_seed).to_string());
+        let mut config = match (said.run_mode, checkpoint) {
+            (RunMode::Val | RunMode::Test, Some(checkpoint)) => with_sizes_of(config, checkpoint)?,
+            _ => config.clone(),
+        };
+        config.data.num_workers = useful_workers(config.data.num_workers);
+        config.run.seed = Some(seed);
+        config.run.version = Some(version.clone());
+        config.run.ckpt_version = Some(ckpt_version.clone());
+        let mut plan = Plan {
+            config,
+            seed,
+            version,
+            ckpt_version,
+            devices: devices.to_vec(),
+            start: Start::default(),
+        };
+        if let Some(checkpoint) = checkpoint {
+            plan.start = plan.start_of(checkpoint);
+        }
+        debug!(seed = plan.seed, version = %plan.version, start = ?plan.start, devices = ?plan.devices, "plan made");
+        Ok(plan)
+    }
+
+    /// The configuration, with every open value filled in.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Seed of everything random.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Name of this run.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Version of the checkpoint to load.
+    pub fn ckpt_version(&self) -> &str {
+        &self.ckpt_version
+    }
+
+    /// The devices of the replicas of this process.
+    pub fn devices(&self) -> &[Device] {
+        &self.devices
+    }
+
+    /// Threads that read features.
+    pub fn workers(&self) -> usize {
+        self.config.data.num_workers
+    }
+
+    /// The point at which training starts.
+    pub fn start(&self) -> Start {
+        self.start
+    }
+
+    /// The same plan with another start point.
+    #[cfg(test)]
+    pub(super) fn starting_at(self, epoch: u64, step: u64) -> Plan {
+        let start = Start { epoch, step };
+        Plan { start, ..self }
+    }
+
+    /// The start point that a checkpoint gives: from its run state; from a checkpoint of the reference, the epoch in
+    /// its file name, or `CKPT_EPOCH`.
+    fn start_of(&self, checkpoint: &Checkpoint) -> Start {
+        match &checkpoint.mcan {
+            Some(state) => Start {
+                epoch: state.epoch,
+                step: state.step,
+            },
+            None => Start {
+                epoch: epoch_of_file(&self.ckpt_to_load()).unwrap_or(self.config.run.ckpt_epoch),
+                step: 0,
+            },
+        }
+    }
+}
+
+/// The files that a run writes, and the checkpoint that it loads.
+impl Plan {
+    /// Folder of this run's checkpoints.
+    pub fn ckpt_folder(&self) -> PathBuf {
+        ckpt_folder(&self.config, &self.version)
+    }
+
+    /// Checkpoint of this run after `epoch` epochs.
+    pub fn ckpt_to_write(&self, epoch: u64) -> PathBuf {
+        self.ckpt_folder().join(format!("epoch{epoch}.pkl"))
+    }
+
+    /// Checkpoint of this run in the middle of an epoch.
+    pub fn last_ckpt(&self) -> PathBuf {
+        self.ckpt_folder().join("last.pkl")
+    }
+
+    /// The checkpoint to load: `CKPT_PATH`, else the one of `CKPT_VERSION` and `CKPT_EPOCH`.
+    pub fn ckpt_to_load(&self) -> PathBuf {
+        self.config.ckpt_to_load()
+    }
+
+    /// Name of the results of a loaded checkpoint: its version, or its file name and `random`.
+    pub fn ckpt_name(&self, random: u64) -> String {
+        let file = self
+            .config
+            .run
+            .ckpt_path
+            .as_deref()
+            .and_then(Path::file_name);
+        match file {
+            Some(file) => format!("{}_{random}", file.to_string_lossy()),
+            None => self.ckpt_version.clone(),
+        }
+    }
+
+    /// The log of the run named `version`.
+    pub fn log_of(&self, version: &str) -> PathBuf {
+        log_of(&self.config, version)
+    }
+
+    /// The val answers of the run named `version`.
+    pub fn val_answers_of(&self, version: &str) -> PathBuf {
+        let extension = self.config.result_extension();
+        let file = format!("result_run_{version}.{extension}");
+        self.config.run.cache_path.join(file)
+    }
+
+    /// File name, without extension, of the results of a test run. Answers to test-dev have a name of their own, so
+    /// that they do not replace the answers to test.
+    pub fn test_stem(&self, ckpt_name: &str) -> String {
+        let epoch = match self.config.run.ckpt_path {
+            Some(_) => String::new(),
+            None => format!("_epoch{}", self.config.run.ckpt_epoch),
+        };
+        let split = match self.config.data.test_split {
+            TestSplit::Test => "",
+            TestSplit::TestDev => "_test-dev",
+        };
+        format!("result_run_{ckpt_name}{epoch}{split}")
+    }
+
+    /// Whether the checkpoint to continue from lies in the checkpoint folder of this run.
+    pub fn continues_itself(&self) -> bool {
+        let folder = |path: &Path| path.canonicalize().ok();
+        let loaded = self.ckpt_to_load();
+        self.config.train.resume && loaded.parent().and_then(folder) == folder(&self.ckpt_folder())
+    }
+}
+
+/// Folder of the checkpoints of the run named `version`.
+pub fn ckpt_folder(config: &Config, version: &str) -> PathBuf {
+    config.run.ckpts_path.join(format!("ckpt_{version}"))
+}
+
+/// Log of the run named `version`.
+pub fn log_of(config: &Config, version: &str) -> PathBuf {
+    config.run.log_path.join(format!("log_run_{version}.txt"))
+}
+
+/// `config` with the network of `checkpoint`: the checkpoint's own configuration if it has one, and the sizes that the
+/// shapes of its tensors show.
+fn with_sizes_of(config: &Config, checkpoint: &Checkpoint) -> Result<Config> {
+    let mut config = config.clone();
+    if let Some(state) = &checkpoint.mcan
+        && let Ok(own) = serde_json::from_value::<Config>(state.config.clone())
+    {
+        config.model = own.model;
+        config.data.max_token = own.data.max_token;
+        config.data.img_feat_pad_size = own.data.img_feat_pad_size;
+        config.data.validate()?;
+    }
+    let found: Vec<_> = checkpoint
+        .state_dict
+        .iter()
+        .map(|(name, tensor)| (name.clone(), tensor.size()))
+        .collect();
+    config.model = shapes::sizes_of(&found, &config.model)?;
+    Ok(config)
+}
+
+/// `NUM_WORKERS`, limited to the number of threads that can help to hide the time of disk reads.
+pub fn useful_workers(asked: usize) -> usize {
+    const PER_CORE: usize = 4;
+    const AT_LEAST: usize = 16;
+    let useful = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .saturating_mul(PER_CORE)
+        .max(AT_LEAST);
+    asked.min(useful)
+}

@@ -1,0 +1,25 @@
+//! `--RUN=score`: the accuracy of an answer file.
+
+use crate::config::Config;
+use crate::datasets::VAL;
+use crate::datasets::files::split;
+use anyhow::{Context, Result};
+
+/// Prints the score of `RESULT_FILE`, against val unless `QUESTIONS` and `ANNOTATIONS` name other files.
+///
+/// # Errors
+/// A file that is missing or damaged, or answers to other questions.
+pub(super) fn run(config: &Config) -> Result<()> {
+    let run = &config.run;
+    let result_file = run.result_file.as_deref();
+    let result_file = result_file.context("--RESULT_FILE is missing")?;
+    let (benchmark, places) = (config.data.benchmark()?, config.data.places());
+    let val = split(benchmark, VAL)?;
+    let questions = run.questions.clone();
+    let questions = questions.unwrap_or_else(|| places.questions(benchmark, val));
+    let annotations = run.annotations.clone();
+    let annotations = annotations.or_else(|| places.annotations(benchmark, val));
+    let scores = benchmark.score(result_file, &questions, annotations.as_deref())?;
+    print!("{scores}");
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! `--RUN=test`: the answers of a checkpoint to a test split, and their probabilities with `--SAVE_PRED`.
+
+use super::evaluation::Evaluation;
+use super::predict::{Predictor, name_answers};
+use super::stop::attribute;
+use crate::config::Config;
+use crate::data::QuestionId;
+use crate::data::predictions::write_predictions;
+use crate::distributed;
+use crate::say;
+use anyhow::Result;
+use std::path::Path;
+
+/// Answers the test questions and saves the answers.
+///
+/// # Errors
+/// Missing or bad input, or outputs that cannot be written.
+pub(super) fn run(config: &Config) -> Result<()> {
+    let Evaluation {
+        plan,
+        inputs,
+        networks,
+    } = Evaluation::load(config)?;
+    let task = inputs.answering()?;
+    let run = &plan.config().run;
+    let stem = plan.test_stem(&plan.ckpt_name(rand::random_range(0..100_000_000)));
+    let answer_file = run.result_path.join(format!("{stem}.{}", plan.config().result_extension()));
+    let probability_file = run.pred_path.join(format!("{stem}.npz"));
+    distributed::run_all(networks, |(net, replica)| {
+        let answer = || {
+            let predictor = Predictor::new(net, task, &plan, replica, run.test_save_pred)?;
+            if !replica.is_first() {
+                return predictor.answers().map(drop);
+            }
+            let indices = if run.test_save_pred {
+                let (ids, answers) = (task.dataset.question_ids(), inputs.answers.len());
+                answer_and_save_probabilities(predictor, ids, answers, &probability_file)?
+            } else {
+                predictor.answers()?
+            };
+            let answers = name_answers(task, &inputs.answers, &indices)?;
+            let benchmark = plan.config().data.benchmark()?;
+            benchmark.write_answers(&answer_file, &answers)?;
+            say!(
+                "Saved the answers to {} questions in {}",
+                indices.len(),
+                answer_file.display()
+            );
+            Ok(())
+        };
+        answer().map_err(|error| attribute(replica, error))
+    })
+}
+
+/// Returns the answer indices, and streams the probabilities to `file` at the same time: those of the whole test split
+/// take gigabytes.
+fn answer_and_save_probabilities(
+    predictor: Predictor,
+    question_ids: &[QuestionId],
+    answers: usize,
+    file: &Path,
+) -> Result<Vec<i64>> {
+    let (mut indices, mut failure) = (Vec::new(), None);
+    let rows = predictor.map_while(|prediction| match prediction {
+        Ok(prediction) => {
+            indices.extend(prediction.answers);
+            Some(prediction.probabilities)
+        }
+        Err(error) => {
+            failure = Some(error);
+            None
+        }
+    });
+    let written = write_predictions(file, question_ids, answers, rows);
+    match failure {
+        Some(error) => Err(error),
+        None => {
+            written?;
+            say!("Saved the probabilities in {}", file.display());
+            Ok(indices)
+        }
+    }
+}
