@@ -32,6 +32,7 @@ fn config(root: &Path, version: &str) -> Config {
             format!("--SET=CACHE_PATH={root}/cache"),
         ])
         .given(),
+        &mcan::models::SCHEMA,
     )
     .unwrap()
 }

@@ -156,25 +156,10 @@ fn reach(job: &Job) -> Endpoint {
 
 /// Makes sure that all processes are to do the same, but for where their files and devices are.
 fn check_same_orders(replica: &Replica, config: &Config) -> Result<()> {
-    let mine = serde_json::to_value(config)?;
+    let mine = serde_json::Value::Object(config.shared_values());
     let theirs: serde_json::Value =
         serde_json::from_str(&replica.text_of_first("config", &mine.to_string())?)?;
-    const OWN: [&str; 7] = [
-        "GPU",
-        "NUM_WORKERS",
-        "PIN_MEM",
-        "PRELOAD",
-        "VERBOSE",
-        "PROFILE",
-        "DIST_TIMEOUT",
-    ];
-    let is_own = |key: &str| OWN.contains(&key) || key.contains("PATH");
-    for (key, value) in mine
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(key, _)| !is_own(key))
-    {
+    for (key, value) in mine.as_object().into_iter().flatten() {
         let first = theirs.get(key).unwrap_or(&serde_json::Value::Null);
         ensure!(
             first == value,

@@ -68,17 +68,17 @@ fn remove_banks(features: &Path) -> Result<()> {
 
 /// What continues the demo's training by itself, should it be stopped.
 fn training_flags(config: &Config) -> Vec<String> {
-    let (data, features) = (
-        config.data.dataset_path.display(),
-        config.data.feature_path.display(),
-    );
-    let fixed = [
-        "--RUN=train".into(),
-        "--SPLIT=train".into(),
-        format!("--DATA_PATH={data}"),
-        format!("--FEAT_PATH={features}"),
-        format!("--MODEL={}", config.run.model),
-    ];
+    let config_as_trained = as_mode(config, RunMode::Train);
+    let fixed: Vec<String> = [
+        "RUN_MODE",
+        "TRAIN_SPLIT",
+        "DATASET_PATH",
+        "FEATURE_PATH",
+        "MODEL",
+    ]
+    .into_iter()
+    .filter_map(|key| config_as_trained.as_flag(key))
+    .collect();
     let name = |flag: &String| flag.split('=').next().map(str::to_owned);
     let given = config
         .run

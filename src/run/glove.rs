@@ -26,7 +26,11 @@ pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Net) -> Result
         return Ok(());
     };
     let words: Vec<&str> = vocabulary.words().collect();
-    let vectors = embeddings::load_of_width(&path, &words, config.model.word_embed_size)?;
+    let width = config
+        .model
+        .size("WORD_EMBED_SIZE")
+        .context("the model has no word vectors")?;
+    let vectors = embeddings::load_of_width(&path, &words, width)?;
     crate::note!(
         "Word vectors: {} of {} words found in {}",
         vectors.found,

@@ -168,7 +168,7 @@ impl Unread {
             .collect();
         let features = Features::open(
             &folders,
-            config.model.img_feat_size,
+            config.feature_size(),
             config.data.img_feat_pad_size,
         )?;
         let missing = features.missing(dataset.image_ids().iter().copied());
@@ -198,9 +198,9 @@ impl Unread {
             mut features,
         } = self;
         let table = match config.data.preload {
-            Preload::InMemory(false) => None,
-            Preload::InMemory(true) => preload(&mut features, &dataset, false).map(|()| None)?,
-            Preload::OnDevice(_) => {
+            Preload::No => None,
+            Preload::Host => preload(&mut features, &dataset, false).map(|()| None)?,
+            Preload::Device => {
                 preload(&mut features, &dataset, true)?;
                 Some(Table::of(&mut features, devices)?)
             }
@@ -219,7 +219,7 @@ impl Task {
         Packer {
             device,
             pin_mem: config.data.pin_mem,
-            feature_size: config.model.img_feat_size,
+            feature_size: config.feature_size(),
             answers: net.answers(),
             table: self.table.as_ref().and_then(|table| table.on(device)),
         }

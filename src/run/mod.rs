@@ -17,6 +17,8 @@ use crate::config::paths::Source;
 use crate::config::{Amp, RunMode};
 use crate::datasets::vqa2::{self, write_answers, write_predictions};
 use crate::distributed::{self, Replica};
+use crate::models::SCHEMA;
+use crate::models::mcan::keys::McanKeys;
 use crate::models::mcan::{Net, shapes};
 use crate::native;
 use crate::report::Log;
@@ -121,9 +123,10 @@ impl Loaded {
         say!("{}", config.to_string().trim_end());
         let inputs = Inputs::read(&config, checkpoint.mcan.as_ref(), &replicas)?;
         distributed::check_same_inputs(&replicas, || inputs.fingerprint())?;
+        let sizes: McanKeys = config.model.keys()?;
         let with_net = |replica: Replica| {
             let (words, answers) = (inputs.vocabulary.len(), inputs.answers.len());
-            let net = Net::new(&config.model, words, answers, config.seed(), replica.device);
+            let net = Net::new(&sizes, words, answers, config.seed(), replica.device);
             let values = checkpoint::state_dict::match_shapes(
                 &checkpoint.state_dict,
                 &net.parameters.shapes(),
@@ -154,7 +157,7 @@ fn attribute(replica: &Replica, error: anyhow::Error) -> anyhow::Error {
 /// the sizes that its shapes show.
 fn adopt(config: &mut Config, checkpoint: &Checkpoint) -> Result<()> {
     if let Some(state) = &checkpoint.mcan
-        && let Ok(own) = serde_json::from_value::<Config>(state.config.clone())
+        && let Ok(own) = Config::from_saved(&state.config, &SCHEMA)
     {
         config.model = own.model;
         config.data.max_token = own.data.max_token;
@@ -166,7 +169,8 @@ fn adopt(config: &mut Config, checkpoint: &Checkpoint) -> Result<()> {
         .iter()
         .map(|(name, tensor)| (name.clone(), tensor.size()))
         .collect();
-    config.model = shapes::sizes_of(&found, &config.model)?;
+    let sizes = shapes::sizes_of(&found, &config.model.keys()?)?;
+    config.model.set_keys(&sizes)?;
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 //! What a run writes: that it can, before anything slow starts, and that nothing of an older run is lost to it.
 
 use crate::checkpoint;
+use crate::config::Config;
 use crate::config::RunMode;
 use crate::config::paths::epoch_of_file;
-use crate::config::{Config, ModelConfig};
+use crate::models::mcan::keys::McanKeys;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 
@@ -190,12 +191,12 @@ impl Outputs<'_> {
 const BYTES_PER_PARAMETER: u64 = 12;
 
 /// How many numbers the network has for a vocabulary of `words` and a list of `answers`.
-pub fn parameter_count(config: &ModelConfig, words: usize, answers: usize) -> u64 {
+pub fn parameter_count(config: &McanKeys, words: usize, answers: usize) -> u64 {
     let linear = |from: usize, to: usize| (from + 1) * to;
     let (hidden, out) = (config.hidden_size, config.flat_out_size);
     let norm = |size: usize| 2 * size;
     let attention = 4 * linear(hidden, hidden);
-    let feed_forward = linear(hidden, config.ff_size()) + linear(config.ff_size(), hidden);
+    let feed_forward = linear(hidden, config.ff_size) + linear(config.ff_size, hidden);
     let encoder = attention + feed_forward + 2 * norm(hidden);
     let decoder = 2 * attention + feed_forward + 3 * norm(hidden);
     let pooling = linear(hidden, config.flat_mlp_size)
@@ -230,18 +231,20 @@ fn epochs_in(folder: &Path) -> Vec<(u64, PathBuf)> {
 mod tests {
     use super::*;
     use crate::cli::Args;
+    use crate::models::SCHEMA;
     use crate::models::mcan::Net;
     use clap::Parser;
 
     fn config(line: &str) -> Config {
-        Config::resolve(&Args::parse_from(line.split(' ')).given()).unwrap()
+        Config::resolve(&Args::parse_from(line.split(' ')).given(), &SCHEMA).unwrap()
     }
 
     #[test]
     fn parameters_are_counted_as_the_network_has_them() {
-        let sizes = ModelConfig {
+        let sizes = McanKeys {
             layer: 3,
             hidden_size: 12,
+            ff_size: 48,
             multi_head: 2,
             flat_mlp_size: 5,
             flat_glimpses: 2,

@@ -55,7 +55,7 @@ fn one(config: &Config, source: &Path, target: &Path) -> Result<()> {
     };
     let options = bank::pack::Options {
         dtype,
-        feature_size: config.model.img_feat_size,
+        feature_size: config.feature_size(),
         skip_bad: config.data.pack_skip_bad,
     };
     let images = if source.is_dir() {

@@ -4,7 +4,7 @@
 //! inputs, when there is nothing to save.
 
 use crate::base::output;
-use crate::config::Config;
+use crate::config::{Config, is_given_anew};
 use crate::distributed::is_one_of_several;
 use anyhow::{Context, Error, Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -128,22 +128,13 @@ pub fn check() -> Result<()> {
 
 /// The command line that continues the run of `config` from `checkpoint`, to be pasted into a shell.
 pub fn command_to_resume(config: &Config, checkpoint: &Path) -> String {
-    const REPLACED: [&str; 6] = [
-        "--RESUME",
-        "--CKPT_V",
-        "--CKPT_E",
-        "--CKPT_PATH",
-        "--VERSION",
-        "--OVERWRITE",
-    ];
-    let is_replaced = |flag: &str| REPLACED.contains(&flag.split('=').next().unwrap_or(flag));
     let mut words = vec![std::env::args().next().unwrap_or_else(|| "mcan".into())];
     words.extend(
         config
             .run
             .flags
             .iter()
-            .filter(|flag| !is_replaced(flag))
+            .filter(|flag| !is_given_anew(flag))
             .cloned(),
     );
     words.push(format!("--VERSION={}", config.version()));
@@ -157,6 +148,7 @@ pub fn command_to_resume(config: &Config, checkpoint: &Path) -> String {
 mod tests {
     use super::*;
     use crate::cli::Args;
+    use crate::models::SCHEMA;
     use clap::Parser;
 
     #[test]
@@ -172,7 +164,7 @@ mod tests {
             "--CKPT_V=a",
             "--OVERWRITE",
         ];
-        let config = Config::resolve(&Args::parse_from(given).given()).unwrap();
+        let config = Config::resolve(&Args::parse_from(given).given(), &SCHEMA).unwrap();
         let command = command_to_resume(&config, Path::new("my ckpts/last.pkl"));
         let words = shlex::split(&command).unwrap();
         let version = format!("--VERSION={}", config.version());

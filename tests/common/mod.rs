@@ -78,6 +78,7 @@ impl World {
         use clap::Parser;
         Config::resolve(
             &Args::parse_from(["mcan".into()].into_iter().chain(self.line(more))).given(),
+            &mcan::models::SCHEMA,
         )
         .unwrap()
     }

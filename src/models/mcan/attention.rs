@@ -1,7 +1,7 @@
 //! The blocks of the paper that look at whole sequences: multi-head attention, the SA and SGA units, and the
 //! attention-weighted pooling. Names in comments are those of Yu et al., section 3; names of fields are the reference's.
 
-use crate::config::ModelConfig;
+use super::keys::McanKeys;
 use crate::native::{self, varlen};
 use crate::nn::layers::{Backend, LayerNorm, Linear, Mlp, Pass, or_oom};
 use crate::nn::packed::{Ragged, split_heads};
@@ -31,7 +31,7 @@ pub struct MhAtt {
 
 impl MhAtt {
     /// Four linear layers `linear_{v,k,q,merge}`.
-    pub fn new(mut path: Path, config: &ModelConfig) -> MhAtt {
+    pub fn new(mut path: Path, config: &McanKeys) -> MhAtt {
         let size = config.hidden_size;
         let mut linear = |name| Linear::new(path.sub(name), size, size);
         MhAtt {
@@ -151,7 +151,7 @@ struct Residual {
 }
 
 impl Residual {
-    fn new(path: Path, config: &ModelConfig) -> Residual {
+    fn new(path: Path, config: &McanKeys) -> Residual {
         Residual {
             norm: LayerNorm::new(path, config.hidden_size),
             dropout_r: config.dropout_r,
@@ -165,11 +165,11 @@ impl Residual {
     }
 }
 
-fn ffn(mut path: Path, config: &ModelConfig) -> Mlp {
+fn ffn(mut path: Path, config: &McanKeys) -> Mlp {
     Mlp::new(
         path.sub("mlp"),
         config.hidden_size,
-        config.ff_size(),
+        config.ff_size,
         config.hidden_size,
         config.dropout_r,
     )
@@ -186,7 +186,7 @@ pub struct Sa {
 
 impl Sa {
     /// Named `mhatt`, `ffn`, `norm1`, `norm2`.
-    pub fn new(mut path: Path, config: &ModelConfig) -> Sa {
+    pub fn new(mut path: Path, config: &McanKeys) -> Sa {
         Sa {
             mhatt: MhAtt::new(path.sub("mhatt"), config),
             ffn: ffn(path.sub("ffn"), config),
@@ -218,7 +218,7 @@ pub struct Sga {
 
 impl Sga {
     /// Named `mhatt1`, `mhatt2`, `ffn`, `norm1`, `norm2`, `norm3`.
-    pub fn new(mut path: Path, config: &ModelConfig) -> Sga {
+    pub fn new(mut path: Path, config: &McanKeys) -> Sga {
         Sga {
             mhatt1: MhAtt::new(path.sub("mhatt1"), config),
             mhatt2: MhAtt::new(path.sub("mhatt2"), config),
@@ -259,7 +259,7 @@ pub struct AttFlat {
 
 impl AttFlat {
     /// Named `mlp` and `linear_merge`.
-    pub fn new(mut path: Path, config: &ModelConfig) -> AttFlat {
+    pub fn new(mut path: Path, config: &McanKeys) -> AttFlat {
         let (size, glimpses) = (config.hidden_size, config.flat_glimpses);
         AttFlat {
             mlp: Mlp::new(

@@ -5,17 +5,18 @@
 //! G glimpses; F `IMG_FEAT_SIZE`. The residual stream is float32; products run in [`Pass::product`].
 
 pub mod attention;
+pub mod keys;
 pub mod shapes;
 #[cfg(test)]
 mod tests;
 
-use crate::config::ModelConfig;
 use crate::native::random::Generator;
 use crate::nn::layers::{LayerNorm, Linear, Pass, or_oom};
 use crate::nn::lstm::Lstm;
 use crate::nn::packed::PackedBatch;
 use crate::nn::parameters::{Parameters, Path};
 use attention::{AttFlat, Sa, Sequences, Sga};
+use keys::McanKeys;
 use tch::{Device, Kind, Tensor};
 
 /// The whole network.
@@ -38,13 +39,7 @@ impl Net {
     /// A network with fresh parameters, those that `seed` means.
     ///
     /// `words` and `answers` are the sizes of the vocabulary and of the answer list.
-    pub fn new(
-        config: &ModelConfig,
-        words: usize,
-        answers: usize,
-        seed: u64,
-        device: Device,
-    ) -> Net {
+    pub fn new(config: &McanKeys, words: usize, answers: usize, seed: u64, device: Device) -> Net {
         let (mut parameters, mut generator) = (Parameters::default(), or_oom(Generator::new(seed)));
         let mut root = Path::root(&mut parameters, &mut generator, device);
         let embedding = root

@@ -1,6 +1,6 @@
 //! The sizes of a network, read off the shapes of its parameters, so that nobody has to repeat `--MODEL`.
 
-use crate::config::ModelConfig;
+use super::keys::McanKeys;
 use anyhow::{Context, Result, ensure};
 
 /// `given` with every size replaced that the parameter shapes show. The number of heads leaves no trace in the shapes
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 ///
 /// # Errors
 /// When a parameter that shows a size is absent or has another number of dimensions, or the sizes make no network.
-pub fn sizes_of(shapes: &[(String, Vec<i64>)], given: &ModelConfig) -> Result<ModelConfig> {
+pub fn sizes_of(shapes: &[(String, Vec<i64>)], given: &McanKeys) -> Result<McanKeys> {
     let matrix = |name: &str| -> Result<[usize; 2]> {
         let (_, shape) = shapes
             .iter()
@@ -24,6 +24,7 @@ pub fn sizes_of(shapes: &[(String, Vec<i64>)], given: &ModelConfig) -> Result<Mo
     let [flat_mlp_size, _] = matrix("attflat_img.mlp.fc.linear.weight")?;
     let [flat_glimpses, _] = matrix("attflat_img.mlp.linear.weight")?;
     let [flat_out_size, _] = matrix("attflat_img.linear_merge.weight")?;
+    let [ff_size, _] = matrix("backbone.enc_list.0.ffn.mlp.fc.linear.weight")?;
     let layers = |list: &str| {
         let prefix = format!("backbone.{list}.");
         let numbers = shapes
@@ -39,9 +40,10 @@ pub fn sizes_of(shapes: &[(String, Vec<i64>)], given: &ModelConfig) -> Result<Mo
         "it has {layer} encoder layers, but {} decoder layers",
         layers("dec_list")
     );
-    let sizes = ModelConfig {
+    let sizes = McanKeys {
         layer,
         hidden_size,
+        ff_size,
         flat_mlp_size,
         flat_glimpses,
         flat_out_size,
@@ -61,9 +63,10 @@ mod tests {
 
     #[test]
     fn the_sizes_of_a_network_are_read_off_its_parameters() {
-        let sizes = ModelConfig {
+        let sizes = McanKeys {
             layer: 3,
             hidden_size: 12,
+            ff_size: 48,
             multi_head: 2,
             flat_mlp_size: 5,
             flat_glimpses: 2,
@@ -73,10 +76,10 @@ mod tests {
             dropout_r: 0.2,
         };
         let net = Net::new(&sizes, 20, 4, 1, Device::Cpu);
-        let given = ModelConfig {
+        let given = McanKeys {
             multi_head: 2,
             dropout_r: 0.2,
-            ..ModelConfig::default()
+            ..McanKeys::default()
         };
         assert_eq!(sizes_of(&net.parameters.shapes(), &given).unwrap(), sizes);
         let error = sizes_of(&net.parameters.shapes()[1..], &given)

@@ -9,9 +9,10 @@ use crate::nn::packed::Packer;
 use std::collections::BTreeMap;
 use tch::Reduction;
 
-const SIZES: ModelConfig = ModelConfig {
+const SIZES: McanKeys = McanKeys {
     layer: 2,
     hidden_size: 16,
+    ff_size: 64,
     multi_head: 4,
     dropout_r: 0.1,
     flat_mlp_size: 8,
@@ -27,7 +28,7 @@ fn net() -> Net {
 
 fn net_without_dropout(multi_head: usize, device: Device) -> Net {
     Net::new(
-        &ModelConfig {
+        &McanKeys {
             multi_head,
             dropout_r: 0.0,
             ..SIZES
@@ -94,8 +95,9 @@ fn evaluate(net: &Net, batch: &Batch) -> Tensor {
 
 #[test]
 fn initial_values_are_distributed_as_in_pytorch() {
-    let sizes = ModelConfig {
+    let sizes = McanKeys {
         hidden_size: 64,
+        ff_size: 256,
         word_embed_size: 50,
         img_feat_size: 80,
         ..SIZES
@@ -330,7 +332,7 @@ fn a_gpu_computes_what_the_cpu_does() {
 fn operations_of_a_step(product: Kind) -> BTreeMap<String, u64> {
     register_reference_kernels();
     let net = Net::new(
-        &ModelConfig {
+        &McanKeys {
             layer: 6,
             multi_head: 2,
             ..SIZES

@@ -55,7 +55,7 @@ pub fn run(mut config: Config) -> Result<()> {
     native::return_freed_memory();
     if writes {
         Outputs(&config).check_space(parameter_count(
-            &config.model,
+            &config.model.keys()?,
             inputs.vocabulary.len(),
             inputs.answers.len(),
         ))?;
@@ -96,7 +96,8 @@ fn check_outputs(config: &Config, resumed: Option<&Checkpoint>) -> Result<()> {
             .map(|(_, tensor)| tensor.numel() as u64)
             .sum()
     };
-    Outputs(&config).check_space(resumed.map_or_else(|| parameter_count(&config.model, 0, 0), held))
+    let sizes = config.model.keys()?;
+    Outputs(&config).check_space(resumed.map_or_else(|| parameter_count(&sizes, 0, 0), held))
 }
 
 /// What a checkpoint has behind it: ours says so; else its file name tells, or `CKPT_EPOCH`.

@@ -62,10 +62,7 @@ pub struct Trainer<'a> {
 
 /// An epoch can be continued in its middle only with the same questions, batches and order.
 fn check_same_epoch(config: &Config, state: &RunState, data_size: usize) -> Result<()> {
-    let now = serde_json::to_value(config)?;
-    let differs = ["BATCH_SIZE", "SHUFFLE_MODE"]
-        .into_iter()
-        .find(|key| state.config.get(key) != now.get(key));
+    let differs = config.first_change_since(&state.config);
     let differs = differs.or((state.seed != config.seed()).then_some("SEED"));
     let differs = differs
         .or((state.data_size != data_size as u64).then_some("the number of training questions"));
@@ -96,7 +93,13 @@ impl<'a> Trainer<'a> {
             .as_ref()
             .context("there is nothing to train on")?;
         let (words, answers) = (inputs.vocabulary.len(), inputs.answers.len());
-        let net = Net::new(&config.model, words, answers, config.seed(), replica.device);
+        let net = Net::new(
+            &config.model.keys()?,
+            words,
+            answers,
+            config.seed(),
+            replica.device,
+        );
         let reducer = replica.reducer(&net.parameters.tensors)?;
         let adam = Adam::new(&net.parameters.tensors, &config.train);
         let schedule = Schedule::new(&config.train, task.dataset.len());

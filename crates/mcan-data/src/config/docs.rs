@@ -46,11 +46,9 @@ fn row(key: &Key) -> String {
         OnResume::GivenAnew => "anew",
     };
     let flag = key.flag.map(|flag| format!("`--{}`", flag.name));
-    let default = match (key.computed, key.default_text()) {
-        (Some(computed), _) if !computed.in_reference_only => "computed".into(),
-        (_, text) if text.is_empty() => text,
-        (_, text) if key.absent.is_some() => text,
-        (_, text) => format!("`{text}`"),
+    let default = match key.default_text() {
+        text if text.is_empty() || key.absent.is_some() => text,
+        text => format!("`{text}`"),
     };
     let cells = [
         format!("`{}`{}", key.name, if key.is_ours { " *" } else { "" }),
@@ -62,5 +60,8 @@ fn row(key: &Key) -> String {
         if key.per_process { "own" } else { "" }.into(),
         key.help(),
     ];
-    format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
+    format!(
+        "| {} |",
+        cells.map(|cell| cell.replace('|', "\\|")).join(" | ")
+    )
 }

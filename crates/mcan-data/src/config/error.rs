@@ -30,7 +30,11 @@ impl ConfigError {
 }
 
 /// An error about `key` with `message`, unless `holds`.
-pub fn require(holds: bool, key: &str, message: impl FnOnce() -> String) -> Result<(), ConfigError> {
+pub fn require(
+    holds: bool,
+    key: &str,
+    message: impl FnOnce() -> String,
+) -> Result<(), ConfigError> {
     if holds {
         Ok(())
     } else {

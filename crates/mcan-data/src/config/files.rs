@@ -74,7 +74,11 @@ fn built_in_models(dataset: &str) -> Vec<&'static str> {
         .iter()
         .filter_map(|(name, _)| {
             let name = name.strip_prefix("configs/")?;
-            let of_dataset = || name.strip_prefix(dataset)?.strip_prefix('/')?.strip_suffix(".yml");
+            let of_dataset = || {
+                name.strip_prefix(dataset)?
+                    .strip_prefix('/')?
+                    .strip_suffix(".yml")
+            };
             name.strip_suffix("_model.yml").or_else(of_dataset)
         })
         .collect()

@@ -25,6 +25,8 @@ pub struct FamilyKeys {
     pub name: &'static str,
     /// Its keys, made by [`keys!`](crate::keys!).
     pub keys: &'static [Key],
+    /// Values that are computed from these keys, printed with them, and cannot be set.
+    pub derived: &'static [Key],
     /// Checks values that have the right types.
     pub check: fn(&ModelValues) -> Result<(), ConfigError>,
 }
@@ -49,15 +51,42 @@ impl Schema {
 }
 
 /// The values of the keys of a model's family.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct ModelValues {
     /// Name of the family.
     pub family: String,
-    /// A value for each key of the family.
+    /// A value for each key of the family, and the values derived from them.
     pub values: Map<String, Value>,
+    derived: &'static [Key],
+}
+
+impl PartialEq for ModelValues {
+    fn eq(&self, other: &ModelValues) -> bool {
+        (&self.family, &self.values) == (&other.family, &other.values)
+    }
 }
 
 impl ModelValues {
+    /// `values` of the keys of `family`, with the values derived from them.
+    pub(super) fn new(family: &FamilyKeys, values: Map<String, Value>) -> ModelValues {
+        let mut model = ModelValues {
+            family: family.name.to_owned(),
+            values,
+            derived: family.derived,
+        };
+        model.derive();
+        model
+    }
+
+    fn derive(&mut self) {
+        for key in self.derived {
+            if let Some(computed) = key.computed {
+                let value = (computed.value)(&self.values);
+                self.values.insert(key.name.to_owned(), value);
+            }
+        }
+    }
+
     /// The values as the struct of the family.
     ///
     /// # Errors
@@ -73,6 +102,7 @@ impl ModelValues {
     pub fn set_keys<T: Keys>(&mut self, keys: &T) -> Result<()> {
         if let Value::Object(values) = serde_json::to_value(keys)? {
             self.values.extend(values);
+            self.derive();
         }
         Ok(())
     }

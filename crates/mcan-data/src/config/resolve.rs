@@ -160,10 +160,11 @@ struct Layers {
 impl Layers {
     fn new(family: &'static FamilyKeys, is_openvqa: bool) -> Self {
         let all = || family.keys.iter().chain(common_keys());
+        let table = all().chain(family.derived);
         Layers {
             family,
             is_openvqa,
-            table: all().map(|key| (key.name, key)).collect(),
+            table: table.map(|key| (key.name, key)).collect(),
             values: all()
                 .map(|key| (key.name.to_owned(), (key.default)()))
                 .collect(),
@@ -235,11 +236,19 @@ impl Layers {
             let Some(numbers) = numbers else {
                 let message = format!(
                     "OPT_PARAMS: {name} = {text:?} is not {}",
-                    if count == 1 { "a number" } else { "a pair of numbers" }
+                    if count == 1 {
+                        "a number"
+                    } else {
+                        "a pair of numbers"
+                    }
                 );
                 return Err(error(message));
             };
-            let value = if count == 1 { json!(numbers[0]) } else { json!(numbers) };
+            let value = if count == 1 {
+                json!(numbers[0])
+            } else {
+                json!(numbers)
+            };
             debug!("{key} = {} (OPT_PARAMS)", show(&value));
             self.values.insert(key.to_owned(), value);
             self.places.insert(key.to_owned(), "OPT_PARAMS".into());
@@ -280,12 +289,10 @@ impl Layers {
     fn config(&self) -> Result<Config> {
         let all = || Value::Object(self.values.clone());
         let names = self.family.keys.iter().map(|key| key.name);
-        let of_model = names.filter_map(|name| Some((name.to_owned(), self.values.get(name)?.clone())));
+        let of_model =
+            names.filter_map(|name| Some((name.to_owned(), self.values.get(name)?.clone())));
         Ok(Config {
-            model: ModelValues {
-                family: self.family.name.to_owned(),
-                values: of_model.collect(),
-            },
+            model: ModelValues::new(self.family, of_model.collect()),
             data: serde_json::from_value(all())?,
             train: serde_json::from_value(all())?,
             run: serde_json::from_value(all())?,

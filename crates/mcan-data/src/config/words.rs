@@ -181,7 +181,10 @@ impl FeatSize {
         FeatSize(BTreeMap::from([
             set(
                 "vqa",
-                &[("FRCN_FEAT_SIZE", (100, 2048)), ("BBOX_FEAT_SIZE", (100, 5))],
+                &[
+                    ("FRCN_FEAT_SIZE", (100, 2048)),
+                    ("BBOX_FEAT_SIZE", (100, 5)),
+                ],
             ),
             set(
                 "gqa",
