@@ -4,6 +4,9 @@
 //! where `MODEL_USE` names a family of its models. [`keys`] declares the keys, [`table`] says what a key is, [`resolve`]
 //! finds the values. The rest of the program sees the typed result and never asks where a value came from.
 
+#[cfg(test)]
+mod tests;
+
 mod check;
 mod docs;
 mod error;
