@@ -1,173 +1,248 @@
-//! What was typed: the flags of the reference's `run.py`, spelled as there, and our own. No I/O, no defaults.
+//! The command line: a flag for each key of the configuration that has one, and a few flags that are no keys.
 //!
-//! Every flag is an override of one configuration key; [`Args::overrides`] lists those that were given.
+//! The flags with their help texts are made from the table of keys. This room reads no file and knows no default.
 
-use crate::config::{Amp, Given, RunMode, TestSplit, TrainSplit};
-use anyhow::{Result, bail};
-use clap::Parser;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use serde::de::DeserializeOwned;
+use crate::config::{Given, Key, Kind, RunMode, common_keys};
+use clap::builder::{
+    PathBufValueParser, PossibleValuesParser, StringValueParser, TypedValueParser,
+};
+use clap::error::ErrorKind;
+use clap::{
+    Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, value_parser,
+};
+use clap_complete::Shell;
 use serde_json::{Value, json};
+use std::io::{self, Write};
 use std::path::PathBuf;
+use tracing::Level;
 
-/// Train and evaluate Deep Modular Co-Attention Networks (MCAN) for visual question answering on VQA-v2.
-#[derive(Parser, Debug, Default)]
-#[command(version, infer_long_args = true, rename_all = "SCREAMING_SNAKE_CASE")]
-#[command(
-    after_help = "Booleans: bare flag, True/False, true/false or 1/0. A flag may be shortened as long as it is unambiguous."
-)]
+const ABOUT: &str = "Train and evaluate models for visual question answering: Deep Modular Co-Attention Networks \
+                     (MCAN) and others";
+const BOOLEANS: &str = "Booleans: bare flag, True/False, true/false or 1/0. A flag may be shortened as long as it is \
+                        unambiguous; of a flag given twice, the last one counts.";
+
+/// What was typed.
+#[derive(Clone, Debug, Default)]
 pub struct Args {
-    /// What to do
-    #[arg(long, value_parser = one_of::<RunMode>(&["train", "val", "test", "pack", "score", "demo"]))]
-    run: Option<RunMode>,
-    /// Model: small, large, tiny, or any NAME with a configs/NAME_model.yml [default: small]
-    #[arg(long)]
-    model: Option<String>,
-    /// Question files to train on; `train` evaluates val after each epoch [default: train+val+vg]
-    #[arg(long, value_parser = one_of::<TrainSplit>(&["train", "train+val", "train+val+vg"]))]
-    split: Option<TrainSplit>,
-    /// Evaluate val after each epoch (with --SPLIT=train) [default: True]
-    #[arg(long, value_parser = boolean, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    eval_ee: Option<bool>,
-    /// Also write the probabilities of the test answers [default: False]
-    #[arg(long, value_parser = boolean, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    save_pred: Option<bool>,
-    /// Questions per optimizer step [default: 64]
-    #[arg(long)]
-    bs: Option<u64>,
-    /// Last epoch [default: 13]
-    #[arg(long)]
-    max_epoch: Option<u64>,
-    /// Hold the features that the run needs in memory, or (gpu) on the device in half precision [default: False]
-    #[arg(long, value_parser = boolean_or_gpu, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL|gpu")]
-    preload: Option<Value>,
-    /// GPU indices, as in '0' or '0, 1', or cpu (cpu,cpu: two replicas) [default: GPU 0 if there is one, else the CPU]
-    #[arg(long)]
-    gpu: Option<String>,
-    /// Seed of everything random [default: drawn and printed]
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Name of this run: its checkpoints and log [default: the seed]
-    #[arg(long, id = "run_version", value_name = "VERSION")]
-    version: Option<String>,
-    /// Continue from the checkpoint named by --CKPT_V and --CKPT_E, or --CKPT_PATH
-    #[arg(long, value_parser = boolean, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    resume: Option<bool>,
-    /// Version of the checkpoint to load
-    #[arg(long)]
-    ckpt_v: Option<String>,
-    /// Epoch of the checkpoint to load
-    #[arg(long)]
-    ckpt_e: Option<u64>,
-    /// Path of the checkpoint to load, instead of --CKPT_V and --CKPT_E
-    #[arg(long, value_name = "FILE")]
-    ckpt_path: Option<PathBuf>,
-    /// Split each batch in this many parts and accumulate their gradients: less memory, same result [default: 1]
-    #[arg(long)]
-    accu: Option<u64>,
-    /// Threads that read features [default: 8]
-    #[arg(long)]
-    nw: Option<u64>,
-    /// Page-lock batches bound for a GPU [default: True]
-    #[arg(long, value_parser = boolean, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    pinm: Option<bool>,
-    /// Show the loss of each step [default: True]
-    #[arg(long, value_parser = boolean, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    verb: Option<bool>,
-    /// Folder of questions, annotations and answer_dict.json [default: ./datasets/vqa/]
-    #[arg(long, value_name = "DIR")]
-    data_path: Option<PathBuf>,
-    /// Folder of the image features [default: ./datasets/coco_extract/]
-    #[arg(long, value_name = "DIR")]
-    feat_path: Option<PathBuf>,
-    /// Configuration file to use in place of configs/MODEL_model.yml
-    #[arg(long, value_name = "FILE")]
-    pub cfg: Option<PathBuf>,
-    /// Set any configuration key; repeatable
-    #[arg(long = "SET", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// Arithmetic of the matrix products [default: off]
-    #[arg(long, value_parser = one_of::<Amp>(&["off", "bf16"]))]
-    amp: Option<Amp>,
-    /// Word vectors: en_vectors_web_lg-2.1.0 (.tar.gz or folder) or a GloVe text file
-    #[arg(long, value_name = "PATH")]
-    glove_path: Option<PathBuf>,
-    /// Let a new run replace the checkpoints and the log of an old one with the same --VERSION [default: False]
-    #[arg(long, value_parser = boolean, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
-    overwrite: Option<bool>,
-    /// Which test questions to answer [default: test]
-    #[arg(long, value_parser = one_of::<TestSplit>(&["test", "test-dev"]))]
-    test_split: Option<TestSplit>,
-    /// Answer file for --RUN=score
-    #[arg(long, value_name = "FILE")]
-    result_file: Option<PathBuf>,
-    /// Questions for --RUN=score [default: those of val]
-    #[arg(long, value_name = "FILE")]
-    questions: Option<PathBuf>,
-    /// Annotations for --RUN=score [default: those of val]
-    #[arg(long, value_name = "FILE")]
-    annotations: Option<PathBuf>,
+    /// The flags of keys, as (flag, key, value).
+    keys: Vec<(String, &'static str, Value)>,
+    /// Configuration file to use in place of the model's.
+    cfg: Option<PathBuf>,
+    /// `KEY=VALUE` of each `--SET`.
+    set: Vec<String>,
+    /// The least severe messages that are shown.
+    log: Option<Level>,
+    /// Print this instead of running.
+    print: Option<Print>,
 }
 
-/// A parser of words that a configuration key knows.
-fn one_of<T: DeserializeOwned + Clone + Send + Sync + 'static>(
-    words: &'static [&'static str],
-) -> impl TypedValueParser<Value = T> {
-    PossibleValuesParser::new(words)
-        .try_map(|word| serde_json::from_value::<T>(Value::String(word)))
+/// A text about the command line that is printed instead of running.
+#[derive(Clone, Copy, Debug)]
+enum Print {
+    Completions(Shell),
+    Man,
 }
 
-/// Reads a boolean flag as what it says. (The reference takes any text, `False` included, for true.)
-fn boolean(text: &str) -> Result<bool> {
-    match text {
-        "True" | "true" | "1" => Ok(true),
-        "False" | "false" | "0" => Ok(false),
-        _ => bail!("write True or False (or true, false, 1, 0)"),
+/// The keys with a flag, in the order of the help text.
+fn flag_keys() -> impl Iterator<Item = (&'static Key, &'static str)> {
+    let all = || common_keys().filter_map(|key| Some((key, key.flag?.name)));
+    let is_first = |key: &Key| ["RUN_MODE", "MODEL", "DATASET"].contains(&key.name);
+    let first = all().filter(move |(key, _)| is_first(key));
+    first.chain(all().filter(move |(key, _)| !is_first(key)))
+}
+
+/// The flag of a key.
+fn key_arg((key, name): (&'static Key, &'static str)) -> Arg {
+    let help = match key.default_text() {
+        default if default.is_empty() => key.help(),
+        default => format!("{} [default: {default}]", key.help()),
+    };
+    let value_name = key.flag.and_then(|flag| flag.value_name);
+    let arg = Arg::new(key.name)
+        .long(name)
+        .help(help)
+        .overrides_with(key.name)
+        .value_name(value_name.unwrap_or(name));
+    let switch = |arg: Arg, value_name: &'static str| {
+        arg.num_args(0..=1)
+            .default_missing_value("true")
+            .value_name(value_name)
+    };
+    match key.kind {
+        Kind::Bool => switch(arg, "BOOL").value_parser(|text: &str| boolean(text, &[])),
+        Kind::BoolOr(words) => {
+            switch(arg, "BOOL|gpu").value_parser(move |text: &str| boolean(text, words))
+        }
+        Kind::Count => arg.value_parser(value_parser!(u64).map(Value::from)),
+        Kind::Words(words) => arg.value_parser(PossibleValuesParser::new(words).map(Value::from)),
+        Kind::Path => arg.value_parser(PathBufValueParser::new().try_map(|path| {
+            let text = path.to_str().map(Value::from);
+            text.ok_or("a path has to be UTF-8")
+        })),
+        Kind::Number | Kind::Text | Kind::Paths | Kind::Other(_) => {
+            arg.value_parser(StringValueParser::new().map(Value::from))
+        }
     }
 }
 
-/// The same, or the word `gpu`.
-fn boolean_or_gpu(text: &str) -> Result<Value> {
+/// The flags that are no keys.
+fn other_args() -> [Arg; 5] {
+    let shells = PossibleValuesParser::new(["bash", "zsh", "fish"]);
+    let levels = PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"]);
+    [
+        Arg::new("CFG")
+            .long("CFG")
+            .value_name("FILE")
+            .overrides_with("CFG")
+            .value_parser(value_parser!(PathBuf))
+            .help("Configuration file to use in place of the model's"),
+        Arg::new("SET")
+            .long("SET")
+            .value_name("KEY=VALUE")
+            .action(ArgAction::Append)
+            .help("Set any configuration key; repeatable"),
+        Arg::new("LOG")
+            .long("LOG")
+            .value_name("LEVEL")
+            .overrides_with("LOG")
+            .value_parser(levels.try_map(|level| level.parse::<Level>()))
+            .help(
+                "Messages about the work of the program to show on standard error [default: warn]",
+            ),
+        Arg::new("COMPLETIONS")
+            .long("COMPLETIONS")
+            .value_name("SHELL")
+            .value_parser(shells.try_map(|shell| shell.parse::<Shell>()))
+            .help("Print the completions for a shell, and do nothing else"),
+        Arg::new("MAN")
+            .long("MAN")
+            .action(ArgAction::SetTrue)
+            .help("Print the manual page, and do nothing else"),
+    ]
+}
+
+/// Reads a boolean flag as what it says, or one of `words`. (The reference takes any text, `False` included, for true.)
+fn boolean(text: &str, words: &[&str]) -> Result<Value, String> {
     match text {
-        "gpu" => Ok(json!(text)),
-        _ => match boolean(text) {
-            Ok(value) => Ok(json!(value)),
-            Err(_) => bail!("write True, False or gpu (or true, false, 1, 0)"),
-        },
+        "True" | "true" | "1" => Ok(json!(true)),
+        "False" | "false" | "0" => Ok(json!(false)),
+        word if words.contains(&word) => Ok(json!(word)),
+        _ if words.is_empty() => Err("write True or False (or true, false, 1, 0)".into()),
+        _ => Err(format!(
+            "write True, False or {} (or true, false, 1, 0)",
+            words.join(", ")
+        )),
     }
 }
+
+impl CommandFactory for Args {
+    fn command() -> Command {
+        Command::new("mcan")
+            .version(env!("CARGO_PKG_VERSION"))
+            .about(ABOUT)
+            .after_help(BOOLEANS)
+            .infer_long_args(true)
+            .args(flag_keys().map(key_arg))
+            .args(other_args())
+    }
+
+    fn command_for_update() -> Command {
+        Self::command()
+    }
+}
+
+impl FromArgMatches for Args {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let flag = |(key, name): (&'static Key, &str)| {
+            let value = matches.get_one::<Value>(key.name)?;
+            Some((format!("--{name}"), key.name, value.clone()))
+        };
+        let shell = matches.get_one::<Shell>("COMPLETIONS").copied();
+        let man = matches.get_flag("MAN").then_some(Print::Man);
+        let set = matches.get_many::<String>("SET").into_iter().flatten();
+        Ok(Args {
+            keys: flag_keys().filter_map(flag).collect(),
+            cfg: matches.get_one::<PathBuf>("CFG").cloned(),
+            set: set.cloned().collect(),
+            log: matches.get_one::<Level>("LOG").copied(),
+            print: shell.map(Print::Completions).or(man),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Parser for Args {}
 
 impl Args {
     /// Parses the command line; on wrong usage prints the reason and ends the process with status 2.
     pub fn from_command_line() -> Args {
         let args = Args::parse();
         if let Err(reason) = args.check() {
-            use clap::CommandFactory;
             Args::command()
-                .error(clap::error::ErrorKind::MissingRequiredArgument, reason)
+                .error(ErrorKind::MissingRequiredArgument, reason)
                 .exit();
         }
         args
     }
 
-    /// What clap's attributes cannot say without a panic-prone dependency between flags.
-    fn check(&self) -> Result<()> {
-        match self.run {
-            None => bail!("--RUN=<train|val|test|pack|score|demo> says what to do and is required"),
-            Some(RunMode::Score) if self.result_file.is_none() => {
-                bail!("--RUN=score needs --RESULT_FILE=<file>, the answers to score")
+    /// Checks which flags need others.
+    fn check(&self) -> Result<(), String> {
+        let has = |key: &str| self.value(key).is_some();
+        match self.run() {
+            _ if self.print.is_some() => Ok(()),
+            None => {
+                let modes = "<train|val|test|pack|score|demo>";
+                Err(format!("--RUN={modes} says what to do and is required"))
             }
-            _ => Ok(()),
+            Some(RunMode::Score) if !has("RESULT_FILE") => {
+                Err("--RUN=score needs --RESULT_FILE=<file>, the answers to score".into())
+            }
+            Some(_) => Ok(()),
         }
+    }
+
+    fn value(&self, key: &str) -> Option<&Value> {
+        let found = self.keys.iter().find(|(_, name, _)| *name == key);
+        found.map(|(_, _, value)| value)
+    }
+
+    fn run(&self) -> Option<RunMode> {
+        serde_json::from_value(self.value("RUN_MODE")?.clone()).ok()
+    }
+
+    /// Prints the completions or the manual page to standard output if a flag asks for them; `false` if none does.
+    ///
+    /// # Errors
+    /// When standard output cannot be written.
+    pub fn print(&self) -> io::Result<bool> {
+        let mut text = Vec::new();
+        match self.print {
+            None => return Ok(false),
+            Some(Print::Completions(shell)) => {
+                clap_complete::generate(shell, &mut Args::command(), "mcan", &mut text);
+            }
+            Some(Print::Man) => clap_mangen::Man::new(Args::command()).render(&mut text)?,
+        }
+        io::stdout().write_all(&text)?;
+        Ok(true)
+    }
+
+    /// The least severe messages that are shown.
+    pub fn log_level(&self) -> Level {
+        self.log.unwrap_or(Level::WARN)
     }
 
     /// The model's name, which chooses the configuration file.
     pub fn model(&self) -> &str {
-        match (&self.model, self.run) {
-            (Some(name), _) => name,
-            (None, Some(RunMode::Demo)) => "tiny",
-            (None, _) => "small",
-        }
+        let given = self.value("MODEL").and_then(Value::as_str);
+        given.unwrap_or(match self.run() {
+            Some(RunMode::Demo) => "tiny",
+            _ => "small",
+        })
     }
 
     /// The values that the command line gives, for [`Config::resolve`](crate::config::Config::resolve).
@@ -183,111 +258,27 @@ impl Args {
 
     /// The flags that were given, each as one word that means the same.
     pub fn spelled_out(&self) -> Vec<String> {
-        let text = |value: Value| {
-            value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned)
+        let text = |value: &Value| {
+            let word = value.as_str().map(str::to_owned);
+            word.unwrap_or_else(|| value.to_string())
         };
-        let mut flags: Vec<String> = self
-            .overrides()
-            .into_iter()
+        let keys = self.keys.iter();
+        let mut flags: Vec<String> = keys
             .map(|(flag, _, value)| format!("{flag}={}", text(value)))
             .collect();
-        let paths = [
-            ("--MODEL", self.model.clone()),
-            ("--CFG", self.cfg.as_ref().map(|p| p.display().to_string())),
-        ];
         flags.extend(
-            paths
-                .into_iter()
-                .filter_map(|(flag, value)| Some(format!("{flag}={}", value?))),
+            self.cfg
+                .iter()
+                .map(|path| format!("--CFG={}", path.display())),
         );
         flags.extend(self.set.iter().map(|pair| format!("--SET={pair}")));
         flags
     }
 
-    /// The flags that were given, as (flag, configuration key, value).
-    pub fn overrides(&self) -> Vec<(&'static str, &'static str, Value)> {
-        [
-            ("--RUN", "RUN_MODE", self.run.map(|v| json!(v))),
-            ("--SPLIT", "TRAIN_SPLIT", self.split.map(|v| json!(v))),
-            (
-                "--EVAL_EE",
-                "EVAL_EVERY_EPOCH",
-                self.eval_ee.map(|v| json!(v)),
-            ),
-            (
-                "--SAVE_PRED",
-                "TEST_SAVE_PRED",
-                self.save_pred.map(|v| json!(v)),
-            ),
-            ("--BS", "BATCH_SIZE", self.bs.map(|v| json!(v))),
-            ("--MAX_EPOCH", "MAX_EPOCH", self.max_epoch.map(|v| json!(v))),
-            ("--PRELOAD", "PRELOAD", self.preload.clone()),
-            ("--GPU", "GPU", self.gpu.as_ref().map(|v| json!(v))),
-            ("--SEED", "SEED", self.seed.map(|v| json!(v))),
-            (
-                "--VERSION",
-                "VERSION",
-                self.version.as_ref().map(|v| json!(v)),
-            ),
-            ("--RESUME", "RESUME", self.resume.map(|v| json!(v))),
-            (
-                "--CKPT_V",
-                "CKPT_VERSION",
-                self.ckpt_v.as_ref().map(|v| json!(v)),
-            ),
-            ("--CKPT_E", "CKPT_EPOCH", self.ckpt_e.map(|v| json!(v))),
-            (
-                "--CKPT_PATH",
-                "CKPT_PATH",
-                self.ckpt_path.as_ref().map(|v| json!(v)),
-            ),
-            ("--ACCU", "GRAD_ACCU_STEPS", self.accu.map(|v| json!(v))),
-            ("--NW", "NUM_WORKERS", self.nw.map(|v| json!(v))),
-            ("--PINM", "PIN_MEM", self.pinm.map(|v| json!(v))),
-            ("--VERB", "VERBOSE", self.verb.map(|v| json!(v))),
-            (
-                "--DATA_PATH",
-                "DATASET_PATH",
-                self.data_path.as_ref().map(|v| json!(v)),
-            ),
-            (
-                "--FEAT_PATH",
-                "FEATURE_PATH",
-                self.feat_path.as_ref().map(|v| json!(v)),
-            ),
-            ("--AMP", "AMP", self.amp.map(|v| json!(v))),
-            (
-                "--GLOVE_PATH",
-                "GLOVE_PATH",
-                self.glove_path.as_ref().map(|v| json!(v)),
-            ),
-            ("--OVERWRITE", "OVERWRITE", self.overwrite.map(|v| json!(v))),
-            (
-                "--TEST_SPLIT",
-                "TEST_SPLIT",
-                self.test_split.map(|v| json!(v)),
-            ),
-            (
-                "--RESULT_FILE",
-                "RESULT_FILE",
-                self.result_file.as_ref().map(|v| json!(v)),
-            ),
-            (
-                "--QUESTIONS",
-                "QUESTIONS",
-                self.questions.as_ref().map(|v| json!(v)),
-            ),
-            (
-                "--ANNOTATIONS",
-                "ANNOTATIONS",
-                self.annotations.as_ref().map(|v| json!(v)),
-            ),
-        ]
-        .into_iter()
-        .filter_map(|(flag, key, value)| Some((flag, key, value?)))
-        .collect()
+    /// The flags of keys that were given, as (flag, key, value). `--MODEL` is not among them.
+    pub fn overrides(&self) -> Vec<(String, &'static str, Value)> {
+        let keys = self.keys.iter().filter(|(_, key, _)| *key != "MODEL");
+        keys.cloned().collect()
     }
 }
 
@@ -295,37 +286,43 @@ impl Args {
 mod tests {
     use super::*;
 
-    fn given(line: &str) -> Vec<(&'static str, Value)> {
-        let args = Args::try_parse_from(line.split(' ')).unwrap();
-        args.overrides()
-            .into_iter()
-            .map(|(_, key, value)| (key, value))
-            .collect()
+    fn args(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(line.split_whitespace())
+    }
+
+    fn value(line: &str, key: &str) -> Value {
+        args(line).unwrap().value(key).cloned().unwrap_or_default()
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Args::command().debug_assert();
     }
 
     #[test]
     fn booleans_are_read_as_what_they_say() {
         assert_eq!(
-            given("mcan --RUN train --RESUME False")[1],
-            ("RESUME", json!(false))
+            value("mcan --RUN train --RESUME False", "RESUME"),
+            json!(false)
         );
-        assert_eq!(
-            given("mcan --RUN=train --RESUME=0")[1],
-            ("RESUME", json!(false))
-        );
-        assert_eq!(
-            given("mcan --RUN=train --RESUME --BS 8")[1..],
-            [("BATCH_SIZE", json!(8)), ("RESUME", json!(true))]
-        );
-        assert!(Args::try_parse_from(["mcan", "--RUN=train", "--RESUME=no way"]).is_err());
+        assert_eq!(value("mcan --RUN=train --RESUME=0", "RESUME"), json!(false));
+        assert_eq!(value("mcan --RESUME --BS 8", "RESUME"), json!(true));
+        assert_eq!(value("mcan --RESUME --BS 8", "BATCH_SIZE"), json!(8));
+        assert_eq!(value("mcan --PRELOAD=gpu", "PRELOAD"), json!("gpu"));
+        assert!(args("mcan --RUN=train --RESUME=no").is_err());
     }
 
     #[test]
     fn flags_may_be_shortened_as_in_the_reference() {
-        assert_eq!(
-            given("mcan --RUN=val --CKPT_P=a.pkl")[1],
-            ("CKPT_PATH", json!("a.pkl"))
-        );
+        assert_eq!(value("mcan --CKPT_P=a.pkl", "CKPT_PATH"), json!("a.pkl"));
+    }
+
+    #[test]
+    fn of_a_flag_given_twice_the_last_one_counts() {
+        assert_eq!(value("mcan --BS=8 --BS=16", "BATCH_SIZE"), json!(16));
+        assert_eq!(value("mcan --VERB --VERB=False", "VERBOSE"), json!(false));
+        let both = args("mcan --SET A=1 --SET B=2").unwrap();
+        assert_eq!(both.set, ["A=1", "B=2"]);
     }
 
     #[test]
@@ -333,38 +330,29 @@ mod tests {
         let all = "mcan --RUN=train --MODEL=large --SPLIT=train+val --EVAL_EE=True --SAVE_PRED=True --BS=64 --MAX_EPOCH=13 \
                    --PRELOAD=True --GPU=0 --SEED=1 --VERSION=v --RESUME=True --CKPT_V=small --CKPT_E=13 --CKPT_PATH=p \
                    --ACCU=2 --NW=8 --PINM=True --VERB=True --DATA_PATH=d --FEAT_PATH=f";
-        let line: Vec<&str> = all.split_whitespace().collect();
-        assert_eq!(Args::try_parse_from(line).unwrap().overrides().len(), 20);
+        assert_eq!(args(all).unwrap().overrides().len(), 20);
     }
 
     #[test]
     fn flags_spelled_out_mean_the_same() {
-        let line = "mcan --RUN train --MODEL=tiny --RESUM --CKPT_P=a.pkl --BS 8 --SET LR_BASE=1 --SET NW=2 --CFG=c.yml --VERB=0";
-        let args = Args::try_parse_from(line.split(' ')).unwrap();
-        let flags = args.spelled_out();
-        assert!(
-            flags.contains(&"--RESUME=true".into()) && flags.contains(&"--CFG=c.yml".into()),
-            "{flags:?}"
-        );
+        let given = args(
+            "mcan --RUN train --MODEL=tiny --RESUM --CKPT_P=a.pkl --BS 8 --SET LR_BASE=1 --SET NW=2 --CFG=c.yml --VERB=0",
+        )
+        .unwrap();
+        let flags = given.spelled_out();
+        assert!(flags.contains(&"--RESUME=true".into()), "{flags:?}");
+        assert!(flags.contains(&"--CFG=c.yml".into()), "{flags:?}");
         let again = Args::try_parse_from(["mcan".into()].into_iter().chain(flags.clone())).unwrap();
-        assert_eq!(again.overrides(), args.overrides());
+        assert_eq!(again.overrides(), given.overrides());
         assert_eq!((again.spelled_out(), again.model()), (flags, "tiny"));
     }
 
     #[test]
     fn a_missing_run_or_result_file_is_wrong_usage() {
-        assert!(Args::try_parse_from(["mcan"]).unwrap().check().is_err());
-        assert!(
-            Args::try_parse_from(["mcan", "--RUN=score"])
-                .unwrap()
-                .check()
-                .is_err()
-        );
-        assert!(
-            Args::try_parse_from(["mcan", "--RUN=score", "--RESULT_FILE=a"])
-                .unwrap()
-                .check()
-                .is_ok()
-        );
+        assert!(args("mcan").unwrap().check().is_err());
+        assert!(args("mcan --RUN=score").unwrap().check().is_err());
+        let complete = args("mcan --RUN=score --RESULT_FILE=a").unwrap();
+        assert!(complete.check().is_ok());
+        assert!(args("mcan --MAN").unwrap().check().is_ok());
     }
 }

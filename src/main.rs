@@ -10,24 +10,29 @@
     )
 )]
 
+use anyhow::Result;
 use mcan::base::errors::{explain, panic_text};
 use mcan::cli::Args;
 use mcan::config::Config;
+use mcan::models::SCHEMA;
 use mcan::run::stop::Stopped;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 fn main() -> ExitCode {
     let args = Args::from_command_line();
+    tracing_subscriber::fmt()
+        .with_max_level(args.log_level())
+        .with_writer(std::io::stderr)
+        .without_time()
+        .init();
     // A file-size limit makes writing fail, as a full disk does, instead of ending the program.
     static FILE_TOO_LARGE: AtomicBool = AtomicBool::new(false);
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, &FILE_TOO_LARGE);
-    // tch panics where libtorch throws, mostly out of memory. Nobody should see a C++ stack trace for that.
-    std::panic::set_hook(Box::new(|_| ()));
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        Config::resolve(&args.given()).and_then(mcan::run::run)
-    }));
+    std::panic::set_hook(Box::new(print_place));
+    let outcome = catch_unwind(AssertUnwindSafe(|| run(&args)));
     let message = match outcome {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => {
@@ -41,4 +46,22 @@ fn main() -> ExitCode {
     };
     eprintln!("mcan: {}", explain(&message));
     ExitCode::FAILURE
+}
+
+fn run(args: &Args) -> Result<()> {
+    if args.print()? {
+        return Ok(());
+    }
+    mcan::run::run(Config::resolve(&args.given(), &SCHEMA)?)
+}
+
+/// Prints where a panic happened if `RUST_BACKTRACE` asks for it.
+///
+/// tch panics where libtorch throws, mostly out of memory; `main` turns that into a message for the user, who is shown
+/// no stack trace.
+fn print_place(panic: &PanicHookInfo) {
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        eprintln!("{panic}\n{backtrace}");
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Needs a Python with PyTorch, named by `MCAN_PYTHON`; skipped without.
 
-use mcan::checkpoint::{self, AdamState, Checkpoint, Moments, RunState};
+use mcan::checkpoint::{self, Algorithm, Checkpoint, Moments, OptimizerState, RunState};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tch::{Device, Kind, Tensor};
@@ -46,7 +46,7 @@ fn pytorch_loads_what_is_saved_and_its_adam_takes_the_state() {
     let moments = Moments {
         step: 3.0,
         exp_avg: &plain * 2.0,
-        exp_avg_sq: &plain * 3.0,
+        second: &plain * 3.0,
     };
     let kinds = [
         Kind::Double,
@@ -69,7 +69,8 @@ fn pytorch_loads_what_is_saved_and_its_adam_takes_the_state() {
     );
     let checkpoint = Checkpoint {
         state_dict,
-        optimizer: Some(AdamState {
+        optimizer: Some(OptimizerState {
+            algorithm: Algorithm::Adam,
             lr: 1e-4,
             betas: (0.9, 0.98),
             eps: 1e-9,

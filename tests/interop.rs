@@ -3,11 +3,16 @@
 mod common;
 
 use common::python;
-use mcan::checkpoint::{self, Checkpoint};
-use mcan::config::TrainConfig;
-use mcan::nn::optim::Adam;
+use mcan::checkpoint::{self, Algorithm, Checkpoint};
+use mcan::nn::optim::{HyperParameters, Optimizer};
 use std::process::Command;
 use tch::{Device, Kind, Tensor};
+
+const HYPER: HyperParameters = HyperParameters {
+    algorithm: Algorithm::Adam,
+    betas: (0.9, 0.98),
+    eps: 1e-9,
+};
 
 /// Loads our checkpoint, takes one step of Adam along the gradients in the second file, saves the parameters.
 const STEP: &str = r#"
@@ -52,7 +57,7 @@ fn one_step_of_pytorchs_adam_from_our_checkpoint_is_one_step_of_ours() {
         .iter()
         .map(|s| random(s).set_requires_grad(true))
         .collect();
-    let mut adam = Adam::new(&params, &TrainConfig::default());
+    let mut adam = Optimizer::new(&params, HYPER);
     let step = |adam: &mut Adam, grads: &[Tensor]| {
         adam.zero_grad().unwrap();
         params
@@ -105,9 +110,6 @@ fn one_step_of_pytorchs_adam_from_our_checkpoint_is_one_step_of_ours() {
     {
         assert_eq!(ours.step, theirs.step);
         assert!(ours.exp_avg.allclose(&theirs.exp_avg, 1e-5, 1e-7, false));
-        assert!(
-            ours.exp_avg_sq
-                .allclose(&theirs.exp_avg_sq, 1e-5, 1e-7, false)
-        );
+        assert!(ours.second.allclose(&theirs.second, 1e-5, 1e-7, false));
     }
 }

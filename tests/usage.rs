@@ -110,3 +110,38 @@ fn a_configuration_file_with_an_unknown_key_is_named() {
         "{message}"
     );
 }
+
+#[test]
+fn completions_and_the_manual_page_are_printed() {
+    for (flag, part) in [
+        ("--COMPLETIONS=bash", "--FEAT_PATH"),
+        ("--COMPLETIONS=zsh", "--FEAT_PATH"),
+        ("--COMPLETIONS=fish", "FEAT_PATH"),
+        ("--MAN", ".TH mcan"),
+    ] {
+        let output = in_an_empty_folder(&[flag]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success() && text.contains(part),
+            "{flag}: {text}"
+        );
+    }
+}
+
+#[test]
+fn the_log_tells_where_each_value_came_from() {
+    let line = ["--RUN=train", "--BS=8", "--SET=LAYER=3"];
+    let log = |level: &str| {
+        let output = in_an_empty_folder(&[&line[..], &[level]].concat());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let debug = log("--LOG=debug");
+    for part in [
+        "BATCH_SIZE = 8 (--BS)",
+        "LAYER = 3 (--SET)",
+        "LR_BASE = 0.0001 (configs/small_model.yml (built in))",
+    ] {
+        assert!(debug.contains(part), "{debug}");
+    }
+    assert!(!log("--LOG=warn").contains("(--BS)"));
+}

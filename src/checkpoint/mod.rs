@@ -13,7 +13,7 @@ mod run_state;
 pub mod state_dict;
 pub mod tensor;
 
-pub use optimizer_state::{AdamState, Moments};
+pub use optimizer_state::{Algorithm, Moments, OptimizerState};
 pub use run_state::RunState;
 
 use anyhow::{Context, Result, bail};
@@ -30,7 +30,7 @@ pub struct Checkpoint {
     /// The model's tensors in file order: on the CPU, contiguous, in the stored type, without `module.` prefixes.
     pub state_dict: Vec<(String, Tensor)>,
     /// Adam's state; bare weights have none.
-    pub optimizer: Option<AdamState>,
+    pub optimizer: Option<OptimizerState>,
     /// The base learning rate.
     pub lr_base: Option<f64>,
     /// The state of the run; only files of ours have it.

@@ -1,4 +1,4 @@
-//! The state of Adam as PyTorch's optimizer saves it, and as a typed struct.
+//! The state of an optimizer as PyTorch saves it, and as a typed struct.
 
 use super::archive::Archive;
 use super::pickle::Value;
@@ -6,14 +6,35 @@ use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 use tch::Tensor;
 
-/// Adam's state: what its `state_dict` holds beyond the parameters themselves.
+/// An optimizer with two moments for each parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Adam (Kingma and Ba, 2015): the second moment is the running mean of the squared gradient.
+    Adam,
+    /// Adamax (the same paper, section 7.1): the second moment is a running maximum.
+    Adamax,
+}
+
+impl Algorithm {
+    /// PyTorch's name for the second moment.
+    fn second_name(self) -> &'static str {
+        match self {
+            Algorithm::Adam => "exp_avg_sq",
+            Algorithm::Adamax => "exp_inf",
+        }
+    }
+}
+
+/// An optimizer's state: what its `state_dict` holds beyond the parameters themselves.
 #[derive(Debug)]
-pub struct AdamState {
+pub struct OptimizerState {
+    /// Which optimizer it is of.
+    pub algorithm: Algorithm,
     /// Learning rate.
     pub lr: f64,
     /// Decay of the first and the second moment.
     pub betas: (f64, f64),
-    /// Added to the root of the second moment.
+    /// Offset of the denominator.
     pub eps: f64,
     /// L2 penalty.
     pub weight_decay: f64,
@@ -21,23 +42,23 @@ pub struct AdamState {
     pub moments: Vec<Option<Moments>>,
 }
 
-/// Adam's state of one parameter.
+/// The state of one parameter.
 #[derive(Debug)]
 pub struct Moments {
     /// Updates done.
     pub step: f64,
     /// Running mean of the gradient, shaped like the parameter.
     pub exp_avg: Tensor,
-    /// Running mean of its square, shaped like the parameter.
-    pub exp_avg_sq: Tensor,
+    /// The second moment, shaped like the parameter.
+    pub second: Tensor,
 }
 
-/// Reads a PyTorch Adam state dict. Its state is keyed by the numbers in `params`: indices since PyTorch 1.5, object ids
+/// Reads the state dict of PyTorch's Adam or Adamax. Its state is keyed by the numbers in `params`: indices since PyTorch 1.5, object ids
 /// before; either way the order in `params` is the order of the parameters.
 ///
 /// # Errors
 /// The state of another optimizer, AMSGrad's, or parameter groups that differ.
-pub(super) fn read(archive: &Archive, value: &Value) -> Result<AdamState> {
+pub(super) fn read(archive: &Archive, value: &Value) -> Result<OptimizerState> {
     let groups = value
         .get("param_groups")
         .and_then(Value::as_items)
@@ -45,7 +66,8 @@ pub(super) fn read(archive: &Archive, value: &Value) -> Result<AdamState> {
     let first = groups
         .first()
         .context("its `optimizer` has no param_groups, so it is no optimizer's state")?;
-    let mut state = hyperparameters(first)?;
+    let algorithm = algorithm(first, value.get("state"));
+    let mut state = hyperparameters(first, algorithm)?;
     let mut entries = HashMap::new();
     for (key, entry) in value
         .get("state")
@@ -59,7 +81,7 @@ pub(super) fn read(archive: &Archive, value: &Value) -> Result<AdamState> {
         );
     }
     for group in groups {
-        let other = hyperparameters(group)?;
+        let other = hyperparameters(group, algorithm)?;
         ensure!(
             (other.lr, other.betas, other.eps, other.weight_decay)
                 == (state.lr, state.betas, state.eps, state.weight_decay),
@@ -73,7 +95,9 @@ pub(super) fn read(archive: &Archive, value: &Value) -> Result<AdamState> {
             let id = id
                 .as_int::<i128>()
                 .context("a parameter of its optimizer has no number")?;
-            let moments = entries.remove(&id).map(|entry| moments(archive, entry));
+            let moments = entries
+                .remove(&id)
+                .map(|entry| moments(archive, entry, algorithm));
             state.moments.push(
                 moments
                     .transpose()
@@ -89,7 +113,23 @@ pub(super) fn read(archive: &Archive, value: &Value) -> Result<AdamState> {
     }
 }
 
-fn hyperparameters(group: &Value) -> Result<AdamState> {
+/// Adam's groups say whether it is AMSGrad; Adamax's never do.
+fn algorithm(group: &Value, state: Option<&Value>) -> Algorithm {
+    let has_second = |algorithm: Algorithm| {
+        let entries = state.and_then(Value::entries).unwrap_or_default();
+        entries
+            .iter()
+            .any(|(_, entry)| entry.get(algorithm.second_name()).is_some())
+    };
+    let says_amsgrad = group.get("amsgrad").is_some();
+    if has_second(Algorithm::Adamax) || !says_amsgrad && !has_second(Algorithm::Adam) {
+        Algorithm::Adamax
+    } else {
+        Algorithm::Adam
+    }
+}
+
+fn hyperparameters(group: &Value, algorithm: Algorithm) -> Result<OptimizerState> {
     let number = |key: &str| group.get(key).and_then(Value::as_f64);
     let betas = group
         .get("betas")
@@ -100,7 +140,7 @@ fn hyperparameters(group: &Value) -> Result<AdamState> {
         });
     let (Some(lr), Some(betas), Some(eps)) = (number("lr"), betas, number("eps")) else {
         bail!(
-            "its optimizer is not Adam (no lr, betas and eps); start a new run from its weights without --RESUME"
+            "its optimizer is neither Adam nor Adamax (no lr, betas and eps); start a new run from its weights without --RESUME"
         );
     };
     for flag in ["amsgrad", "maximize", "decoupled_weight_decay"] {
@@ -109,7 +149,8 @@ fn hyperparameters(group: &Value) -> Result<AdamState> {
             "its optimizer was run with {flag}=True, which is not supported; start a new run without --RESUME"
         );
     }
-    Ok(AdamState {
+    Ok(OptimizerState {
+        algorithm,
         lr,
         betas,
         eps,
@@ -118,10 +159,10 @@ fn hyperparameters(group: &Value) -> Result<AdamState> {
     })
 }
 
-fn moments(archive: &Archive, entry: &Value) -> Result<Moments> {
+fn moments(archive: &Archive, entry: &Value, algorithm: Algorithm) -> Result<Moments> {
     let tensor = |key: &str| match entry.get(key) {
         Some(Value::Tensor(view)) => archive.tensor(view),
-        _ => bail!("has no tensor {key}, so it is not Adam's"),
+        _ => bail!("has no tensor {key}, so it is neither Adam's nor Adamax's"),
     };
     // A tensor since PyTorch 1.12, a number before.
     let step = match entry.get("step") {
@@ -130,25 +171,26 @@ fn moments(archive: &Archive, entry: &Value) -> Result<Moments> {
         }
         step => step
             .and_then(Value::as_f64)
-            .context("has no step, so it is not Adam's")?,
+            .context("has no step, so it is neither Adam's nor Adamax's")?,
     };
-    let (exp_avg, exp_avg_sq) = (tensor("exp_avg")?, tensor("exp_avg_sq")?);
+    let name = algorithm.second_name();
+    let (exp_avg, second) = (tensor("exp_avg")?, tensor(name)?);
     ensure!(
-        exp_avg.size() == exp_avg_sq.size(),
-        "exp_avg is {:?} but exp_avg_sq {:?}; the file is damaged",
+        exp_avg.size() == second.size(),
+        "exp_avg is {:?} but {name} {:?}; the file is damaged",
         exp_avg.size(),
-        exp_avg_sq.size()
+        second.size()
     );
     Ok(Moments {
         step,
         exp_avg,
-        exp_avg_sq,
+        second,
     })
 }
 
-/// The state dict that PyTorch 2.11's Adam would save; `tensor` takes each tensor in and gives its value.
+/// The state dict that the optimizer of PyTorch 2.11 would save; `tensor` takes each tensor in and gives its value.
 pub(super) fn write(
-    state: &AdamState,
+    state: &OptimizerState,
     mut tensor: impl FnMut(&Tensor) -> Result<Value>,
 ) -> Result<Value> {
     let mut entries = Vec::new();
@@ -157,39 +199,39 @@ pub(super) fn write(
         let entry = Value::dict([
             ("step", tensor(&Tensor::from(moments.step as f32))?),
             ("exp_avg", tensor(&moments.exp_avg)?),
-            ("exp_avg_sq", tensor(&moments.exp_avg_sq)?),
+            (state.algorithm.second_name(), tensor(&moments.second)?),
         ]);
         entries.push((Value::Int(i as i128), entry));
     }
-    let group = Value::dict([
+    let betas = [state.betas.0, state.betas.1].map(Value::Float);
+    let flag = |name| (name, Value::Bool(false));
+    let mut group = vec![
         ("lr", Value::Float(state.lr)),
-        (
-            "betas",
-            Value::Tuple(vec![
-                Value::Float(state.betas.0),
-                Value::Float(state.betas.1),
-            ]),
-        ),
+        ("betas", Value::Tuple(betas.into())),
         ("eps", Value::Float(state.eps)),
         ("weight_decay", Value::Float(state.weight_decay)),
-        ("amsgrad", Value::Bool(false)),
-        ("maximize", Value::Bool(false)),
-        ("foreach", Value::None),
-        ("capturable", Value::Bool(false)),
-        ("differentiable", Value::Bool(false)),
-        ("fused", Value::None),
-        ("decoupled_weight_decay", Value::Bool(false)),
-        (
-            "params",
-            Value::List(
-                (0..state.moments.len())
-                    .map(|i| Value::Int(i as i128))
-                    .collect(),
-            ),
-        ),
-    ]);
+    ];
+    match state.algorithm {
+        Algorithm::Adam => group.extend([
+            flag("amsgrad"),
+            flag("maximize"),
+            ("foreach", Value::None),
+            flag("capturable"),
+            flag("differentiable"),
+            ("fused", Value::None),
+            flag("decoupled_weight_decay"),
+        ]),
+        Algorithm::Adamax => group.extend([
+            ("foreach", Value::None),
+            flag("maximize"),
+            flag("differentiable"),
+            flag("capturable"),
+        ]),
+    }
+    let params = (0..state.moments.len()).map(|i| Value::Int(i as i128));
+    group.push(("params", Value::List(params.collect())));
     Ok(Value::dict([
         ("state", Value::Dict(entries)),
-        ("param_groups", Value::List(vec![group])),
+        ("param_groups", Value::List(vec![Value::dict(group)])),
     ]))
 }

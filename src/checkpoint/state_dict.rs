@@ -39,7 +39,8 @@ pub(super) fn read(archive: &Archive, entries: &[(Value, Value)]) -> Result<Vec<
     Ok(tensors)
 }
 
-/// The tensors that a model expects, in its order, as float32 on the device they are on.
+/// The tensors that a model expects, in its order, as float32 on the device they are on. Names are the same if
+/// `canonical` makes the same name of them.
 ///
 /// # Errors
 /// One error that lists all missing, extra and misshapen tensors, and says what usually causes them; a tensor that is not
@@ -47,14 +48,15 @@ pub(super) fn read(archive: &Archive, entries: &[(Value, Value)]) -> Result<Vec<
 pub fn match_shapes(
     state_dict: &[(String, Tensor)],
     expected: &[(String, Vec<i64>)],
+    canonical: fn(&str) -> String,
 ) -> Result<Vec<Tensor>> {
-    let held: HashMap<&str, &Tensor> = state_dict
+    let held: HashMap<String, &Tensor> = state_dict
         .iter()
-        .map(|(name, tensor)| (name.as_str(), tensor))
+        .map(|(name, tensor)| (canonical(name), tensor))
         .collect();
     let (mut found, mut missing, mut misshapen) = (Vec::new(), Vec::new(), Vec::new());
     for (name, shape) in expected {
-        match held.get(name.as_str()) {
+        match held.get(&canonical(name)) {
             None => missing.push(name.clone()),
             Some(tensor) if tensor.size() != *shape => {
                 misshapen.push((name.as_str(), tensor.size(), shape.clone()));
@@ -62,10 +64,10 @@ pub fn match_shapes(
             Some(tensor) => found.push(tensor.f_to_kind(Kind::Float)?),
         }
     }
-    let wanted: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+    let wanted: HashSet<String> = expected.iter().map(|(name, _)| canonical(name)).collect();
     let extra: Vec<_> = state_dict
         .iter()
-        .filter(|(name, _)| !wanted.contains(name.as_str()))
+        .filter(|(name, _)| !wanted.contains(&canonical(name)))
         .collect();
     if missing.is_empty() && misshapen.is_empty() && extra.is_empty() {
         check_finite(expected.iter().map(|(name, _)| name).zip(&found))

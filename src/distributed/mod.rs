@@ -151,28 +151,12 @@ fn endpoint(job: &Job) -> Endpoint {
 
 /// Checks that all processes have the same configuration, except for paths, devices and output.
 fn check_same_config(replica: &Replica, config: &Config) -> Result<()> {
-    let mine = serde_json::to_value(config)?;
-    let theirs: serde_json::Value =
-        serde_json::from_str(&replica.text_of_first("config", &mine.to_string())?)?;
-    const MAY_DIFFER: [&str; 7] = [
-        "GPU",
-        "NUM_WORKERS",
-        "PIN_MEM",
-        "PRELOAD",
-        "VERBOSE",
-        "PROFILE",
-        "DIST_TIMEOUT",
-    ];
+    let mut mine = config.shared_values();
     // A process without a seed takes the seed of the first one.
-    let may_differ = |key: &str, value: &serde_json::Value| {
-        MAY_DIFFER.contains(&key) || key.contains("PATH") || key == "SEED" && value.is_null()
-    };
-    for (key, value) in mine
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(key, value)| !may_differ(key, value))
-    {
+    mine.retain(|key, value| key != "SEED" || !value.is_null());
+    let text = serde_json::to_string(&mine)?;
+    let theirs: serde_json::Value = serde_json::from_str(&replica.text_of_first("config", &text)?)?;
+    for (key, value) in &mine {
         let first = theirs.get(key).unwrap_or(&serde_json::Value::Null);
         ensure!(
             first == value,

@@ -1,3 +1,123 @@
 //! The models: equations, nothing else.
+//!
+//! A model is one file or folder. It declares a [`Family`]: its name, its keys, what it needs of a batch, and how it is
+//! built. [`FAMILIES`] lists them; no other file of the program names a model.
 
+mod butd;
 pub mod mcan;
+mod network;
+
+pub use network::Network;
+
+use crate::config::{ConfigError, FamilyKeys, ModelValues, Schema};
+use crate::data::streams::{Needs, Streams};
+use crate::datasets;
+use crate::nn::packed::PackedBatch;
+use crate::nn::parameters::Path;
+use crate::nn::pass::Pass;
+use anyhow::Result;
+use std::fmt::Debug;
+use tch::Tensor;
+
+/// A network without its list of parameters: the equations.
+pub trait Model: Debug + Send {
+    /// Answer logits.
+    ///
+    /// # Shapes
+    /// -> (B, answers), float32
+    ///
+    /// # Errors
+    /// A batch without the features that the model needs.
+    fn forward(&self, batch: &PackedBatch, pass: &Pass) -> Result<Tensor>;
+
+    /// The word embedding, (words, E), which may start from word vectors.
+    fn word_embedding(&self) -> &Tensor;
+}
+
+/// Sizes that a model takes from its data.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sizes {
+    /// Rows of the word embedding.
+    pub words: usize,
+    /// Answers to choose from.
+    pub answers: usize,
+    /// Streams of the data set.
+    pub streams: Streams,
+    /// Whether parameters have OpenVQA's names where the reference has others.
+    pub openvqa: bool,
+}
+
+/// Names and shapes of a checkpoint's tensors.
+pub type Shapes = [(String, Vec<i64>)];
+
+/// A model family: everything that the rest of the program knows of it.
+pub struct Family {
+    /// The name of the family and its configuration keys.
+    pub keys: FamilyKeys,
+    /// What the model needs of a batch of a data set with these streams.
+    pub needs: fn(&ModelValues, Streams) -> Result<Needs>,
+    /// Builds the model, whose parameters are created below the path.
+    pub build: fn(&ModelValues, &Sizes, Path) -> Result<Box<dyn Model>>,
+    /// The given values with every size replaced that the shapes of a checkpoint show.
+    pub sizes_of: fn(&Shapes, &ModelValues) -> Result<ModelValues>,
+    /// The name that the model has for a tensor of a checkpoint. Programs differ in some names.
+    pub canonical_name: fn(&str) -> String,
+}
+
+/// Every family; the first is that of configuration files without `MODEL_USE`.
+pub static FAMILIES: [&Family; 2] = [&mcan::FAMILY, &butd::FAMILY];
+
+/// The model families and data sets that a configuration may name.
+pub const SCHEMA: Schema = Schema {
+    families: &[mcan::FAMILY.keys, butd::FAMILY.keys],
+    datasets: datasets::NAMES,
+};
+
+/// The family of a model.
+///
+/// # Errors
+/// A name that is not in [`FAMILIES`].
+pub fn family(values: &ModelValues) -> Result<&'static Family, ConfigError> {
+    let mut families = FAMILIES.into_iter();
+    let found = families.find(|family| family.keys.name == values.family);
+    found.ok_or_else(|| {
+        ConfigError::new(
+            "MODEL_USE",
+            format!("there is no model {:?}", values.family),
+        )
+    })
+}
+
+/// The function that gives a checkpoint's tensor the name that the model has for it.
+///
+/// # Errors
+/// An unknown family.
+pub fn canonical_name(values: &ModelValues) -> Result<fn(&str) -> String, ConfigError> {
+    Ok(family(values)?.canonical_name)
+}
+
+/// The sizes of a matrix among the tensors of a checkpoint.
+///
+/// # Errors
+/// No such tensor, or one with another number of dimensions.
+fn matrix(shapes: &Shapes, name: &str) -> Result<[usize; 2]> {
+    let Some((_, shape)) = shapes.iter().find(|(known, _)| known == name) else {
+        anyhow::bail!("it has no parameter {name}, so its model is another")
+    };
+    let [rows, columns] = shape[..] else {
+        anyhow::bail!("its {name} is no matrix but has shape {shape:?}")
+    };
+    Ok([usize::try_from(rows)?, usize::try_from(columns)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_knows_every_family_by_its_name() {
+        let names = |keys: &[FamilyKeys]| keys.iter().map(|keys| keys.name).collect::<Vec<_>>();
+        let families = FAMILIES.map(|family| family.keys);
+        assert_eq!(names(SCHEMA.families), names(&families));
+    }
+}

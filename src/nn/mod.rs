@@ -1,10 +1,12 @@
-//! Layers, packed batches, optimizers: what models are built from. No configuration, no data set.
+//! What models are built from: operations, layers, packed batches, losses, optimizers. No configuration, no data set.
 
 pub mod layers;
-pub mod lstm;
+pub mod loss;
+pub mod ops;
 pub mod optim;
 pub mod packed;
 pub mod parameters;
+pub mod pass;
 pub mod ragged;
 mod staging;
 pub mod table;

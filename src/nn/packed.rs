@@ -1,5 +1,6 @@
 //! From a host [`Batch`] to tensors on a device.
 
+use super::layers::Sequences;
 use super::ragged::{Ragged, RaggedSlots, starts_of};
 use super::staging::{DeviceBuffer, Slot, StagingBuffer};
 use crate::data::{Batch, FeatureRows, ImageId, Values};
@@ -256,7 +257,72 @@ impl PackedFeatures {
     }
 }
 
+/// Rows of images on their way through a network: of each distinct image once, or of each question's image.
+///
+/// In evaluation, questions share the rows of their image until the first operation that sees the question. Batches for
+/// training share none, because dropout is drawn anew for each question.
+#[derive(Debug)]
+pub struct ImageRows<'a> {
+    /// (R, D)
+    pub rows: Tensor,
+    features: &'a PackedFeatures,
+    is_per_question: bool,
+}
+
+impl<'a> ImageRows<'a> {
+    /// The rows of each distinct image.
+    pub fn distinct(rows: Tensor, features: &'a PackedFeatures) -> ImageRows<'a> {
+        ImageRows {
+            rows,
+            features,
+            is_per_question: false,
+        }
+    }
+
+    /// Other values in the same layout.
+    pub fn with(&self, rows: Tensor) -> ImageRows<'a> {
+        ImageRows { rows, ..*self }
+    }
+
+    /// One sequence for each question; a copy only where questions share images.
+    pub fn per_question(self) -> ImageRows<'a> {
+        let rows = if self.is_per_question {
+            self.rows
+        } else {
+            self.features.expand(self.rows)
+        };
+        ImageRows {
+            rows,
+            features: self.features,
+            is_per_question: true,
+        }
+    }
+
+    /// The rows as sequences.
+    pub fn sequences(&self) -> Sequences<'_> {
+        let layout = match self.is_per_question {
+            true => self.features.questions(),
+            false => &self.features.images,
+        };
+        Sequences {
+            rows: &self.rows,
+            layout,
+        }
+    }
+}
+
 impl PackedBatch {
+    /// (B, T) ids of all words, padding included, as a network sees them that does not mask padding.
+    pub fn padded_word_ids(&self) -> Tensor {
+        let ids = self.words.pad(&self.word_ids.unsqueeze(1)).squeeze_dim(2); // (B, L)
+        let missing = self.words_padded_to - self.words.longest;
+        if missing > 0 {
+            ids.constant_pad_nd([0, missing])
+        } else {
+            ids
+        } // (B, T)
+    }
+
     /// Questions in the batch.
     pub fn len(&self) -> i64 {
         self.words.batch

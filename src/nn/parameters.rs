@@ -2,7 +2,7 @@
 //!
 //! tch's own `nn` is not used: its variable store has no order, and its defaults differ from PyTorch's.
 
-use super::layers::or_oom;
+use super::pass::or_oom;
 use crate::native::random::Generator;
 use anyhow::{Result, ensure};
 use tch::{Device, Kind, Tensor};
@@ -55,7 +55,8 @@ impl Parameters {
 /// A place in the tree of parameters, such as `backbone.enc_list.0`, where layers create theirs.
 pub struct Path<'a> {
     parameters: &'a mut Parameters,
-    generator: &'a mut Generator,
+    /// Absent when only names and shapes are wanted.
+    generator: Option<&'a mut Generator>,
     prefix: String,
     device: Device,
 }
@@ -70,10 +71,26 @@ impl<'a> Path<'a> {
     ) -> Path<'a> {
         Path {
             parameters,
-            generator,
+            generator: Some(generator),
             prefix: String::new(),
             device,
         }
+    }
+
+    /// A root under which parameters have names and shapes but no memory of their own, to count them or to compare
+    /// them with a checkpoint.
+    pub fn shapes_only(parameters: &'a mut Parameters) -> Path<'a> {
+        Path {
+            parameters,
+            generator: None,
+            prefix: String::new(),
+            device: Device::Cpu,
+        }
+    }
+
+    /// Where parameters are created.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// The child of this name.
@@ -81,27 +98,43 @@ impl<'a> Path<'a> {
         let prefix = format!("{}{name}.", self.prefix);
         Path {
             parameters: self.parameters,
-            generator: self.generator,
+            generator: self.generator.as_deref_mut(),
             prefix,
             device: self.device,
         }
     }
 
+    /// The child of this name, for a path that is needed no longer.
+    pub fn into_sub(self, name: impl std::fmt::Display) -> Path<'a> {
+        let prefix = format!("{}{name}.", self.prefix);
+        Path { prefix, ..self }
+    }
+
     /// A parameter drawn uniformly from ±`bound`.
     pub fn uniform(&mut self, name: &str, shape: &[i64], bound: f64) -> Tensor {
-        let initial = or_oom(self.generator.uniform(shape, bound));
+        let initial = match &mut self.generator {
+            Some(generator) => or_oom(generator.uniform(shape, bound)),
+            None => without_memory(shape),
+        };
         self.add(name, initial)
     }
 
     /// A parameter drawn from the standard normal distribution.
     pub fn normal(&mut self, name: &str, shape: &[i64]) -> Tensor {
-        let initial = or_oom(self.generator.normal(shape));
+        let initial = match &mut self.generator {
+            Some(generator) => or_oom(generator.normal(shape)),
+            None => without_memory(shape),
+        };
         self.add(name, initial)
     }
 
     /// A parameter filled with one value.
     pub fn constant(&mut self, name: &str, shape: &[i64], value: f64) -> Tensor {
-        self.add(name, Tensor::full(shape, value, (Kind::Float, Device::Cpu)))
+        let initial = match self.generator {
+            Some(_) => Tensor::full(shape, value, (Kind::Float, Device::Cpu)),
+            None => without_memory(shape),
+        };
+        self.add(name, initial)
     }
 
     fn add(&mut self, name: &str, initial: Tensor) -> Tensor {
@@ -110,4 +143,10 @@ impl<'a> Path<'a> {
         self.parameters.tensors.push(tensor.shallow_clone());
         tensor
     }
+}
+
+/// A tensor of this shape, all of whose elements are one and the same number in memory.
+fn without_memory(shape: &[i64]) -> Tensor {
+    let implicit = false;
+    Tensor::zeros([], (Kind::Float, Device::Cpu)).expand(shape, implicit)
 }

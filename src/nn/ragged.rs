@@ -4,7 +4,7 @@
 //! of the lengths. Only attention and recurrence see whole sequences; [`Ragged::pad`] places the rows in a grid
 //! (B, L, ·) for them, where L is the longest length.
 
-use super::layers::or_oom;
+use super::pass::or_oom;
 use super::staging::{DeviceBuffer, Slot, StagingBuffer};
 use crate::native::{self, RaggedRows};
 use anyhow::Result;
@@ -127,7 +127,25 @@ impl Ragged {
         or_oom(native::unpad_rows(&flat, &self.slots))
     }
 
-    /// The bias that closes vacant keys, for scores of any shape: `shape` has B and L where the scores have them, else 1.
+    /// Rows of each sequence.
+    ///
+    /// # Shapes
+    /// -> (B), int32
+    pub fn lengths(&self) -> Tensor {
+        self.starts.narrow(0, 1, self.batch) - self.starts.narrow(0, 0, self.batch)
+    }
+
+    /// A value of each sequence, repeated for each of its rows.
+    ///
+    /// # Shapes
+    /// values (B, ·) -> (R, ·)
+    pub fn repeat(&self, values: &Tensor) -> Tensor {
+        let sequence_of_row = self.slots.divide_scalar_mode(self.longest, "floor"); // (R)
+        values.index_select(0, &sequence_of_row)
+    }
+
+    /// Additive mask, 0 for rows and -1e9 for padding, for scores of any shape: `shape` has B and L where the scores
+    /// have them, else 1.
     pub fn key_bias(&self, shape: &[i64]) -> Tensor {
         self.key_bias.view(shape)
     }

@@ -79,17 +79,18 @@ fn remove_banks(features: &Path) -> Result<()> {
 
 /// The flags that continue the training of a demo that was stopped, without the other stages.
 fn training_flags(config: &Config) -> Vec<String> {
-    let (data, features) = (
-        config.data.dataset_path.display(),
-        config.data.feature_path.display(),
-    );
-    let fixed = [
-        "--RUN=train".into(),
-        "--SPLIT=train".into(),
-        format!("--DATA_PATH={data}"),
-        format!("--FEAT_PATH={features}"),
-        format!("--MODEL={}", config.run.model),
-    ];
+    let mut as_trained = config.clone();
+    as_trained.run.run_mode = RunMode::Train;
+    let fixed: Vec<String> = [
+        "RUN_MODE",
+        "TRAIN_SPLIT",
+        "DATASET_PATH",
+        "FEATURE_PATH",
+        "MODEL",
+    ]
+    .into_iter()
+    .filter_map(|key| as_trained.as_flag(key))
+    .collect();
     let name = |flag: &String| flag.split('=').next().map(str::to_owned);
     let given = config
         .run

@@ -6,7 +6,8 @@ use super::{network, stop};
 use crate::checkpoint;
 use crate::config::Config;
 use crate::distributed::{self, Replica};
-use crate::models::mcan::Net;
+use crate::models::Network;
+use crate::models::canonical_name;
 use crate::say;
 use anyhow::{Context, Result};
 
@@ -17,7 +18,7 @@ pub(super) struct Evaluation {
     /// The questions, and the vocabulary and answers of the checkpoint.
     pub(super) inputs: Inputs,
     /// The network of each replica of this process.
-    pub(super) networks: Vec<(Net, Replica)>,
+    pub(super) networks: Vec<(Network, Replica)>,
 }
 
 impl Evaluation {
@@ -35,9 +36,11 @@ impl Evaluation {
         let inputs = Inputs::read(plan.config(), checkpoint.mcan.as_ref(), &replicas)?;
         distributed::check_same_inputs(&replicas, || inputs.fingerprint())?;
         let with_net = |replica: Replica| {
-            let net = network::build(&plan, &inputs, replica.device);
+            let net = network::build(&plan, &inputs, replica.device)?;
             let shapes = net.parameters.shapes();
-            let values = checkpoint::state_dict::match_shapes(&checkpoint.state_dict, &shapes);
+            let canonical = canonical_name(&plan.config().model)?;
+            let held = &checkpoint.state_dict;
+            let values = checkpoint::state_dict::match_shapes(held, &shapes, canonical);
             net.parameters.assign(&values.with_context(cannot)?)?;
             Ok((net, replica))
         };

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::data::embeddings;
 use crate::data::vocab::Vocabulary;
-use crate::models::mcan::Net;
+use crate::models::Network;
 use anyhow::{Context, Result};
 use std::path::Path;
 use tch::Tensor;
@@ -12,7 +12,7 @@ use tch::Tensor;
 ///
 /// # Errors
 /// When the vectors are damaged or their width is not `WORD_EMBED_SIZE`.
-pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Net) -> Result<()> {
+pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Network) -> Result<()> {
     let folders = [
         Path::new("."),
         Path::new("datasets"),
@@ -26,7 +26,11 @@ pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Net) -> Result
         return Ok(());
     };
     let words: Vec<&str> = vocabulary.words().collect();
-    let vectors = embeddings::load_of_width(&path, &words, config.model.word_embed_size)?;
+    let width = config
+        .model
+        .size("WORD_EMBED_SIZE")
+        .context("the model has no word vectors")?;
+    let vectors = embeddings::load_of_width(&path, &words, width)?;
     crate::note!(
         "Word vectors: {} of {} words found in {}",
         vectors.found,

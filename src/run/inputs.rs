@@ -12,7 +12,7 @@ use crate::datasets::files::split;
 use crate::datasets::{Benchmark, Metric, QuestionFiles, SplitFiles, SplitName, VAL};
 use crate::distributed::Replica;
 use crate::formats::json::locate;
-use crate::models::mcan::Net;
+use crate::models::Network;
 use crate::nn::packed::{Packer, StreamSource};
 use crate::nn::table::Table;
 use crate::report::Progress;
@@ -87,7 +87,7 @@ impl Inputs {
             }
             None => {
                 let files = read_files(config, benchmark, true)?;
-                let words = vocabulary_of(benchmark, &*files);
+                let words = vocabulary_of(config, benchmark, &*files);
                 let answers = answers_of(config, benchmark, &*files, replicas[0].is_first())?;
                 (files, words, answers)
             }
@@ -230,14 +230,21 @@ fn max_token(config: &Config, files: &dyn QuestionFiles) -> usize {
 }
 
 /// Words of the files that exist, in the published order, and a line that says which files those are.
-fn vocabulary_of(benchmark: &dyn Benchmark, files: &dyn QuestionFiles) -> Vocabulary {
+fn vocabulary_of(
+    config: &Config,
+    benchmark: &dyn Benchmark,
+    files: &dyn QuestionFiles,
+) -> Vocabulary {
     let splits = benchmark.vocabulary().iter();
     let used: Vec<(SplitName, Vec<&str>)> = splits
         .filter_map(|&split| Some((split, files.words(split)?)))
         .collect();
     let names: Vec<SplitName> = used.iter().map(|(split, _)| *split).collect();
     let words = used.into_iter().flat_map(|(_, words)| words);
-    let vocabulary = Vocabulary::new(benchmark.special_words(false).words(), words);
+    let vocabulary = Vocabulary::new(
+        benchmark.special_words(network::is_openvqa(config)).words(),
+        words,
+    );
     crate::note!(
         "Vocabulary: {} words of the question files of {}",
         vocabulary.len(),
@@ -316,9 +323,9 @@ impl Task {
     /// The task with its features in memory or on the devices, if that is where the run holds them.
     fn preloaded(mut self, config: &Config, devices: &[Device]) -> Result<Task> {
         let on_device = match config.data.preload {
-            Preload::InMemory(false) => return Ok(self),
-            Preload::InMemory(true) => false,
-            Preload::OnDevice(_) => true,
+            Preload::No => return Ok(self),
+            Preload::Host => false,
+            Preload::Device => true,
         };
         let features = Arc::get_mut(&mut self.features).context("the features are in use")?;
         for (kind, table) in [
@@ -334,7 +341,7 @@ impl Task {
     }
 
     /// What packs batches of these questions for `net`.
-    pub fn packer(&self, config: &Config, net: &Net, device: Device) -> Packer {
+    pub fn packer(&self, config: &Config, net: &Network, device: Device) -> Packer {
         let source = |kind, table: &Option<Table>| {
             let features = self.features.stream(kind)?;
             Some(StreamSource {

@@ -5,7 +5,7 @@ mod evaluation;
 mod glove;
 pub mod inputs;
 mod loss_monitor;
-mod network;
+pub mod network;
 mod pack;
 pub mod plan;
 pub mod predict;

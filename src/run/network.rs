@@ -2,15 +2,91 @@
 
 use super::inputs::Inputs;
 use super::plan::Plan;
-use crate::config::{Amp, Config};
-use crate::models::mcan::Net;
+use crate::checkpoint::Algorithm;
+use crate::config::{Amp, Config, LossFunc, Opt};
+use crate::data::streams::Needs;
+use crate::datasets::LossKind;
+use crate::models::{Network, Sizes, family};
 use crate::native;
+use crate::nn::optim::{HyperParameters, ScheduleKeys};
+use anyhow::Result;
 use tch::{Device, Kind};
 
 /// Builds the network on `device`, initialised from the seed.
-pub(super) fn build(plan: &Plan, inputs: &Inputs, device: Device) -> Net {
-    let (words, answers) = (inputs.vocabulary.len(), inputs.answers.len());
-    Net::new(&plan.config().model, words, answers, plan.seed(), device)
+///
+/// # Errors
+/// Keys or data from which the model cannot be built.
+pub(super) fn build(plan: &Plan, inputs: &Inputs, device: Device) -> Result<Network> {
+    let config = plan.config();
+    let sizes = sizes(config, inputs.vocabulary.len(), inputs.answers.len())?;
+    Network::new(&config.model, &sizes, plan.seed(), device)
+}
+
+/// How many numbers the parameters of the network have for a vocabulary of `words` and a list of `answers`.
+///
+/// # Errors
+/// As [`build`].
+pub(super) fn parameter_count(config: &Config, words: usize, answers: usize) -> Result<u64> {
+    Network::parameter_count(&config.model, &sizes(config, words, answers)?)
+}
+
+/// The sizes that the model takes from the data.
+fn sizes(config: &Config, words: usize, answers: usize) -> Result<Sizes> {
+    Ok(Sizes {
+        words,
+        answers,
+        streams: config.streams()?,
+        openvqa: is_openvqa(config),
+    })
+}
+
+/// Whether the conventions of OpenVQA hold: its names of parameters and its special words.
+pub(super) fn is_openvqa(config: &Config) -> bool {
+    config.run.model_use.is_some()
+}
+
+/// What the model needs of a batch.
+///
+/// # Errors
+/// An unknown model, or one that cannot use the features of the data set.
+pub fn needs(config: &Config) -> Result<Needs> {
+    (family(&config.model)?.needs)(&config.model, config.streams()?)
+}
+
+/// The loss that training minimises: `LOSS_FUNC`, else the loss of the data set.
+///
+/// # Errors
+/// An unknown data set.
+pub(super) fn loss_kind(config: &Config) -> Result<LossKind> {
+    Ok(match config.train.loss_func {
+        LossFunc::OfDataset => config.data.benchmark()?.loss(),
+        LossFunc::Bce => LossKind::BinaryCrossEntropy,
+        LossFunc::Ce => LossKind::CrossEntropy,
+    })
+}
+
+/// The optimizer of `OPT`, `OPT_BETAS` and `OPT_EPS`, or of `OPT_PARAMS`.
+pub(super) fn hyper_parameters(config: &Config) -> HyperParameters {
+    let train = &config.train;
+    HyperParameters {
+        algorithm: match train.opt {
+            Opt::Reference | Opt::Adam => Algorithm::Adam,
+            Opt::Adamax => Algorithm::Adamax,
+        },
+        betas: train.opt_betas,
+        eps: train.opt_eps,
+    }
+}
+
+/// What the learning rate depends on.
+pub(super) fn schedule_keys(config: &Config) -> ScheduleKeys {
+    let train = &config.train;
+    ScheduleKeys {
+        batch_size: train.batch_size,
+        warmup_epochs: train.warmup_epoch,
+        decay_r: train.lr_decay_r,
+        decay_list: train.lr_decay_list.clone(),
+    }
 }
 
 /// Dtype of the matrix products: float32 on a CPU without bfloat16 instructions, else the dtype of `AMP`.

@@ -1,6 +1,6 @@
 //! `--RUN=pack`: one memory-mapped bank per split, from the folder or straight from the published archive.
 
-use super::outputs::Outputs;
+use super::preflight::check_writable;
 use crate::config::{BankDtype, Config};
 use crate::data::features::{archive_path, bank_path};
 use crate::data::pack::{PackOptions, pack};
@@ -84,7 +84,7 @@ fn source(folder: &Path) -> Option<PathBuf> {
 }
 
 fn one(config: &Config, source: &Path, target: &Path, layout: Layout) -> Result<()> {
-    Outputs(config).check_writable(target.parent().map(Path::to_path_buf))?;
+    check_writable(target.parent().map(Path::to_path_buf))?;
     let dtype = match config.data.bank_dtype {
         BankDtype::F16 => Dtype::F16,
         BankDtype::F32 => Dtype::F32,

@@ -9,10 +9,10 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::paths::epoch_of_file;
 use crate::config::{Config, RunMode, TestSplit};
 use crate::distributed::{self, Replica};
-use crate::models::mcan::shapes;
+use crate::models::{SCHEMA, family};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
-use tch::Device;
+use tch::{Device, Tensor};
 use tracing::debug;
 
 /// The point at which a training run starts: 0 and 0 for a new run.
@@ -54,7 +54,9 @@ pub fn prepare(config: &Config) -> Result<Prepared> {
     let (replicas, job_seed) = distributed::assemble(config, draw_seed())?;
     let devices: Vec<Device> = replicas.iter().map(|replica| replica.device).collect();
     let before_loading = Plan::new(config, job_seed, &devices, None)?;
-    before_loading.config.check_files(network::needs(&before_loading.config)?)?;
+    before_loading
+        .config
+        .check_files(network::needs(&before_loading.config)?)?;
     let evaluates = matches!(config.run.run_mode, RunMode::Val | RunMode::Test);
     if evaluates && replicas[0].is_first() {
         Preflight::new(&before_loading).check_outputs()?;
@@ -277,19 +279,19 @@ pub fn log_of(config: &Config, version: &str) -> PathBuf {
 fn with_sizes_of(config: &Config, checkpoint: &Checkpoint) -> Result<Config> {
     let mut config = config.clone();
     if let Some(state) = &checkpoint.mcan
-        && let Ok(own) = serde_json::from_value::<Config>(state.config.clone())
+        && let Ok(own) = Config::from_saved(&state.config, &SCHEMA)
     {
         config.model = own.model;
+        config.run.model_use = own.run.model_use;
         config.data.max_token = own.data.max_token;
         config.data.img_feat_pad_size = own.data.img_feat_pad_size;
+        config.data.feat_size = own.data.feat_size;
         config.data.validate()?;
     }
-    let found: Vec<_> = checkpoint
-        .state_dict
-        .iter()
-        .map(|(name, tensor)| (name.clone(), tensor.size()))
-        .collect();
-    config.model = shapes::sizes_of(&found, &config.model)?;
+    let family = family(&config.model)?;
+    let shape = |(name, tensor): &(String, Tensor)| ((family.canonical_name)(name), tensor.size());
+    let shapes: Vec<_> = checkpoint.state_dict.iter().map(shape).collect();
+    config.model = (family.sizes_of)(&shapes, &config.model)?;
     Ok(config)
 }
 

@@ -5,13 +5,13 @@ use super::network::matmul_dtype;
 use super::plan::Plan;
 use super::prefetch::{LOADED_AHEAD, Prefetcher};
 use super::stop::{self, Stopped};
-use crate::data::answers::AnswerList;
 use crate::data::QuestionId;
+use crate::data::answers::AnswerList;
 use crate::data::loader::{Loader, LoaderOptions};
 use crate::distributed::{Replica, StepReduction};
-use crate::models::mcan::Net;
+use crate::models::Network;
 use crate::native::device::{Event, fetch};
-use crate::nn::layers::Pass;
+use crate::nn::pass::Pass;
 use crate::report::{Phase, Profile, Progress};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::VecDeque;
@@ -30,7 +30,7 @@ pub struct Prediction {
 /// The N replicas of a run take the batches in turns: a round is one batch for each replica. Every replica receives the
 /// predictions of all. The predictions of a round are read while the device computes the next round.
 pub struct Predictor<'a> {
-    net: &'a Net,
+    net: &'a Network,
     task: &'a Task,
     replica: &'a Replica,
     batches: Prefetcher,
@@ -97,7 +97,7 @@ impl<'a> Predictor<'a> {
     /// # Errors
     /// When the loader cannot start.
     pub fn new(
-        net: &'a Net,
+        net: &'a Network,
         task: &'a Task,
         plan: &Plan,
         replica: &'a Replica,

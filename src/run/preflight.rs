@@ -2,8 +2,8 @@
 
 use super::plan::Plan;
 use crate::checkpoint;
+use crate::config::RunMode;
 use crate::config::paths::epoch_of_file;
-use crate::config::{ModelConfig, RunMode};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use tracing::debug;
@@ -182,29 +182,6 @@ pub fn check_writable(folders: impl IntoIterator<Item = PathBuf>) -> Result<()> 
 /// A parameter and Adam's two moments, in float32.
 const BYTES_PER_PARAMETER: u64 = 12;
 
-/// Number of parameters of the network for a vocabulary of `words` and a list of `answers`.
-pub fn parameter_count(config: &ModelConfig, words: usize, answers: usize) -> u64 {
-    let linear = |from: usize, to: usize| (from + 1) * to;
-    let (hidden, out) = (config.hidden_size, config.flat_out_size);
-    let norm = |size: usize| 2 * size;
-    let attention = 4 * linear(hidden, hidden);
-    let feed_forward = linear(hidden, config.ff_size()) + linear(config.ff_size(), hidden);
-    let encoder = attention + feed_forward + 2 * norm(hidden);
-    let decoder = 2 * attention + feed_forward + 3 * norm(hidden);
-    let pooling = linear(hidden, config.flat_mlp_size)
-        + linear(config.flat_mlp_size, config.flat_glimpses)
-        + linear(hidden * config.flat_glimpses, out);
-    let lstm = 4 * hidden * (config.word_embed_size + hidden + 2);
-    let all = words * config.word_embed_size
-        + lstm
-        + linear(config.img_feat_size, hidden)
-        + config.layer * (encoder + decoder)
-        + 2 * pooling
-        + norm(out)
-        + linear(out, answers);
-    all as u64
-}
-
 fn remove(path: &Path) -> Result<()> {
     debug!(path = %path.display(), "removing");
     std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
@@ -225,36 +202,13 @@ mod tests {
     use super::*;
     use crate::cli::Args;
     use crate::config::Config;
-    use crate::models::mcan::Net;
+    use crate::models::SCHEMA;
     use clap::Parser;
     use tch::Device;
 
     fn plan(line: &str) -> Plan {
-        let config = Config::resolve(&Args::parse_from(line.split(' ')).given()).unwrap();
+        let config = Config::resolve(&Args::parse_from(line.split(' ')).given(), &SCHEMA).unwrap();
         Plan::new(&config, 1, &[Device::Cpu], None).unwrap()
-    }
-
-    #[test]
-    fn parameters_are_counted_as_the_network_has_them() {
-        let sizes = ModelConfig {
-            layer: 3,
-            hidden_size: 12,
-            multi_head: 2,
-            flat_mlp_size: 5,
-            flat_glimpses: 2,
-            flat_out_size: 7,
-            word_embed_size: 9,
-            img_feat_size: 11,
-            dropout_r: 0.2,
-        };
-        let net = Net::new(&sizes, 20, 4, 1, Device::Cpu);
-        let counted: usize = net
-            .parameters
-            .tensors
-            .iter()
-            .map(|tensor| tensor.numel())
-            .sum();
-        assert_eq!(parameter_count(&sizes, 20, 4), counted as u64);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use super::plan::Plan;
 use crate::base::output;
+use crate::config::is_given_anew;
 use crate::distributed::{Replica, is_one_of_several};
 use anyhow::{Context, Error, Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -136,22 +137,13 @@ pub fn attribute(replica: &Replica, error: Error) -> Error {
 
 /// The command line that continues the run of `plan` from `checkpoint`, quoted for a shell.
 pub fn command_to_resume(plan: &Plan, checkpoint: &Path) -> String {
-    const REPLACED: [&str; 6] = [
-        "--RESUME",
-        "--CKPT_V",
-        "--CKPT_E",
-        "--CKPT_PATH",
-        "--VERSION",
-        "--OVERWRITE",
-    ];
-    let is_replaced = |flag: &str| REPLACED.contains(&flag.split('=').next().unwrap_or(flag));
     let mut words = vec![std::env::args().next().unwrap_or_else(|| "mcan".into())];
     words.extend(
         plan.config()
             .run
             .flags
             .iter()
-            .filter(|flag| !is_replaced(flag))
+            .filter(|flag| !is_given_anew(flag))
             .cloned(),
     );
     words.push(format!("--VERSION={}", plan.version()));
@@ -166,6 +158,7 @@ mod tests {
     use super::*;
     use crate::cli::Args;
     use crate::config::Config;
+    use crate::models::SCHEMA;
     use clap::Parser;
 
     #[test]
@@ -181,7 +174,7 @@ mod tests {
             "--CKPT_V=a",
             "--OVERWRITE",
         ];
-        let config = Config::resolve(&Args::parse_from(given).given()).unwrap();
+        let config = Config::resolve(&Args::parse_from(given).given(), &SCHEMA).unwrap();
         let plan = Plan::new(&config, 1, &[], None).unwrap();
         let command = command_to_resume(&plan, Path::new("my ckpts/last.pkl"));
         let words = shlex::split(&command).unwrap();

@@ -24,7 +24,9 @@ pub(super) fn run(config: &Config) -> Result<()> {
     let task = inputs.answering()?;
     let run = &plan.config().run;
     let stem = plan.test_stem(&plan.ckpt_name(rand::random_range(0..100_000_000)));
-    let answer_file = run.result_path.join(format!("{stem}.{}", plan.config().result_extension()));
+    let answer_file = run
+        .result_path
+        .join(format!("{stem}.{}", plan.config().result_extension()));
     let probability_file = run.pred_path.join(format!("{stem}.npz"));
     distributed::run_all(networks, |(net, replica)| {
         let answer = || {

@@ -38,7 +38,12 @@ pub(super) fn run(config: &Config) -> Result<()> {
 }
 
 /// Saves the answers under `name`, and prints and logs their accuracy.
-fn conclude(plan: &Plan, inputs: &Inputs, name: &str, answers: &[(QuestionId, &str)]) -> Result<()> {
+fn conclude(
+    plan: &Plan,
+    inputs: &Inputs,
+    name: &str,
+    answers: &[(QuestionId, &str)],
+) -> Result<()> {
     let evaluator = inputs.evaluator.as_ref();
     let evaluator = evaluator.context("there are no annotations")?;
     let file = plan.val_answers_of(name);

@@ -572,7 +572,7 @@ fn checkpoint_to_resume_from() {
         ),
         edit(
             "moments that are infinite",
-            moments(|m| drop(m.exp_avg_sq.fill_(f64::INFINITY))),
+            moments(|m| drop(m.second.fill_(f64::INFINITY))),
             &["parameter 0", "not finite"],
         ),
         edit(

@@ -1,169 +1,118 @@
-//! The network of "Deep Modular Co-Attention Networks for Visual Question Answering" (Yu et al., CVPR 2019), computed on
-//! packed sequences: no work on padding that cannot be observed.
+//! MCAN: "Deep Modular Co-Attention Networks for Visual Question Answering" (Yu et al., CVPR 2019), as the reference and
+//! OpenVQA have it.
 //!
-//! Letters of shapes: B questions; R, S packed rows; L, M longest sequence; D `HIDDEN_SIZE`; H heads; K = D / H;
-//! G glimpses; F `IMG_FEAT_SIZE`. The residual stream is float32; products run in [`Pass::product`].
+//! Letters of shapes: B questions; R, S packed rows of images and words; D `HIDDEN_SIZE`; F feature size; E word vector
+//! size. MCAN masks padding, so none is computed.
 
-pub mod attention;
-pub mod shapes;
+mod adapter;
+pub(crate) mod keys;
+mod shapes;
 #[cfg(test)]
 mod tests;
+mod units;
 
-use crate::config::ModelConfig;
-use crate::native::random::Generator;
-use crate::nn::layers::{LayerNorm, Linear, Pass, or_oom};
-use crate::nn::lstm::Lstm;
-use crate::nn::packed::PackedBatch;
-use crate::nn::parameters::{Parameters, Path};
-use anyhow::{Context, Result};
-use attention::{AttFlat, Sa, Sequences, Sga};
-use tch::{Device, Kind, Tensor};
+use super::{Family, Model, Sizes};
+use crate::config::ModelValues;
+use crate::data::streams::{Needs, Streams};
+use crate::nn::layers::{AttFlat, AttFlatSizes, Embedding, LayerNorm, Linear, Lstm, Sequences};
+use crate::nn::packed::{ImageRows, PackedBatch};
+use crate::nn::parameters::Path;
+use crate::nn::pass::Pass;
+use adapter::Adapter;
+use anyhow::Result;
+use keys::McanKeys;
+use tch::{Kind, Tensor};
+use units::Backbone;
+
+/// Everything that the rest of the program knows of MCAN.
+pub const FAMILY: Family = Family {
+    keys: keys::FAMILY_KEYS,
+    needs,
+    build: |values, sizes, path| Ok(Box::new(Mcan::new(&values.keys()?, sizes, path)?)),
+    sizes_of: shapes::sizes_of,
+    canonical_name: str::to_owned,
+};
+
+/// Regions where the data set has them, else the grid.
+fn needs(_: &ModelValues, streams: Streams) -> Result<Needs> {
+    Ok(Needs {
+        regions: streams.regions.is_some(),
+        grid: streams.regions.is_none(),
+        boxes: false,
+    })
+}
 
 /// The whole network.
 #[derive(Debug)]
-pub struct Net {
-    /// All parameters, in `state_dict` order.
-    pub parameters: Parameters,
-    embedding: Tensor,
+struct Mcan {
+    embedding: Embedding,
     lstm: Lstm,
-    img_feat_linear: Linear,
-    enc_list: Vec<Sa>,
-    dec_list: Vec<Sga>,
+    adapter: Adapter,
+    backbone: Backbone,
     attflat_img: AttFlat,
     attflat_lang: AttFlat,
     proj_norm: LayerNorm,
     proj: Linear,
 }
 
-impl Net {
-    /// A network with fresh parameters, those that `seed` means.
-    ///
-    /// `words` and `answers` are the sizes of the vocabulary and of the answer list.
-    pub fn new(
-        config: &ModelConfig,
-        words: usize,
-        answers: usize,
-        seed: u64,
-        device: Device,
-    ) -> Net {
-        let (mut parameters, mut generator) = (Parameters::default(), or_oom(Generator::new(seed)));
-        let mut root = Path::root(&mut parameters, &mut generator, device);
-        let embedding = root
-            .sub("embedding")
-            .normal("weight", &[words as i64, config.word_embed_size as i64]);
-        let lstm = Lstm::new(
-            root.sub("lstm"),
-            config.word_embed_size,
-            config.hidden_size,
-            device,
-        );
-        let img_feat_linear = Linear::new(
-            root.sub("img_feat_linear"),
-            config.img_feat_size,
-            config.hidden_size,
-        );
-        let mut backbone = root.sub("backbone");
-        let enc_list = (0..config.layer)
-            .map(|i| Sa::new(backbone.sub("enc_list").sub(i), config))
-            .collect();
-        let dec_list = (0..config.layer)
-            .map(|i| Sga::new(backbone.sub("dec_list").sub(i), config))
-            .collect();
-        let attflat_img = AttFlat::new(root.sub("attflat_img"), config);
-        let attflat_lang = AttFlat::new(root.sub("attflat_lang"), config);
-        let proj_norm = LayerNorm::new(root.sub("proj_norm"), config.flat_out_size);
-        let proj = Linear::new(root.sub("proj"), config.flat_out_size, answers);
-        Net {
-            parameters,
-            embedding,
-            lstm,
-            img_feat_linear,
-            enc_list,
-            dec_list,
-            attflat_img,
-            attflat_lang,
-            proj_norm,
-            proj,
-        }
+impl Mcan {
+    fn new(keys: &McanKeys, sizes: &Sizes, mut root: Path) -> Result<Mcan> {
+        let &McanKeys {
+            hidden_size,
+            dropout_r,
+            word_embed_size,
+            flat_out_size,
+            ..
+        } = keys;
+        let flat = AttFlatSizes {
+            input: hidden_size,
+            mlp: keys.flat_mlp_size,
+            glimpses: keys.flat_glimpses,
+            output: flat_out_size,
+        };
+        // In `state_dict` order.
+        Ok(Mcan {
+            embedding: Embedding::new(root.sub("embedding"), sizes.words, word_embed_size),
+            lstm: Lstm::new(root.sub("lstm"), word_embed_size, hidden_size),
+            adapter: Adapter::new(&mut root, hidden_size, sizes)?,
+            backbone: Backbone::new(root.sub("backbone"), keys),
+            attflat_img: AttFlat::new(root.sub("attflat_img"), flat, dropout_r),
+            attflat_lang: AttFlat::new(root.sub("attflat_lang"), flat, dropout_r),
+            proj_norm: LayerNorm::new(root.sub("proj_norm"), flat_out_size),
+            proj: Linear::new(root.sub("proj"), flat_out_size, sizes.answers),
+        })
     }
+}
 
-    /// How many answers it chooses from.
-    pub fn answers(&self) -> usize {
-        self.proj.bias.numel()
-    }
-
-    /// Answer logits; the reference's prediction is their sigmoid.
-    ///
-    /// Questions share the rows of their image up to the first guided attention where the batch says so; batches for
-    /// training do not, as dropout is drawn anew for each question.
-    ///
-    /// # Shapes
-    /// -> (B, answers), float32
-    ///
-    /// # Errors
-    /// A batch without the features that the network needs.
-    pub fn forward(&self, batch: &PackedBatch, pass: &Pass) -> Result<Tensor> {
+impl Model for Mcan {
+    /// The reference's prediction is the sigmoid of the logits.
+    fn forward(&self, batch: &PackedBatch, pass: &Pass) -> Result<Tensor> {
         let words = &batch.words;
-        let image = batch.regions.as_ref().context("the batch has no regions")?;
-        let regions = image.questions();
-        let embedded = Tensor::embedding(&self.embedding, &batch.word_ids, -1, false, false); // (S, WORD_EMBED_SIZE)
-        let mut x = words.unpad(&self.lstm.forward(&words.pad(&embedded))); // (S, D)
-        for sa in &self.enc_list {
-            x = sa.forward(
-                Sequences {
-                    rows: &x,
-                    layout: words,
-                },
-                pass,
-            );
-        }
-        let x = Sequences {
-            rows: &x,
+        let embedded = self.embedding.forward(&batch.word_ids); // (S, E)
+        let y = words.unpad(&self.lstm.forward(&words.pad(&embedded))); // (S, D)
+        let image = self.adapter.stream(batch)?;
+        let x = ImageRows::distinct(self.adapter.forward(image, pass), image); // (R, D)
+
+        let y = Sequences {
+            rows: &y,
             layout: words,
         };
+        let (x, y) = self.backbone.forward(x, y, pass); // (R, D), (S, D)
 
-        let mut y = self
-            .img_feat_linear
-            .forward(&image.rows, pass)
-            .to_kind(Kind::Float); // (R of distinct images, D)
-        for (i, sga) in self.dec_list.iter().enumerate() {
-            y = match i {
-                0 => image.expand(sga.unguided(
-                    Sequences {
-                        rows: &y,
-                        layout: &image.images,
-                    },
-                    pass,
-                )),
-                _ => sga.unguided(
-                    Sequences {
-                        rows: &y,
-                        layout: regions,
-                    },
-                    pass,
-                ),
-            };
-            y = sga.guided(
-                Sequences {
-                    rows: &y,
-                    layout: regions,
-                },
-                x,
-                pass,
-            ); // (R, D)
-        }
-
-        let lang = self.attflat_lang.forward(x, pass); // (B, FLAT_OUT_SIZE)
-        let img = self.attflat_img.forward(
-            Sequences {
-                rows: &y,
-                layout: regions,
-            },
-            pass,
-        ); // (B, FLAT_OUT_SIZE)
+        // Multimodal fusion and output classifier (section 3.4, eq. 5 and 6): z = LayerNorm(W_xᵀ x̃ + W_yᵀ ỹ).
+        let y = Sequences {
+            rows: &y,
+            layout: words,
+        };
+        let lang = self.attflat_lang.forward(y, pass); // (B, FLAT_OUT_SIZE)
+        let img = self.attflat_img.forward(x.sequences(), pass); // (B, FLAT_OUT_SIZE)
         let fused = self
             .proj_norm
             .forward(&(lang.to_kind(Kind::Float) + img), pass);
-        Ok(self.proj.forward(&fused, pass).to_kind(Kind::Float))
+        Ok(self.proj.forward(&fused, pass).to_kind(Kind::Float)) // (B, answers)
+    }
+
+    fn word_embedding(&self) -> &Tensor {
+        &self.embedding.weight
     }
 }

@@ -1,87 +1,61 @@
-//! The sizes of a network, read off the shapes of its parameters, so that nobody has to repeat `--MODEL`.
+//! The sizes of an MCAN, read off the shapes of its parameters, so that nobody has to repeat `--MODEL`.
 
-use crate::config::ModelConfig;
+use super::keys::McanKeys;
+use crate::config::ModelValues;
+use crate::models::{Shapes, matrix};
 use anyhow::{Context, Result, ensure};
 
-/// `given` with every size replaced that the parameter shapes show. The number of heads leaves no trace in the shapes
-/// and stays, as does the dropout.
+/// The layers that bring image features to the width of the network, by program and data set.
+const ADAPTERS: [&str; 3] = [
+    "img_feat_linear.weight",
+    "adapter.frcn_linear.weight",
+    "adapter.grid_linear.weight",
+];
+
+/// `given` with every size replaced that the shapes show. Heads and dropout leave no trace in the shapes and stay.
 ///
 /// # Errors
-/// When a parameter that shows a size is absent or has another number of dimensions, or the sizes make no network.
-pub fn sizes_of(shapes: &[(String, Vec<i64>)], given: &ModelConfig) -> Result<ModelConfig> {
-    let matrix = |name: &str| -> Result<[usize; 2]> {
-        let (_, shape) = shapes
-            .iter()
-            .find(|(n, _)| n == name)
-            .with_context(|| format!("it has no parameter {name}, so it is no MCAN"))?;
-        let [rows, columns] = shape[..] else {
-            anyhow::bail!("its {name} is no matrix but has shape {shape:?}")
-        };
-        Ok([usize::try_from(rows)?, usize::try_from(columns)?])
-    };
-    let [hidden_size, img_feat_size] = matrix("img_feat_linear.weight")?;
-    let [_, word_embed_size] = matrix("embedding.weight")?;
-    let [flat_mlp_size, _] = matrix("attflat_img.mlp.fc.linear.weight")?;
-    let [flat_glimpses, _] = matrix("attflat_img.mlp.linear.weight")?;
-    let [flat_out_size, _] = matrix("attflat_img.linear_merge.weight")?;
-    let layers = |list: &str| {
-        let prefix = format!("backbone.{list}.");
-        let numbers = shapes
-            .iter()
-            .filter_map(|(name, _)| name.strip_prefix(&prefix)?.split('.').next()?.parse().ok());
-        numbers
-            .max()
-            .map_or(0, |last: usize| last.saturating_add(1))
-    };
-    let layer = layers("enc_list");
+/// A parameter that shows a size is absent, or the sizes make no network.
+pub(super) fn sizes_of(shapes: &Shapes, given: &ModelValues) -> Result<ModelValues> {
+    let adapter = ADAPTERS.iter().find_map(|name| matrix(shapes, name).ok());
+    let adapter =
+        adapter.with_context(|| format!("it has no parameter {}, so it is no MCAN", ADAPTERS[0]));
+    let [hidden_size, img_feat_size] = adapter?;
+    let [_, word_embed_size] = matrix(shapes, "embedding.weight")?;
+    let [flat_mlp_size, _] = matrix(shapes, "attflat_img.mlp.fc.linear.weight")?;
+    let [flat_glimpses, _] = matrix(shapes, "attflat_img.mlp.linear.weight")?;
+    let [flat_out_size, _] = matrix(shapes, "attflat_img.linear_merge.weight")?;
+    let [ff_size, _] = matrix(shapes, "backbone.enc_list.0.ffn.mlp.fc.linear.weight")?;
+    let layer = layers(shapes, "enc_list");
     ensure!(
-        layer == layers("dec_list"),
+        layer == layers(shapes, "dec_list"),
         "it has {layer} encoder layers, but {} decoder layers",
-        layers("dec_list")
+        layers(shapes, "dec_list")
     );
-    let sizes = ModelConfig {
+    let keys = McanKeys {
         layer,
         hidden_size,
+        ff_size,
         flat_mlp_size,
         flat_glimpses,
         flat_out_size,
         word_embed_size,
         img_feat_size,
-        ..given.clone()
+        ..given.keys()?
     };
-    sizes.validate()?;
-    Ok(sizes)
+    keys.validate()?;
+    let mut values = given.clone();
+    values.set_keys(&keys)?;
+    Ok(values)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::Net;
-    use super::*;
-    use tch::Device;
-
-    #[test]
-    fn the_sizes_of_a_network_are_read_off_its_parameters() {
-        let sizes = ModelConfig {
-            layer: 3,
-            hidden_size: 12,
-            multi_head: 2,
-            flat_mlp_size: 5,
-            flat_glimpses: 2,
-            flat_out_size: 7,
-            word_embed_size: 9,
-            img_feat_size: 11,
-            dropout_r: 0.2,
-        };
-        let net = Net::new(&sizes, 20, 4, 1, Device::Cpu);
-        let given = ModelConfig {
-            multi_head: 2,
-            dropout_r: 0.2,
-            ..ModelConfig::default()
-        };
-        assert_eq!(sizes_of(&net.parameters.shapes(), &given).unwrap(), sizes);
-        let error = sizes_of(&net.parameters.shapes()[1..], &given)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("embedding.weight"), "{error}");
-    }
+/// How many layers a list of the backbone has.
+fn layers(shapes: &Shapes, list: &str) -> usize {
+    let prefix = format!("backbone.{list}.");
+    let number = |(name, _): &(String, _)| {
+        let number = name.strip_prefix(&prefix)?.split('.').next()?;
+        number.parse().ok()
+    };
+    let last: Option<usize> = shapes.iter().filter_map(number).max();
+    last.map_or(0, |last| last.saturating_add(1))
 }

@@ -1,17 +1,22 @@
 use super::*;
-use crate::config::TrainConfig;
+use crate::checkpoint::Algorithm;
+use crate::data::streams::StreamSpec;
 use crate::data::{Batch, FeatureRows, Values};
+use crate::datasets::LossKind;
+use crate::models::{Network, Sizes};
 use crate::native::random::Generator;
 use crate::native::testing::{gpu_to_test, operations, register_reference_kernels};
-use crate::nn::layers::Backend;
-use crate::nn::optim::Adam;
+use crate::nn::loss::loss;
+use crate::nn::optim::{HyperParameters, Optimizer};
 use crate::nn::packed::{Packer, StreamSource};
+use crate::nn::pass::Backend;
 use std::collections::BTreeMap;
-use tch::Reduction;
+use tch::Device;
 
-const SIZES: ModelConfig = ModelConfig {
+const SIZES: McanKeys = McanKeys {
     layer: 2,
     hidden_size: 16,
+    ff_size: 64,
     multi_head: 4,
     dropout_r: 0.1,
     flat_mlp_size: 8,
@@ -21,13 +26,35 @@ const SIZES: ModelConfig = ModelConfig {
     img_feat_size: 6,
 };
 
-fn net() -> Net {
-    Net::new(&SIZES, 20, 7, 1, Device::Cpu)
+/// A network of these sizes, for a data set of regions and the reference's names.
+fn network(keys: &McanKeys, words: usize, answers: usize, seed: u64, device: Device) -> Network {
+    let mut values = ModelValues::default();
+    values.family = "mcan".into();
+    values.set_keys(keys).unwrap();
+    let regions = StreamSpec {
+        padded_to: 5,
+        width: keys.img_feat_size,
+        boxes: false,
+    };
+    let sizes = Sizes {
+        words,
+        answers,
+        streams: Streams {
+            regions: Some(regions),
+            grid: None,
+        },
+        openvqa: false,
+    };
+    Network::new(&values, &sizes, seed, device).unwrap()
 }
 
-fn net_without_dropout(multi_head: usize, device: Device) -> Net {
-    Net::new(
-        &ModelConfig {
+fn net() -> Network {
+    network(&SIZES, 20, 7, 1, Device::Cpu)
+}
+
+fn net_without_dropout(multi_head: usize, device: Device) -> Network {
+    network(
+        &McanKeys {
             multi_head,
             dropout_r: 0.0,
             ..SIZES
@@ -89,7 +116,7 @@ fn packed(batch: Batch) -> anyhow::Result<PackedBatch> {
     packed_on(Device::Cpu, batch)
 }
 
-fn logits(net: &Net, batch: &Batch, pass: &Pass) -> Tensor {
+fn logits(net: &Network, batch: &Batch, pass: &Pass) -> Tensor {
     net.forward(&packed(batch.clone()).unwrap(), pass).unwrap()
 }
 
@@ -97,19 +124,20 @@ fn training(pass: u64) -> Pass {
     Pass::training(Kind::Float, 7, pass, Device::Cpu).unwrap()
 }
 
-fn evaluate(net: &Net, batch: &Batch) -> Tensor {
+fn evaluate(net: &Network, batch: &Batch) -> Tensor {
     tch::no_grad(|| logits(net, batch, &Pass::evaluation(Kind::Float, Device::Cpu)))
 }
 
 #[test]
 fn initial_values_are_distributed_as_in_pytorch() {
-    let sizes = ModelConfig {
+    let sizes = McanKeys {
         hidden_size: 64,
+        ff_size: 256,
         word_embed_size: 50,
         img_feat_size: 80,
         ..SIZES
     };
-    let net = Net::new(&sizes, 200, 90, 1, Device::Cpu);
+    let net = network(&sizes, 200, 90, 1, Device::Cpu);
     let shapes = net.parameters.shapes();
     for ((name, shape), values) in shapes.iter().zip(&net.parameters.tensors) {
         let (std, most) = (
@@ -261,10 +289,10 @@ fn a_batch_that_contradicts_itself_is_an_error() {
 }
 
 /// Logits of a training pass by these kernels, and the gradients of all parameters.
-fn results(net: &Net, product: Kind, kernels: Backend) -> (Tensor, Vec<Tensor>) {
+fn results(net: &Network, product: Kind, kernels: Backend) -> (Tensor, Vec<Tensor>) {
     let device = net.parameters.tensors[0].device();
     let mut pass = Pass::training(product, 7, 1, device).unwrap();
-    pass.kernels = kernels;
+    pass.backend = kernels;
     crate::native::clear_grads(&net.parameters.tensors).unwrap();
     let logits = net
         .forward(&packed_on(device, batch(false)).unwrap(), &pass)
@@ -346,8 +374,8 @@ fn a_gpu_computes_what_the_cpu_does() {
 /// What libtorch's kernels are asked to do in a training step of a network of the published depth, by operation.
 fn operations_of_a_step(product: Kind) -> BTreeMap<String, u64> {
     register_reference_kernels();
-    let net = Net::new(
-        &ModelConfig {
+    let net = network(
+        &McanKeys {
             layer: 6,
             multi_head: 2,
             ..SIZES
@@ -357,18 +385,24 @@ fn operations_of_a_step(product: Kind) -> BTreeMap<String, u64> {
         1,
         Device::Cpu,
     );
-    let adam = Adam::new(&net.parameters.tensors, &TrainConfig::default());
+    let adam = Optimizer::new(
+        &net.parameters.tensors,
+        HyperParameters {
+            algorithm: Algorithm::Adam,
+            betas: (0.9, 0.98),
+            eps: 1e-9,
+        },
+    );
     let mut batch = batch(false);
     batch.no_words = vec![false; 3];
     batch.regions.as_mut().unwrap().all_padding = vec![false; 3];
     let batch = packed(batch).unwrap();
     let mut pass = Pass::training(product, 7, 1, Device::Cpu).unwrap();
-    pass.kernels = Backend::Libtorch;
+    pass.backend = Backend::Libtorch;
     operations(|| {
         adam.zero_grad().unwrap();
         let (logits, targets) = (net.forward(&batch, &pass).unwrap(), batch.targets());
-        let loss =
-            logits.binary_cross_entropy_with_logits::<Tensor>(&targets, None, None, Reduction::Sum);
+        let loss = loss(LossKind::BinaryCrossEntropy, &logits, &targets).unwrap();
         loss.backward();
     })
 }

@@ -1,7 +1,7 @@
-//! Adam with a state that can be saved, and the learning rate as a pure function of step and epoch.
+//! Optimizers with a state that can be saved, and the learning rate as a pure function of step and epoch.
 
-mod adam;
+mod optimizer;
 mod schedule;
 
-pub use adam::Adam;
-pub use schedule::Schedule;
+pub use optimizer::{HyperParameters, Optimizer};
+pub use schedule::{Schedule, ScheduleKeys};

@@ -11,9 +11,6 @@ use anyhow::{Result, ensure};
 use std::time::Instant;
 use tch::{Device, Tensor};
 
-/// First words of the scores in a log.
-pub(super) const SCORES_BEGIN: &str = Accuracy::LOG_BEGINNING;
-
 /// A micro-batch whose gradients were just computed.
 pub struct MicroBatch<'a> {
     /// Optimizer step that it belongs to, from 1.
@@ -313,7 +310,8 @@ struct LogListener {
 impl LogListener {
     fn open(trainer: &Trainer) -> Result<LogListener> {
         let plan = trainer.plan;
-        let open = || Log::resume(&plan.log_of(plan.version()), SCORES_BEGIN);
+        let scores_begin = plan.config().data.benchmark()?.log_start();
+        let open = || Log::resume(&plan.log_of(plan.version()), scores_begin);
         let log = trainer.replica.is_first().then(open).transpose()?;
         Ok(LogListener {
             log,
@@ -342,10 +340,13 @@ impl LogListener {
             return Ok(());
         };
         let file = plan.val_answers_of(plan.version());
-        plan.config().data.benchmark()?.write_answers(&file, &answers)?;
+        plan.config()
+            .data
+            .benchmark()?
+            .write_answers(&file, &answers)?;
         let scores = evaluator.score(&answers)?;
-        say!("{accuracy}");
-        log.scores(&accuracy.log_lines())
+        say!("{}", scores.printed);
+        log.scores(&scores.logged)
     }
 }
 

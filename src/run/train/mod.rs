@@ -9,8 +9,9 @@ pub use listeners::{MicroBatch, Step, StepListener};
 pub use trainer::Trainer;
 
 use super::inputs::Inputs;
+use super::network::parameter_count;
 use super::plan::{Plan, Prepared, prepare};
-use super::preflight::{Preflight, check_writable, parameter_count};
+use super::preflight::{Preflight, check_writable};
 use super::stop;
 use crate::base::lock::Lock;
 use crate::checkpoint::Checkpoint;
@@ -49,7 +50,7 @@ pub fn run(config: &Config) -> Result<()> {
     native::return_freed_memory();
     if writes {
         let (words, answers) = (inputs.vocabulary.len(), inputs.answers.len());
-        let parameters = parameter_count(&plan.config().model, words, answers);
+        let parameters = parameter_count(plan.config(), words, answers)?;
         Preflight::new(&plan).check_space(parameters)?;
     }
     distributed::check_same_inputs(&replicas, || inputs.fingerprint())?;
@@ -90,6 +91,9 @@ fn check_outputs(plan: &Plan, resumed: Option<&Checkpoint>) -> Result<()> {
             .map(|(_, tensor)| tensor.numel() as u64)
             .sum()
     };
-    let new = || parameter_count(&plan.config().model, 0, 0);
-    preflight.check_space(resumed.map_or_else(new, held))
+    let parameters = match resumed {
+        Some(checkpoint) => held(checkpoint),
+        None => parameter_count(plan.config(), 0, 0)?,
+    };
+    preflight.check_space(parameters)
 }

@@ -3,6 +3,7 @@
 use super::trainer::Trainer;
 use crate::checkpoint::{self, Checkpoint, RunState};
 use crate::distributed;
+use crate::models::canonical_name;
 use crate::report::LogState;
 use crate::run::plan::Plan;
 use crate::run::stop::{self, Stopped, attribute};
@@ -14,8 +15,9 @@ use tracing::debug;
 /// Checks that the run has an epoch to train, or an epoch whose log entry an interrupted run has not written.
 pub(super) fn check_something_is_left(plan: &Plan) -> Result<()> {
     let (config, start) = (plan.config(), plan.start());
+    let scores_begin = config.data.benchmark()?.log_start();
     let is_unlogged = || {
-        let log = LogState::read(&plan.log_of(plan.version()), super::listeners::SCORES_BEGIN);
+        let log = LogState::read(&plan.log_of(plan.version()), scores_begin);
         log.lacks(start.epoch, config.evaluates_epochs())
     };
     let max_epoch = config.train.max_epoch;
@@ -31,10 +33,9 @@ pub(super) fn check_something_is_left(plan: &Plan) -> Result<()> {
 
 /// Checks that an epoch continued in its middle has the same questions, batches and order.
 fn check_same_epoch(plan: &Plan, state: &RunState, data_size: usize) -> Result<()> {
-    let now = serde_json::to_value(plan.config())?;
-    let differs = ["BATCH_SIZE", "SHUFFLE_MODE"]
-        .into_iter()
-        .find(|key| state.config.get(key) != now.get(key))
+    let differs = plan
+        .config()
+        .first_change_since(&state.config)
         .or((state.seed != plan.seed()).then_some("SEED"))
         .or((state.data_size != data_size as u64).then_some("the number of training questions"));
     if let Some(what) = differs {
@@ -69,15 +70,19 @@ impl Trainer<'_> {
             );
         };
         let shapes = self.net.parameters.shapes();
-        let values = checkpoint::state_dict::match_shapes(&checkpoint.state_dict, &shapes)
-            .with_context(cannot)?;
+        let values = checkpoint::state_dict::match_shapes(
+            &checkpoint.state_dict,
+            &shapes,
+            canonical_name(&self.plan.config().model)?,
+        )
+        .with_context(cannot)?;
         ensure!(
             lr_base.is_finite() && lr_base > 0.0,
             "{}: its lr_base is {lr_base}",
             cannot()
         );
         self.net.parameters.assign(&values).with_context(cannot)?;
-        self.adam.load(optimizer).with_context(cannot)?;
+        self.optimizer.load(optimizer).with_context(cannot)?;
         self.lr_base = lr_base;
         self.epoch = self.plan.start().epoch;
         self.step = self.schedule.steps_in(self.epoch);
@@ -124,7 +129,7 @@ impl Trainer<'_> {
         let inputs = self.inputs;
         Checkpoint {
             state_dict: parameters.names.iter().cloned().zip(tensors).collect(),
-            optimizer: Some(self.adam.state()),
+            optimizer: Some(self.optimizer.state()),
             lr_base: Some(self.lr_base),
             mcan: Some(RunState {
                 epoch: self.epoch,

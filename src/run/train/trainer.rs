@@ -3,12 +3,14 @@
 //! Everything else that happens during training listens to it: see [`StepListener`].
 
 use super::listeners::{Listeners, MicroBatch, Step, StepListener};
+use crate::datasets::LossKind;
 use crate::distributed::Replica;
-use crate::models::mcan::Net;
+use crate::models::Network;
 use crate::native::group::Reducer;
-use crate::nn::layers::Pass;
-use crate::nn::optim::{Adam, Schedule};
+use crate::nn::loss::loss;
+use crate::nn::optim::{Optimizer, Schedule};
 use crate::nn::packed::PackedBatch;
+use crate::nn::pass::Pass;
 use crate::report::Phase;
 use crate::run::inputs::{Inputs, Task};
 use crate::run::loss_monitor::LossMonitor;
@@ -17,7 +19,7 @@ use crate::run::prefetch::Prefetcher;
 use crate::run::{glove, network, stop};
 use crate::say;
 use anyhow::{Context, Result};
-use tch::{Reduction, Tensor};
+use tch::Tensor;
 
 /// The whole state of a training run, in one of its replicas.
 pub struct Trainer<'a> {
@@ -27,9 +29,10 @@ pub struct Trainer<'a> {
     /// Declared before `replica`, so that it is dropped first.
     reducer: Option<Reducer>,
     pub(super) replica: Replica,
-    pub(super) net: Net,
-    pub(super) adam: Adam,
+    pub(super) net: Network,
+    pub(super) optimizer: Optimizer,
     pub(super) schedule: Schedule,
+    loss_kind: LossKind,
     pub(super) lr_base: f64,
     /// Epochs done.
     pub(super) epoch: u64,
@@ -52,16 +55,17 @@ impl<'a> Trainer<'a> {
         let config = plan.config();
         let task = inputs.training.as_ref();
         let task = task.context("there is nothing to train on")?;
-        let net = network::build(plan, inputs, replica.device);
+        let net = network::build(plan, inputs, replica.device)?;
         let trainer = Trainer {
             plan,
             inputs,
             task,
             reducer: replica.reducer(&net.parameters.tensors)?,
             replica,
-            adam: Adam::new(&net.parameters.tensors, &config.train),
+            optimizer: Optimizer::new(&net.parameters.tensors, network::hyper_parameters(config)),
             net,
-            schedule: Schedule::new(&config.train, task.dataset.len()),
+            schedule: Schedule::new(network::schedule_keys(config), task.dataset.len()),
+            loss_kind: network::loss_kind(config)?,
             lr_base: config.train.lr_base,
             epoch: 0,
             step: 0,
@@ -77,7 +81,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// The network in its present state.
-    pub fn net(&self) -> &Net {
+    pub fn net(&self) -> &Network {
         &self.net
     }
 
@@ -137,7 +141,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<f64> {
         self.step += 1;
         let lr = self.schedule.rate(self.step, self.lr_base);
-        self.adam.zero_grad()?;
+        self.optimizer.zero_grad()?;
         let micro_batches = self.plan.config().train.grad_accu_steps;
         for index in 0..micro_batches {
             let batch = batches.next();
@@ -157,7 +161,7 @@ impl<'a> Trainer<'a> {
             losses.add(self.step, loss, batch.image_ids);
         }
         let max_norm = self.plan.config().train.grad_norm_clip;
-        self.adam.step(lr, max_norm)?;
+        self.optimizer.step(lr, max_norm)?;
         listeners.phase(Phase::Optimizer);
         Ok(lr)
     }
@@ -177,12 +181,7 @@ impl<'a> Trainer<'a> {
         let dtype = network::matmul_dtype(config, device);
         let pass = Pass::training(dtype, self.plan.seed(), number, device)?;
         let logits = self.net.forward(batch, &pass)?; // (B, answers)
-        let loss = logits.f_binary_cross_entropy_with_logits(
-            &batch.targets(),
-            None::<&Tensor>,
-            None::<&Tensor>,
-            Reduction::Sum,
-        )?;
+        let loss = loss(self.loss_kind, &logits, &batch.targets())?;
         listeners.phase(Phase::Forward);
         loss.f_backward()?;
         listeners.phase(Phase::Backward);
@@ -197,7 +196,7 @@ impl<'a> Trainer<'a> {
         }
         self.expect_last_micro_batch()?;
         let _ = self.accumulate_gradients(batch, 0, &mut Listeners::none())?;
-        self.adam.zero_grad()
+        self.optimizer.zero_grad()
     }
 
     /// Tells the reducer that the next backward pass is the last of its step.

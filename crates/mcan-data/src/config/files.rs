@@ -8,14 +8,9 @@ use anyhow::{Result, ensure};
 use std::path::Path;
 
 impl DataConfig {
-    /// The word for `--DATASET`.
-    fn dataset_name(&self) -> &str {
-        "vqa"
-    }
-
     /// The size that `FEAT_SIZE` names for a stream of the data set.
-    fn named_size(&self, _stream: &str) -> Option<(usize, usize)> {
-        None
+    fn named_size(&self, stream: &str) -> Option<(usize, usize)> {
+        self.feat_size.0.get(&self.dataset)?.get(stream).copied()
     }
 
     /// The data set.
@@ -23,7 +18,7 @@ impl DataConfig {
     /// # Errors
     /// An unknown name.
     pub fn benchmark(&self) -> Result<&'static dyn Benchmark> {
-        datasets::benchmark(self.dataset_name())
+        datasets::benchmark(&self.dataset)
     }
 
     /// Where the user has said that files are.
@@ -69,7 +64,7 @@ impl Config {
     /// # Errors
     /// An unknown data set.
     pub fn streams(&self) -> Result<Streams> {
-        let usual = (self.data.img_feat_pad_size, self.model.img_feat_size);
+        let usual = (self.data.img_feat_pad_size, self.feature_size());
         let sizes = StreamSizes {
             regions: self.data.named_size("FRCN_FEAT_SIZE").or(Some(usual)),
             grid: self.data.named_size("GRID_FEAT_SIZE"),

@@ -1,348 +1,152 @@
-//! The keys of the configuration by group, with their defaults and meanings.
+//! The keys of the configuration that hold for every model, by group.
 
-use serde::{Deserialize, Serialize};
+use super::words::{
+    Amp, BankDtype, FeatSize, LossFunc, LossReduction, Opt, OptParams, Preload, RunMode,
+    ShuffleMode, TestSplit, TrainSplit,
+};
+use crate::keys;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RunMode {
-    /// Train, and evaluate the val split after each epoch when it is not trained on.
-    Train,
-    /// Answer the val split with a checkpoint and print its accuracy.
-    Val,
-    /// Answer the test split with a checkpoint and write the file for EvalAI.
-    Test,
-    /// Pack the image features of each split into one memory-mapped file.
-    Pack,
-    /// Score an answer file against questions and annotations, without a model.
-    Score,
-    /// Make a small learnable dataset, train on it, evaluate and answer its test split.
-    Demo,
-}
-
-/// Which question files to train on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TrainSplit {
-    /// The train split; val is evaluated after each epoch.
-    #[serde(rename = "train")]
-    Train,
-    /// Train and val.
-    #[serde(rename = "train+val")]
-    TrainVal,
-    /// Train, val and the Visual Genome questions.
-    #[serde(rename = "train+val+vg")]
-    TrainValVg,
-}
-
-/// Which test questions to answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TestSplit {
-    /// All of test2015.
-    Test,
-    /// Its test-dev2015 subset.
-    TestDev,
-}
-
-/// Arithmetic of the matrix products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Amp {
-    /// float32 throughout.
-    Off,
-    /// bfloat16 products; weights, optimizer, norms, softmax and loss stay float32.
-    Bf16,
-}
-
-/// Sizes of the network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub struct ModelConfig {
-    /// Layers of the encoder and of the decoder.
-    pub layer: usize,
-    /// Width of every layer.
-    pub hidden_size: usize,
-    /// Attention heads.
-    pub multi_head: usize,
-    /// Probability that dropout zeroes a value.
-    pub dropout_r: f64,
-    /// Hidden width of the pooling MLPs.
-    pub flat_mlp_size: usize,
-    /// Attention distributions per pooling.
-    pub flat_glimpses: usize,
-    /// Width of a pooled sequence.
-    pub flat_out_size: usize,
-    /// Width of a word vector.
-    pub word_embed_size: usize,
-    /// Width of a region's feature.
-    pub img_feat_size: usize,
-}
-
-impl Default for ModelConfig {
-    fn default() -> Self {
-        ModelConfig {
-            layer: 6,
-            hidden_size: 512,
-            multi_head: 8,
-            dropout_r: 0.1,
-            flat_mlp_size: 512,
-            flat_glimpses: 1,
-            flat_out_size: 1024,
-            word_embed_size: 300,
-            img_feat_size: 2048,
-        }
+keys! {
+    /// Where the data is and how it is read.
+    pub struct DataConfig: Data {
+        /// Data set
+        dataset: String = "vqa".into() => flag("DATASET"), value("NAME"), ours;
+        /// Folder of questions, annotations and answer_dict.json
+        dataset_path: PathBuf = "./datasets/vqa/".into() => flag("DATA_PATH"), value("DIR");
+        /// Folder of the image features
+        feature_path: PathBuf = "./datasets/coco_extract/".into() => flag("FEAT_PATH"), value("DIR");
+        /// Question files that lie elsewhere, by split (train, val, test, test-dev, vg)
+        question_path: BTreeMap<String, PathBuf> = BTreeMap::new();
+        /// Annotation files that lie elsewhere, by split (train, val, vg)
+        answer_path: BTreeMap<String, PathBuf> = BTreeMap::new();
+        /// Feature folders that lie elsewhere, by split (train, val, test)
+        img_feat_path: BTreeMap<String, PathBuf> = BTreeMap::new();
+        /// Start the word embedding from GloVe vectors
+        use_glove: bool = true;
+        /// Word vectors: en_vectors_web_lg-2.1.0 (.tar.gz or folder) or a GloVe text file; searched for when absent
+        glove_path: Option<PathBuf> = None => flag("GLOVE_PATH"), value("PATH"), ours;
+        /// Words of a question that are used
+        max_token: usize = 14;
+        /// Regions of an image that are used
+        img_feat_pad_size: usize = 100;
+        /// OpenVQA: number and width of each kind of feature, by data set; replaces IMG_FEAT_PAD_SIZE and IMG_FEAT_SIZE
+        feat_size: FeatSize = FeatSize::default() => absent("OpenVQA's"), ours;
+        /// OpenVQA: divide the coordinates of boxes by the size of the image
+        bbox_normalize: Option<bool> = None => absent("the model's"), ours;
+        /// Question files to train on; `train` evaluates val after each epoch
+        train_split: TrainSplit = TrainSplit::TrainValVg => flag("SPLIT");
+        /// Which test questions to answer
+        test_split: TestSplit = TestSplit::Test => flag("TEST_SPLIT"), ours;
+        /// Hold the features that the run needs in memory, or (gpu) on the device in half precision
+        preload: Preload = Preload::No => flag("PRELOAD"), machine;
+        /// Threads that read features
+        num_workers: usize = 8 => flag("NW"), machine;
+        /// Page-lock batches bound for a GPU
+        pin_mem: bool = true => flag("PINM"), machine;
+        /// Order of the training questions: external or internal (a new random order each epoch), none (file order)
+        shuffle_mode: ShuffleMode = ShuffleMode::External => must_match;
+        /// Number format of a packed bank
+        bank_dtype: BankDtype = BankDtype::F16 => ours;
+        /// Leave damaged images out of a bank instead of stopping
+        pack_skip_bad: bool = false => ours;
     }
 }
 
-/// Where the data is and how it is read.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub struct DataConfig {
-    /// Folder of questions, annotations and answer dictionary.
-    pub dataset_path: PathBuf,
-    /// Folder of the image features.
-    pub feature_path: PathBuf,
-    /// Question files that lie elsewhere, by split (train, val, test, test-dev, vg).
-    pub question_path: BTreeMap<String, PathBuf>,
-    /// Annotation files that lie elsewhere, by split (train, val, vg).
-    pub answer_path: BTreeMap<String, PathBuf>,
-    /// Feature folders that lie elsewhere, by split (train, val, test).
-    pub img_feat_path: BTreeMap<String, PathBuf>,
-    /// Start the word embedding from GloVe vectors.
-    pub use_glove: bool,
-    /// Ours: where those vectors are; searched for when absent.
-    pub glove_path: Option<PathBuf>,
-    /// Words of a question that are used.
-    pub max_token: usize,
-    /// Regions of an image that are used.
-    pub img_feat_pad_size: usize,
-    /// Question files to train on.
-    pub train_split: TrainSplit,
-    /// Ours: test questions to answer.
-    pub test_split: TestSplit,
-    /// Hold the features in memory; ours: or on the device.
-    pub preload: Preload,
-    /// Threads that read features.
-    pub num_workers: usize,
-    /// Page-lock batches bound for a GPU.
-    pub pin_mem: bool,
-    /// Order of the training questions.
-    pub shuffle_mode: ShuffleMode,
-    /// Ours: number format of a packed bank.
-    pub bank_dtype: BankDtype,
-    /// Ours: leave damaged images out of a bank instead of stopping.
-    pub pack_skip_bad: bool,
-}
-
-impl Default for DataConfig {
-    fn default() -> Self {
-        DataConfig {
-            dataset_path: "./datasets/vqa/".into(),
-            feature_path: "./datasets/coco_extract/".into(),
-            question_path: BTreeMap::new(),
-            answer_path: BTreeMap::new(),
-            img_feat_path: BTreeMap::new(),
-            use_glove: true,
-            glove_path: None,
-            max_token: 14,
-            img_feat_pad_size: 100,
-            train_split: TrainSplit::TrainValVg,
-            test_split: TestSplit::Test,
-            preload: Preload::InMemory(false),
-            num_workers: 8,
-            pin_mem: true,
-            shuffle_mode: ShuffleMode::External,
-            bank_dtype: BankDtype::F16,
-            pack_skip_bad: false,
-        }
+keys! {
+    /// Optimisation.
+    pub struct TrainConfig: Train {
+        /// Questions per optimizer step
+        batch_size: usize = 64 => flag("BS"), must_match;
+        /// Split each batch in this many parts and accumulate their gradients: less memory, same result
+        grad_accu_steps: usize = 1 => flag("ACCU");
+        /// Learning rate after warm-up
+        lr_base: f64 = 0.0001;
+        /// Factor of the learning rate at each decay
+        lr_decay_r: f64 = 0.2;
+        /// Epoch indices (from 0) at whose beginning it decays
+        lr_decay_list: Vec<u64> = vec![10, 12];
+        /// Epochs of warm-up, in which the learning rate rises
+        warmup_epoch: u64 = 3 => ours;
+        /// Last epoch
+        max_epoch: u64 = 13 => flag("MAX_EPOCH");
+        /// Largest norm of the whole gradient; unlimited if not positive
+        grad_norm_clip: f64 = -1.0;
+        /// Loss, or '' for that of the data set
+        loss_func: LossFunc = LossFunc::OfDataset => ours;
+        /// How the losses of a batch become one number
+        loss_reduction: LossReduction = LossReduction::Sum => ours;
+        /// Optimizer, or '' for the reference's Adam
+        opt: Opt = Opt::Reference => ours;
+        /// OpenVQA: arguments of the optimizer, {betas: '(0.9, 0.98)', eps: '1e-9'}; replaces OPT_BETAS and OPT_EPS
+        opt_params: OptParams = OptParams::default() => ours;
+        /// Decay rates of the optimizer's two moments
+        opt_betas: (f64, f64) = (0.9, 0.98);
+        /// Offset of the optimizer's denominator
+        opt_eps: f64 = 1e-9;
+        /// Evaluate val after each epoch (with --SPLIT=train)
+        eval_every_epoch: bool = true => flag("EVAL_EE");
+        /// Continue from the checkpoint named by --CKPT_V and --CKPT_E, or --CKPT_PATH
+        resume: bool = false => flag("RESUME"), given_anew;
+        /// Arithmetic of the matrix products
+        amp: Amp = Amp::Off => flag("AMP"), ours;
+        /// Let a GPU round the factors of float32 matrix products to TF32's 10 bits
+        tf32: bool = true => ours;
+        /// Let a new run replace the checkpoints and the log of an old one with the same --VERSION
+        overwrite: bool = false => flag("OVERWRITE"), ours, given_anew;
+        /// Optimizer steps after which last.pkl is written anew; 0: only when the run is stopped
+        save_steps: u64 = 0 => ours;
     }
 }
 
-/// Where the features of a run are held, written `false`, `true` or `gpu`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "True, False or gpu")]
-pub enum Preload {
-    /// In the memory of the machine, or else nowhere: they are read for each batch.
-    InMemory(bool),
-    /// Ours: on the device.
-    OnDevice(OnDevice),
-}
-
-/// The word for "on the device", whichever that is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnDevice {
-    /// In half precision.
-    Gpu,
-}
-
-/// Order of the training questions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ShuffleMode {
-    /// A new random order each epoch.
-    External,
-    /// The same; the reference lets PyTorch's loader draw it.
-    Internal,
-    /// Ours: file order.
-    None,
-}
-
-/// Number format of a packed bank.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BankDtype {
-    /// Half precision: half the size.
-    F16,
-    /// Single precision: the exact values.
-    F32,
-}
-
-/// Optimisation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub struct TrainConfig {
-    /// Questions per optimizer step.
-    pub batch_size: usize,
-    /// Parts that a batch is split into, their gradients accumulated.
-    pub grad_accu_steps: usize,
-    /// Learning rate after warm-up.
-    pub lr_base: f64,
-    /// Factor of the learning rate at each decay.
-    pub lr_decay_r: f64,
-    /// Epoch indices (from 0) at whose beginning it decays.
-    pub lr_decay_list: Vec<u64>,
-    /// Last epoch.
-    pub max_epoch: u64,
-    /// Largest norm of the whole gradient; not positive: unlimited.
-    pub grad_norm_clip: f64,
-    /// Adam's decay rates of the two moments.
-    pub opt_betas: (f64, f64),
-    /// Adam's denominator offset.
-    pub opt_eps: f64,
-    /// Evaluate val after each epoch of a run on the train split.
-    pub eval_every_epoch: bool,
-    /// Continue from a checkpoint.
-    pub resume: bool,
-    /// Ours: arithmetic of the matrix products.
-    pub amp: Amp,
-    /// Ours: let a GPU round the factors of float32 matrix products to TF32's 10 bits.
-    #[serde(default = "yes")]
-    pub tf32: bool,
-    /// Ours: let a new run replace an old one of the same version.
-    pub overwrite: bool,
-    /// Ours: optimizer steps after which `last.pkl` is written anew; 0: only when the run is stopped.
-    #[serde(default)]
-    pub save_steps: u64,
-}
-
-/// For keys that the configurations in older checkpoints lack.
-fn yes() -> bool {
-    true
-}
-
-fn five_minutes() -> u64 {
-    300
-}
-
-impl Default for TrainConfig {
-    fn default() -> Self {
-        TrainConfig {
-            batch_size: 64,
-            grad_accu_steps: 1,
-            lr_base: 0.0001,
-            lr_decay_r: 0.2,
-            lr_decay_list: vec![10, 12],
-            max_epoch: 13,
-            grad_norm_clip: -1.0,
-            opt_betas: (0.9, 0.98),
-            opt_eps: 1e-9,
-            eval_every_epoch: true,
-            resume: false,
-            amp: Amp::Off,
-            tf32: true,
-            overwrite: false,
-            save_steps: 0,
-        }
-    }
-}
-
-/// What this run does, on what, and where it writes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub struct RunConfig {
-    /// What to do.
-    pub run_mode: RunMode,
-    /// Name of the model.
-    pub model: String,
-    /// Devices as typed; absent: GPU 0 if there is one, else the CPU.
-    pub gpu: Option<String>,
-    /// Seed of everything random; drawn when absent, and then set.
-    pub seed: Option<u64>,
-    /// Name of this run; the seed when absent, and then set.
-    pub version: Option<String>,
-    /// Version of the checkpoint to load; `VERSION` when absent, and then set.
-    pub ckpt_version: Option<String>,
-    /// Epoch of the checkpoint to load.
-    pub ckpt_epoch: u64,
-    /// Checkpoint to load, instead of version and epoch.
-    pub ckpt_path: Option<PathBuf>,
-    /// Show the loss of each step.
-    pub verbose: bool,
-    /// Ours: print where the time of the steps went.
-    pub profile: bool,
-    /// Also write the probabilities of the test answers.
-    pub test_save_pred: bool,
-    /// Ours: seconds after which replicas of this run that do not answer are taken for lost.
-    #[serde(default = "five_minutes")]
-    pub dist_timeout: u64,
-    /// Folder of the answer files of test runs.
-    pub result_path: PathBuf,
-    /// Folder of the probabilities.
-    pub pred_path: PathBuf,
-    /// Folder of the answer files of val runs.
-    pub cache_path: PathBuf,
-    /// Folder of the logs.
-    pub log_path: PathBuf,
-    /// Folder of the checkpoints.
-    pub ckpts_path: PathBuf,
-    /// Ours: answer file to score.
-    pub result_file: Option<PathBuf>,
-    /// Ours: questions to score against; those of val when absent.
-    pub questions: Option<PathBuf>,
-    /// Ours: annotations to score against; those of val when absent.
-    pub annotations: Option<PathBuf>,
-    /// The flags as given, spelled out.
-    #[serde(skip)]
-    pub flags: Vec<String>,
-}
-
-impl Default for RunConfig {
-    fn default() -> Self {
-        RunConfig {
-            run_mode: RunMode::Train,
-            model: "small".into(),
-            gpu: None,
-            seed: None,
-            version: None,
-            ckpt_version: None,
-            ckpt_epoch: 0,
-            ckpt_path: None,
-            verbose: true,
-            profile: false,
-            test_save_pred: false,
-            dist_timeout: five_minutes(),
-            result_path: "./results/result_test/".into(),
-            pred_path: "./results/pred/".into(),
-            cache_path: "./results/cache/".into(),
-            log_path: "./results/log/".into(),
-            ckpts_path: "./ckpts/".into(),
-            result_file: None,
-            questions: None,
-            annotations: None,
-            flags: Vec::new(),
-        }
+keys! {
+    /// What this run does, on what, and where it writes.
+    pub struct RunConfig: Run {
+        /// What to do
+        run_mode: RunMode = RunMode::Train => flag("RUN"), absent("required");
+        /// Model: NAME of configs/DATASET/NAME.yml or configs/NAME_model.yml; built in: small, large, tiny
+        model: String = "small".into() => flag("MODEL"), value("NAME"), about_model;
+        /// Family of the model, configured by OpenVQA's conventions; absent: the reference's MCAN
+        model_use: Option<String> = None => ours, about_model;
+        /// GPU indices, as in '0' or '0, 1', or cpu (cpu,cpu: two replicas)
+        gpu: Option<String> = None => flag("GPU"), machine, absent("GPU 0 if there is one, else the CPU");
+        /// Seed of everything random
+        seed: Option<u64> = None => flag("SEED"), absent("drawn and printed"), must_match;
+        /// Name of this run: its checkpoints and log
+        version: Option<String> = None => flag("VERSION"), absent("the seed"), given_anew;
+        /// Version of the checkpoint to load
+        ckpt_version: Option<String> = None => flag("CKPT_V"), absent("VERSION"), given_anew;
+        /// Epoch of the checkpoint to load
+        ckpt_epoch: u64 = 0 => flag("CKPT_E"), given_anew;
+        /// Path of the checkpoint to load, instead of --CKPT_V and --CKPT_E
+        ckpt_path: Option<PathBuf> = None => flag("CKPT_PATH"), value("FILE"), given_anew;
+        /// Show the loss of each step
+        verbose: bool = true => flag("VERB"), per_process;
+        /// Print where the time of the steps went
+        profile: bool = false => ours, per_process;
+        /// Also write the probabilities of the test answers
+        test_save_pred: bool = false => flag("SAVE_PRED");
+        /// Seconds after which replicas of this run that do not answer are taken for lost
+        dist_timeout: u64 = 300 => ours, machine;
+        /// Folder of the answer files of test runs
+        result_path: PathBuf = "./results/result_test/".into();
+        /// Folder of the probabilities
+        pred_path: PathBuf = "./results/pred/".into();
+        /// Folder of the answer files of val runs
+        cache_path: PathBuf = "./results/cache/".into();
+        /// Folder of the logs
+        log_path: PathBuf = "./results/log/".into();
+        /// Folder of the checkpoints
+        ckpts_path: PathBuf = "./ckpts/".into();
+        /// Answer file for --RUN=score
+        result_file: Option<PathBuf> = None => flag("RESULT_FILE"), value("FILE"), ours;
+        /// Questions for --RUN=score
+        questions: Option<PathBuf> = None => flag("QUESTIONS"), value("FILE"), absent("those of val"), ours;
+        /// Annotations for --RUN=score
+        annotations: Option<PathBuf> = None => flag("ANNOTATIONS"), value("FILE"), absent("those of val"), ours;
+        not_keys:
+        /// The flags as given, spelled out.
+        flags: Vec<String>;
     }
 }

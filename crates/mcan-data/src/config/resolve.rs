@@ -1,192 +1,309 @@
-//! The layers that a configuration is resolved from: defaults, YAML file, `--SET`, flags; and where each value was set.
+//! The layers of a configuration, each over the one before: defaults, YAML file, `--SET`, flags.
 
-use super::{Config, validate_folder_name};
-use anyhow::{Context, Error, Result, anyhow, bail, ensure};
-use serde_json::{Map, Value};
+use super::error::ConfigError;
+use super::model::{FamilyKeys, ModelValues, Schema};
+use super::table::{Key, Kind};
+use super::{Config, DERIVED, FeatSize, OptParams, common_keys, model_file, show, yaml};
+use anyhow::Result;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tracing::debug;
 
-/// Keys that the reference computes; ours too, so setting them would be ignored.
-const DERIVED: [&str; 6] = [
-    "SUB_BATCH_SIZE",
-    "EVAL_BATCH_SIZE",
-    "FF_SIZE",
-    "HIDDEN_SIZE_HEAD",
-    "N_GPU",
-    "DEVICES",
-];
-
-/// The values that a command line gives, each for one key.
+/// The values that a command line gives.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
     /// Name of the model, which chooses the configuration file.
     pub model: String,
     /// Configuration file to use in place of the model's.
     pub cfg: Option<PathBuf>,
-    /// `--SET KEY=VALUE` pairs, in order.
+    /// `KEY=VALUE` of each `--SET`, in order.
     pub set: Vec<String>,
     /// The other flags, as (flag, key, value).
-    pub flags: Vec<(&'static str, &'static str, Value)>,
+    pub flags: Vec<(String, &'static str, Value)>,
     /// All of it as words that mean the same, for the command that resumes a run.
     pub spelled_out: Vec<String>,
+}
+
+/// A value for a key, and where it was given.
+struct Setting {
+    key: String,
+    value: Value,
+    place: String,
+    /// The value as it was typed behind `--SET`.
+    typed: Option<String>,
 }
 
 impl Config {
     /// Resolves defaults, YAML file, `--SET` and flags, in this order, and checks the result.
     ///
     /// # Errors
-    /// An unreadable file; an unknown key, a wrong type or an impossible value, naming key, value and where it was set.
-    pub fn resolve(given: &Given) -> Result<Config> {
-        let mut layers = Layers::new()?;
-        layers.set("MODEL", Value::from(given.model.as_str()), "--MODEL")?;
-        let (source, text) = model_file(given)?;
-        for (key, value) in parse_yaml_mapping(&source, &text)? {
-            layers.set(&key, value, &source)?;
+    /// An unreadable file; a [`ConfigError`] for an unknown key, a wrong type or an impossible value, naming key, value
+    /// and where it was set.
+    pub fn resolve(given: &Given, schema: &Schema) -> Result<Config> {
+        let typed = typed(given)?;
+        let dataset = last(&typed, "DATASET").map_or_else(|| "vqa".into(), |s| show(&s.value));
+        let file = model_file::find(given.cfg.as_ref(), &dataset, &given.model)?;
+        let mut settings = vec![setting("MODEL", given.model.as_str().into(), "--MODEL")];
+        for (key, value) in yaml::mapping(&file.place, &file.text)? {
+            settings.push(setting(&key, value, &file.place));
         }
-        for pair in &given.set {
-            let Some((key, text)) = pair.split_once('=') else {
-                bail!("--SET {pair}: write --SET KEY=VALUE");
-            };
-            let value = serde_saphyr::from_str(text).unwrap_or_else(|_| Value::from(text));
-            layers.set(key.trim(), value, "--SET")?;
+        settings.extend(typed);
+
+        let model_use = last(&settings, "MODEL_USE").filter(|s| !s.value.is_null());
+        let name = model_use.map(|s| show(&s.value));
+        let family = schema
+            .family(name.as_deref())
+            .map_err(|error| error.at(model_use.map(|s| s.place.as_str())))?;
+        let mut layers = Layers::new(family, model_use.is_some());
+        for setting in settings {
+            layers.set(setting)?;
         }
-        for (flag, key, value) in given.flags.clone() {
-            layers.set(key, value, flag)?;
-        }
-        let mut config: Config = serde_json::from_value(Value::Object(layers.values.clone()))?;
-        config
-            .validate()
-            .map_err(|error| layers.with_source(error))?;
+        layers.complete()?;
+        let mut config = layers.config()?;
+        check(&config, family, schema).map_err(|error| layers.with_place(error))?;
         config.run.flags = given.spelled_out.clone();
         Ok(config)
     }
-}
 
-pub(super) fn show(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".into(),
-        other => other.to_string(),
-    }
-}
-
-/// The YAML text that stands for `--MODEL` or `--CFG`, and what to call it in messages.
-///
-/// The three models that come with the program are compiled in, so that they work from any working directory; a file of
-/// the same name there wins.
-fn model_file(given: &Given) -> Result<(String, String)> {
-    let name = &*given.model;
-    let path = match &given.cfg {
-        Some(path) => path.clone(),
-        None => {
-            validate_folder_name("MODEL", Some(name))?;
-            PathBuf::from(format!("configs/{name}_model.yml"))
+    /// The configuration in a checkpoint: a flat map of keys and values. Keys that it lacks have their defaults, so that
+    /// older checkpoints load; keys that this program does not have are ignored.
+    ///
+    /// # Errors
+    /// A family that is not known, or a value of the wrong type.
+    pub fn from_saved(saved: &Value, schema: &Schema) -> Result<Config> {
+        let model_use = saved.get("MODEL_USE").and_then(Value::as_str);
+        let mut layers = Layers::new(schema.family(model_use)?, model_use.is_some());
+        for (name, value) in saved.as_object().into_iter().flatten() {
+            let key = layers.table.get(name.as_str()).copied();
+            if key.is_some_and(|key| !key.is_computed(layers.is_openvqa)) {
+                layers.set(setting(name, value.clone(), "the saved configuration"))?;
+            }
         }
-    };
-    let source = path.display().to_string();
-    if given.cfg.is_none() && !path.exists() {
-        let built_in = match name {
-            "small" => include_str!("../../../../configs/small_model.yml"),
-            "large" => include_str!("../../../../configs/large_model.yml"),
-            "tiny" => include_str!("../../../../configs/tiny_model.yml"),
-            _ => bail!(
-                "--MODEL={name}: there is no {source}; use small, large or tiny, or write that file"
-            ),
+        layers.compute();
+        layers.config()
+    }
+}
+
+fn setting(key: &str, value: Value, place: &str) -> Setting {
+    Setting {
+        key: key.to_owned(),
+        value,
+        place: place.to_owned(),
+        typed: None,
+    }
+}
+
+fn last<'a>(settings: &'a [Setting], key: &str) -> Option<&'a Setting> {
+    settings.iter().rev().find(|setting| setting.key == key)
+}
+
+/// What `--SET` and the flags give, in the order in which they count.
+fn typed(given: &Given) -> Result<Vec<Setting>, ConfigError> {
+    let mut settings = Vec::new();
+    for pair in &given.set {
+        let Some((key, text)) = pair.split_once('=') else {
+            let message = format!("--SET {pair}: write --SET KEY=VALUE");
+            return Err(ConfigError::new(pair, message));
         };
-        return Ok((format!("{source} (built in)"), built_in.to_string()));
+        settings.push(Setting {
+            key: key.trim().to_owned(),
+            value: yaml::value(text),
+            place: "--SET".into(),
+            typed: Some(text.trim().to_owned()),
+        });
     }
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read the configuration file {source}"))?;
-    Ok((source, text))
+    for (flag, key, value) in &given.flags {
+        settings.push(setting(key, value.clone(), flag));
+    }
+    Ok(settings)
 }
 
-fn parse_yaml_mapping(source: &str, text: &str) -> Result<Map<String, Value>> {
-    let invalid = |error: serde_saphyr::Error| {
-        // Behind the first line the text is shown; and what its parser's options could do is of no use here.
-        let told = error.to_string();
-        let reason = told
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .trim_start_matches("error: ");
-        let reason = reason
-            .split(", set DuplicateKeyPolicy")
-            .next()
-            .unwrap_or(reason);
-        anyhow!("{source} is not valid YAML: {reason}")
-    };
-    let value: Value = serde_saphyr::from_str(text).map_err(invalid)?;
-    match value {
-        Value::Object(map) => Ok(map),
-        Value::Null => Ok(Map::new()),
-        _ => bail!("{source}: expected lines of the form KEY: value"),
-    }
+fn check(config: &Config, family: &FamilyKeys, schema: &Schema) -> Result<(), ConfigError> {
+    (family.check)(&config.model)?;
+    let dataset = config.data.dataset.as_str();
+    super::require(schema.datasets.contains(&dataset), "DATASET", || {
+        let known = schema.datasets.join(", ");
+        format!("DATASET = {dataset}: there is no such data set, only {known}")
+    })?;
+    config.check()
 }
 
-/// Values by key, each checked as it is laid over the previous one, so that an error can name where it was set.
+/// Values by key, each checked as it is laid over the one before, so that an error can name where it was set.
 struct Layers {
+    family: &'static FamilyKeys,
+    /// Whether OpenVQA's conventions hold.
+    is_openvqa: bool,
+    table: BTreeMap<&'static str, &'static Key>,
     values: Map<String, Value>,
-    defaults: Map<String, Value>,
     /// Where each value that is no default was set.
-    sources: BTreeMap<String, String>,
+    places: BTreeMap<String, String>,
 }
 
 impl Layers {
-    fn new() -> Result<Self> {
-        let Value::Object(defaults) = serde_json::to_value(Config::default())? else {
-            bail!("the configuration is not a mapping");
-        };
-        Ok(Layers {
-            values: defaults.clone(),
-            defaults,
-            sources: BTreeMap::new(),
-        })
+    fn new(family: &'static FamilyKeys, is_openvqa: bool) -> Self {
+        let all = || family.keys.iter().chain(common_keys());
+        let table = all().chain(family.derived);
+        Layers {
+            family,
+            is_openvqa,
+            table: table.map(|key| (key.name, key)).collect(),
+            values: all()
+                .map(|key| (key.name.to_owned(), (key.default)()))
+                .collect(),
+            places: BTreeMap::new(),
+        }
     }
 
-    fn set(&mut self, key: &str, value: Value, source: &str) -> Result<()> {
-        ensure!(
-            !DERIVED.contains(&key),
-            "{source}: {key} is derived from other keys and cannot be set"
-        );
-        let Some(default) = self.defaults.get(key) else {
-            bail!("{source}: unknown key {key:?}{}", self.suggestion(key));
-        };
-        let shown = show(&value);
-        let mut candidate = self.values.clone();
-        candidate.insert(key.into(), like(default, key, value));
-        if let Err(reason) = serde_json::from_value::<Config>(Value::Object(candidate.clone())) {
-            bail!("{source}: {key} = {shown} cannot be used: {reason}");
+    fn set(&mut self, setting: Setting) -> Result<(), ConfigError> {
+        let Setting { key, place, .. } = &setting;
+        let known = self.table.get(key.as_str()).copied();
+        let is_computed = known.is_some_and(|known| known.is_computed(self.is_openvqa));
+        let error = |message: String| ConfigError::new(key, message).at(Some(place));
+        if is_computed || DERIVED.iter().any(|derived| derived.name == key) {
+            let message = format!("{key} is derived from other keys and cannot be set");
+            return Err(error(message));
         }
-        self.values = candidate;
-        self.sources.insert(key.into(), source.into());
+        let Some(known) = known else {
+            let message = format!("unknown key {key:?}{}", self.suggestion(key));
+            return Err(error(message));
+        };
+        let value = as_meant(known.kind, &setting);
+        let shown = show(&setting.value);
+        if let Err(reason) = (known.check)(value.clone()) {
+            return Err(error(format!("{key} = {shown} cannot be used: {reason}")));
+        }
+        debug!("{key} = {shown} ({place})");
+        self.values.insert(key.clone(), value);
+        self.places.insert(key.clone(), place.clone());
         Ok(())
     }
 
-    /// An error about a key, with where its value was set.
-    fn with_source(&self, error: Error) -> Error {
-        let text = error.to_string();
-        match self
-            .sources
-            .get(text.split([' ', ':']).next().unwrap_or_default())
-        {
-            Some(source) => error.context(source.clone()),
-            None => error,
+    /// Sets what other keys imply.
+    fn complete(&mut self) -> Result<(), ConfigError> {
+        if self.is_openvqa {
+            self.imply("TRAIN_SPLIT", json!("train"));
+        }
+        self.complete_optimizer()?;
+        self.complete_feature_size();
+        self.compute();
+        Ok(())
+    }
+
+    /// Gives `key` a value unless one was set.
+    fn imply(&mut self, key: &str, value: Value) {
+        if !self.places.contains_key(key) && self.table.contains_key(key) {
+            debug!("{key} = {} (implied)", show(&value));
+            self.values.insert(key.to_owned(), value);
         }
     }
 
-    /// The known key that shares most with an unknown one, if that is likely what was meant.
+    /// An optimizer that is named has PyTorch's defaults; `OPT_PARAMS` replaces them.
+    fn complete_optimizer(&mut self) -> Result<(), ConfigError> {
+        if self.values.get("OPT") != Some(&json!("")) {
+            self.imply("OPT_BETAS", json!([0.9, 0.999]));
+            self.imply("OPT_EPS", json!(1e-8));
+        }
+        let OptParams(params) = self.typed("OPT_PARAMS");
+        for (name, text) in params {
+            let error = |message: String| self.with_place(ConfigError::new("OPT_PARAMS", message));
+            let (key, count) = match name.as_str() {
+                "betas" => ("OPT_BETAS", 2),
+                "eps" => ("OPT_EPS", 1),
+                _ => {
+                    let message = format!("OPT_PARAMS: {name} is not known, only betas and eps");
+                    return Err(error(message));
+                }
+            };
+            let numbers = python_numbers(&text).filter(|numbers| numbers.len() == count);
+            let Some(numbers) = numbers else {
+                let message = format!(
+                    "OPT_PARAMS: {name} = {text:?} is not {}",
+                    if count == 1 {
+                        "a number"
+                    } else {
+                        "a pair of numbers"
+                    }
+                );
+                return Err(error(message));
+            };
+            let value = if count == 1 {
+                json!(numbers[0])
+            } else {
+                json!(numbers)
+            };
+            debug!("{key} = {} (OPT_PARAMS)", show(&value));
+            self.values.insert(key.to_owned(), value);
+            self.places.insert(key.to_owned(), "OPT_PARAMS".into());
+        }
+        Ok(())
+    }
+
+    /// `FEAT_SIZE` replaces the sizes of an image if it was given for the data set in use; else it is their default.
+    fn complete_feature_size(&mut self) {
+        let dataset = self.values.get("DATASET").map(show).unwrap_or_default();
+        let given = self.typed::<FeatSize>("FEAT_SIZE").of(&dataset);
+        let Some((vectors, width)) = given.or_else(|| FeatSize::of_openvqa().of(&dataset)) else {
+            return;
+        };
+        for (key, value) in [("IMG_FEAT_PAD_SIZE", vectors), ("IMG_FEAT_SIZE", width)] {
+            if given.is_some() {
+                self.places.remove(key);
+            }
+            self.imply(key, json!(value));
+        }
+    }
+
+    /// Computes the keys of the family that are functions of others.
+    fn compute(&mut self) {
+        for key in self.family.keys {
+            if let Some(computed) = key.computed.filter(|_| key.is_computed(self.is_openvqa)) {
+                let value = (computed.value)(&self.values);
+                self.values.insert(key.name.to_owned(), value);
+            }
+        }
+    }
+
+    fn typed<T: DeserializeOwned + Default>(&self, key: &str) -> T {
+        let value = self.values.get(key).cloned().unwrap_or_default();
+        serde_json::from_value(value).unwrap_or_default()
+    }
+
+    fn config(&self) -> Result<Config> {
+        let all = || Value::Object(self.values.clone());
+        let names = self.family.keys.iter().map(|key| key.name);
+        let of_model =
+            names.filter_map(|name| Some((name.to_owned(), self.values.get(name)?.clone())));
+        Ok(Config {
+            model: ModelValues::new(self.family, of_model.collect()),
+            data: serde_json::from_value(all())?,
+            train: serde_json::from_value(all())?,
+            run: serde_json::from_value(all())?,
+        })
+    }
+
+    /// `error` with where the value of its key was set.
+    fn with_place(&self, error: ConfigError) -> ConfigError {
+        let place = self.places.get(&error.key).map(String::as_str);
+        error.at(place)
+    }
+
+    /// The known key that shares most with an unknown one, if that is likely the one that was meant.
     fn suggestion(&self, key: &str) -> String {
         let key = key.to_uppercase();
-        let close = |known: &&String| {
+        let close = |known: &&&str| {
             let shared = known
                 .chars()
                 .zip(key.chars())
                 .take_while(|(a, b)| a == b)
                 .count();
-            shared >= 4 || known.contains(&key) || key.contains(known.as_str())
+            shared >= 4 || known.contains(&key) || key.contains(**known)
         };
-        self.defaults
-            .keys()
+        let all = self.family.keys.iter().chain(common_keys());
+        let names: Vec<&str> = all.map(|key| key.name).collect();
+        names
+            .iter()
             .find(close)
             .map(|known| format!("; did you mean {known}?"))
             .unwrap_or_default()
@@ -194,13 +311,28 @@ impl Layers {
 }
 
 /// Reads a YAML scalar the way its key means it: `VERSION: 5` is the text "5", `RESUME: 1` is true.
-fn like(default: &Value, key: &str, value: Value) -> Value {
-    const TEXT: [&str; 4] = ["GPU", "VERSION", "CKPT_VERSION", "MODEL"];
-    match (default, &value) {
-        (Value::Bool(_), Value::Number(n)) if n.as_u64() == Some(0) || n.as_u64() == Some(1) => {
-            Value::from(n.as_u64() == Some(1))
+fn as_meant(kind: Kind, setting: &Setting) -> Value {
+    match (kind, &setting.value) {
+        (Kind::Bool | Kind::BoolOr(_), Value::Number(n)) if n.as_u64() == Some(0) => false.into(),
+        (Kind::Bool | Kind::BoolOr(_), Value::Number(n)) if n.as_u64() == Some(1) => true.into(),
+        (Kind::Text, Value::Number(n)) => {
+            let digits = || n.to_string();
+            setting.typed.clone().unwrap_or_else(digits).into()
         }
-        (_, Value::Number(n)) if TEXT.contains(&key) => Value::from(n.to_string()),
-        _ => value,
+        (_, value) => value.clone(),
     }
+}
+
+/// The numbers of a Python number or tuple of numbers, such as `1e-9` or `(0.9, 0.999)`.
+fn python_numbers(text: &str) -> Option<Vec<f64>> {
+    let text = text.trim();
+    let inner = text
+        .strip_prefix('(')
+        .and_then(|text| text.strip_suffix(')'));
+    inner
+        .unwrap_or(text)
+        .trim_end_matches(',')
+        .split(',')
+        .map(|number| number.trim().parse().ok())
+        .collect()
 }

@@ -45,8 +45,6 @@ pub enum LossKind {
     BinaryCrossEntropy,
     /// Cross-entropy against one right answer.
     CrossEntropy,
-    /// Kullback-Leibler divergence from a distribution over answers.
-    KlDivergence,
 }
 
 /// The special words at the beginning of a vocabulary.

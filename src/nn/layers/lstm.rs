@@ -1,9 +1,33 @@
-//! A recurrent layer over the words of a question.
+//! Layers over the words of a question: embedding and LSTM.
 
-use super::parameters::Path;
-use tch::{Cuda, Device, Kind, Tensor};
+use crate::nn::ops;
+use crate::nn::parameters::Path;
+use tch::{Cuda, Tensor};
 
-/// One layer of LSTM over the words, from a zero state.
+/// A table of word vectors.
+#[derive(Debug)]
+pub struct Embedding {
+    /// (words, E)
+    pub weight: Tensor,
+}
+
+impl Embedding {
+    /// Standard normal, PyTorch's default.
+    pub fn new(mut path: Path, words: usize, size: usize) -> Embedding {
+        Embedding {
+            weight: path.normal("weight", &[words as i64, size as i64]),
+        }
+    }
+
+    /// # Shapes
+    /// ids (S) or (B, T) -> (S, E) or (B, T, E)
+    pub fn forward(&self, ids: &Tensor) -> Tensor {
+        let (padding_index, scale_by_frequency, sparse) = (-1, false, false);
+        Tensor::embedding(&self.weight, ids, padding_index, scale_by_frequency, sparse)
+    }
+}
+
+/// One layer of LSTM from a zero state.
 #[derive(Debug)]
 pub struct Lstm {
     /// `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`
@@ -12,7 +36,7 @@ pub struct Lstm {
 
 impl Lstm {
     /// Uniform in ±1/sqrt(`hidden`), PyTorch's default.
-    pub fn new(mut path: Path, inputs: usize, hidden: usize, device: Device) -> Lstm {
+    pub fn new(mut path: Path, inputs: usize, hidden: usize) -> Lstm {
         let bound = 1.0 / (hidden as f64).sqrt();
         let (inputs, hidden) = (inputs as i64, hidden as i64);
         let weights = [
@@ -21,8 +45,9 @@ impl Lstm {
             path.uniform("bias_ih_l0", &[4 * hidden], bound),
             path.uniform("bias_hh_l0", &[4 * hidden], bound),
         ];
-        if device.is_cuda() && Cuda::cudnn_is_available() {
-            // cuDNN wants them in one piece of memory, and would put them there anew, with a warning, at each step.
+        if path.device().is_cuda() && Cuda::cudnn_is_available() {
+            // cuDNN wants the weights in one piece of memory; otherwise it would copy them there, with a warning, at
+            // each step.
             let (gates, lstm, no_projection, layers) = (4, 2, 0, 1);
             let _ = tch::no_grad(|| {
                 Tensor::internal_cudnn_rnn_flatten_weight(
@@ -44,18 +69,6 @@ impl Lstm {
     /// # Shapes
     /// x (B, L, in) -> (B, L, D)
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        let (batch, hidden) = (x.size()[0], self.weights[1].size()[1]);
-        let zero = Tensor::zeros([1, batch, hidden], (Kind::Float, x.device()));
-        let (out, _, _) = x.lstm(
-            &[&zero, &zero],
-            &self.weights.each_ref(),
-            true,
-            1,
-            0.0,
-            true,
-            false,
-            true,
-        );
-        out
+        ops::lstm(x, &self.weights)
     }
 }

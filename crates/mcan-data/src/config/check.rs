@@ -1,0 +1,111 @@
+//! Checks of values that have the right type.
+
+use super::error::{ConfigError, require};
+use super::{Config, DataConfig, RunConfig, TrainConfig};
+
+impl Config {
+    /// Checks all but the keys of the model, which its family checks.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        self.train.validate()?;
+        self.data.validate()?;
+        self.run.validate()
+    }
+}
+
+impl TrainConfig {
+    /// Checks what training needs.
+    ///
+    /// # Errors
+    /// Names the key and the value at fault.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        for (key, value) in [
+            ("BATCH_SIZE", self.batch_size),
+            ("GRAD_ACCU_STEPS", self.grad_accu_steps),
+        ] {
+            require(value >= 1, key, || {
+                format!("{key} = {value}: it must be at least 1")
+            })?;
+        }
+        let (batch, parts) = (self.batch_size, self.grad_accu_steps);
+        require(batch.is_multiple_of(parts), "BATCH_SIZE", || {
+            format!(
+                "BATCH_SIZE = {batch} is not divisible by GRAD_ACCU_STEPS = {parts} (--BS, --ACCU)"
+            )
+        })?;
+        for (key, value) in [
+            ("LR_BASE", self.lr_base),
+            ("LR_DECAY_R", self.lr_decay_r),
+            ("OPT_EPS", self.opt_eps),
+        ] {
+            require(value.is_finite() && value > 0.0, key, || {
+                format!("{key} = {value}: it must be positive")
+            })?;
+        }
+        let (b1, b2) = self.opt_betas;
+        let is_rate = |b: f64| (0.0..1.0).contains(&b);
+        require(is_rate(b1) && is_rate(b2), "OPT_BETAS", || {
+            format!("OPT_BETAS = [{b1}, {b2}]: both must be at least 0 and less than 1")
+        })
+    }
+}
+
+impl DataConfig {
+    /// Checks the sizes and the splits.
+    ///
+    /// # Errors
+    /// Names the key and the value at fault.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        const MOST: usize = 1 << 16; // a padded question or image is held in memory
+        for (key, value) in [
+            ("MAX_TOKEN", self.max_token),
+            ("IMG_FEAT_PAD_SIZE", self.img_feat_pad_size),
+        ] {
+            require((1..=MOST).contains(&value), key, || {
+                format!("{key} = {value}: it must be from 1 to {MOST}")
+            })?;
+        }
+        const SPLITS: [&str; 5] = ["train", "val", "test", "test-dev", "vg"];
+        for (key, paths) in [
+            ("QUESTION_PATH", &self.question_path),
+            ("ANSWER_PATH", &self.answer_path),
+            ("IMG_FEAT_PATH", &self.img_feat_path),
+        ] {
+            if let Some(split) = paths.keys().find(|split| !SPLITS.contains(&split.as_str())) {
+                let known = SPLITS.join(", ");
+                let message = format!("{key}: there is no split {split:?}, only {known}");
+                return Err(ConfigError::new(key, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RunConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        const LONGEST_S: u64 = 1_000_000;
+        let timeout = self.dist_timeout;
+        require((1..=LONGEST_S).contains(&timeout), "DIST_TIMEOUT", || {
+            format!("DIST_TIMEOUT = {timeout}: it must be from 1 to {LONGEST_S} seconds")
+        })?;
+        for (key, name) in [
+            ("VERSION", &self.version),
+            ("CKPT_VERSION", &self.ckpt_version),
+        ] {
+            if let Some(name) = name {
+                check_folder_name(key, name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a name of a folder that leads out of the folder above it.
+pub(super) fn check_folder_name(key: &str, name: &str) -> Result<(), ConfigError> {
+    let leads_out = |c: char| c.is_control() || "/\\".contains(c);
+    let bad = name.is_empty() || name == "." || name.contains("..") || name.contains(leads_out);
+    require(!bad, key, || {
+        format!(
+            "{key} = {name:?} names a folder: it may not be empty or contain '/', '\\', '..' or line breaks"
+        )
+    })
+}

@@ -1,0 +1,123 @@
+//! The keys of a model family, which this room does not know but is told of.
+
+use super::error::ConfigError;
+use super::table::{Key, Keys};
+use anyhow::Result;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+/// What the caller knows and the configuration has to be told: the model families and the data sets.
+#[derive(Clone, Copy, Debug)]
+pub struct Schema {
+    /// The families that `MODEL_USE` may name. The reference's MCAN is the one named [`REFERENCE_FAMILY`].
+    pub families: &'static [FamilyKeys],
+    /// The names that `DATASET` may have.
+    pub datasets: &'static [&'static str],
+}
+
+/// The family of a configuration without `MODEL_USE`.
+pub const REFERENCE_FAMILY: &str = "mcan";
+
+/// The keys of a model family.
+#[derive(Clone, Copy, Debug)]
+pub struct FamilyKeys {
+    /// Its name, a value of `MODEL_USE`.
+    pub name: &'static str,
+    /// Its keys, made by [`keys!`](crate::keys!).
+    pub keys: &'static [Key],
+    /// Values that are computed from these keys, printed with them, and cannot be set.
+    pub derived: &'static [Key],
+    /// Checks values that have the right types.
+    pub check: fn(&ModelValues) -> Result<(), ConfigError>,
+}
+
+impl Schema {
+    /// The family that `model_use` names, or the reference's.
+    ///
+    /// # Errors
+    /// Names the families that there are.
+    pub fn family(&self, model_use: Option<&str>) -> Result<&'static FamilyKeys, ConfigError> {
+        let name = model_use.unwrap_or(REFERENCE_FAMILY);
+        let found = self.families.iter().find(|family| family.name == name);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = self.families.iter().map(|family| family.name).collect();
+            let message = format!(
+                "MODEL_USE = {name}: there is no such family of models, only {}",
+                names.join(", ")
+            );
+            ConfigError::new("MODEL_USE", message)
+        })
+    }
+}
+
+/// The values of the keys of a model's family.
+#[derive(Clone, Debug, Default)]
+pub struct ModelValues {
+    /// Name of the family.
+    pub family: String,
+    /// A value for each key of the family, and the values derived from them.
+    pub values: Map<String, Value>,
+    derived: &'static [Key],
+}
+
+impl PartialEq for ModelValues {
+    fn eq(&self, other: &ModelValues) -> bool {
+        (&self.family, &self.values) == (&other.family, &other.values)
+    }
+}
+
+impl ModelValues {
+    /// `values` of the keys of `family`, with the values derived from them.
+    pub(super) fn new(family: &FamilyKeys, values: Map<String, Value>) -> ModelValues {
+        let mut model = ModelValues {
+            family: family.name.to_owned(),
+            values,
+            derived: family.derived,
+        };
+        model.derive();
+        model
+    }
+
+    fn derive(&mut self) {
+        for key in self.derived {
+            if let Some(computed) = key.computed {
+                let value = (computed.value)(&self.values);
+                self.values.insert(key.name.to_owned(), value);
+            }
+        }
+    }
+
+    /// The values as the struct of the family.
+    ///
+    /// # Errors
+    /// When `T` belongs to another family.
+    pub fn keys<T: Keys>(&self) -> Result<T> {
+        Ok(serde_json::from_value(Value::Object(self.values.clone()))?)
+    }
+
+    /// Replaces the values by those of a struct of the family.
+    ///
+    /// # Errors
+    /// When a value has no form in JSON.
+    pub fn set_keys<T: Keys>(&mut self, keys: &T) -> Result<()> {
+        if let Value::Object(values) = serde_json::to_value(keys)? {
+            self.values.extend(values);
+            self.derive();
+        }
+        Ok(())
+    }
+
+    /// The value of a key that is a size, if the family has that key.
+    pub fn size(&self, key: &str) -> Option<usize> {
+        self.values
+            .get(key)
+            .and_then(Value::as_u64)
+            .and_then(|value| usize::try_from(value).ok())
+    }
+}
+
+impl Serialize for ModelValues {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.values.serialize(serializer)
+    }
+}

@@ -1,0 +1,85 @@
+//! Which configuration file `--MODEL` or `--CFG` means.
+
+use super::check::check_folder_name;
+use super::error::ConfigError;
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+macro_rules! built_in {
+    ($($name:literal),+ $(,)?) => {
+        [$((concat!("configs/", $name), include_str!(concat!("../../../../configs/", $name)))),+]
+    };
+}
+
+/// The configuration files that come with the program, compiled in so that they work from any working directory.
+const BUILT_IN: [(&str, &str); 5] = built_in![
+    "small_model.yml",
+    "large_model.yml",
+    "tiny_model.yml",
+    "vqa/butd.yml",
+    "clevr/mcan_small.yml",
+];
+
+/// A configuration file: what to call it in messages, and its text.
+pub(super) struct ConfigFile {
+    pub place: String,
+    pub text: String,
+}
+
+/// The file `cfg` if given, else `configs/<dataset>/<model>.yml` or `configs/<model>_model.yml`, whichever is there
+/// first; a file in the working directory wins over the built-in one of the same name.
+///
+/// # Errors
+/// When there is no such file, with the names of those that there are.
+pub(super) fn find(cfg: Option<&PathBuf>, dataset: &str, model: &str) -> Result<ConfigFile> {
+    if let Some(path) = cfg {
+        return read(path.clone());
+    }
+    check_folder_name("DATASET", dataset)?;
+    check_folder_name("MODEL", model)?;
+    let names = [
+        format!("configs/{dataset}/{model}.yml"),
+        format!("configs/{model}_model.yml"),
+    ];
+    for name in &names {
+        if PathBuf::from(name).exists() {
+            return read(PathBuf::from(name));
+        }
+        if let Some((_, text)) = BUILT_IN.iter().find(|(built_in, _)| built_in == name) {
+            return Ok(ConfigFile {
+                place: format!("{name} (built in)"),
+                text: (*text).to_owned(),
+            });
+        }
+    }
+    let message = format!(
+        "--MODEL={model}: there is no {} and no {}; use {}, or write one of these files",
+        names[0],
+        names[1],
+        built_in_models(dataset).join(", ")
+    );
+    Err(ConfigError::new("MODEL", message).into())
+}
+
+fn read(path: PathBuf) -> Result<ConfigFile> {
+    let place = path.display().to_string();
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read the configuration file {place}"))?;
+    Ok(ConfigFile { place, text })
+}
+
+/// The built-in values of `--MODEL` for a data set.
+fn built_in_models(dataset: &str) -> Vec<&'static str> {
+    BUILT_IN
+        .iter()
+        .filter_map(|(name, _)| {
+            let name = name.strip_prefix("configs/")?;
+            let of_dataset = || {
+                name.strip_prefix(dataset)?
+                    .strip_prefix('/')?
+                    .strip_suffix(".yml")
+            };
+            name.strip_suffix("_model.yml").or_else(of_dataset)
+        })
+        .collect()
+}

@@ -1,0 +1,383 @@
+use super::*;
+use crate::keys;
+use serde_json::json;
+use std::io::Write;
+
+keys! {
+    /// Keys of a family for these tests, in the reference's conventions and in OpenVQA's.
+    pub struct TestKeys: Model {
+        /// Layers
+        layer: usize = 6;
+        /// Width
+        hidden_size: usize = 512;
+        /// Inner width
+        ff_size: usize = 2048 => computed_in_reference(four_times);
+        /// Width of a feature
+        img_feat_size: usize = 2048;
+    }
+}
+
+fn four_times(values: &Map<String, Value>) -> Value {
+    json!(values["HIDDEN_SIZE"].as_u64().unwrap() * 4)
+}
+
+fn check_test_keys(model: &ModelValues) -> Result<(), ConfigError> {
+    let keys: TestKeys = model.keys().unwrap();
+    require(keys.layer > 0, "LAYER", || "LAYER = 0: too few".into())
+}
+
+const HALF: Key = Key::new::<usize>("HALF_SIZE", "Half of it", Scope::Model, || json!(256))
+    .computed(|values| json!(values["HIDDEN_SIZE"].as_u64().unwrap() / 2));
+
+const SCHEMA: Schema = Schema {
+    families: &[FamilyKeys {
+        name: "mcan",
+        keys: TestKeys::KEYS,
+        derived: &[HALF],
+        check: check_test_keys,
+    }],
+    datasets: &["vqa", "clevr"],
+};
+
+/// Resolves `text`, the content of a configuration file, and `set`, pairs as behind `--SET`.
+fn resolve(text: &str, set: &[&str]) -> Result<Config> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let given = Given {
+        model: "small".into(),
+        cfg: Some(file.path().into()),
+        set: set.iter().map(|&pair| pair.to_owned()).collect(),
+        ..Given::default()
+    };
+    Config::resolve(&given, &SCHEMA)
+}
+
+fn error(text: &str, set: &[&str]) -> ConfigError {
+    resolve(text, set).unwrap_err().downcast().unwrap()
+}
+
+#[test]
+fn flags_win_over_set_which_wins_over_the_file_which_wins_over_the_defaults() {
+    let given = Given {
+        model: "large".into(),
+        set: vec!["LAYER=3".into(), "BATCH_SIZE=16".into()],
+        flags: vec![("--BS".into(), "BATCH_SIZE", json!(32))],
+        ..Given::default()
+    };
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(file, "LAYER: 2\nBATCH_SIZE: 8\nHIDDEN_SIZE: 256").unwrap();
+    let cfg = Some(file.path().to_path_buf());
+    let config = Config::resolve(&Given { cfg, ..given }, &SCHEMA).unwrap();
+    let keys: TestKeys = config.model.keys().unwrap();
+    assert_eq!((keys.layer, keys.hidden_size), (3, 256));
+    assert_eq!((config.train.batch_size, config.train.max_epoch), (32, 13));
+    assert_eq!(config.run.model, "large");
+}
+
+#[test]
+fn a_key_of_the_table_is_what_its_declaration_says() {
+    let find = |name| common_keys().find(|key| key.name == name).unwrap();
+    let batch = find("BATCH_SIZE");
+    assert_eq!(batch.default_text(), "64");
+    assert_eq!(batch.flag.unwrap().name, "BS");
+    assert_eq!(batch.scope, Scope::Train);
+    assert_eq!(batch.on_resume, OnResume::MustMatch);
+    assert!(!batch.per_process && find("NUM_WORKERS").per_process);
+    assert!(find("DATASET_PATH").per_process, "files may lie elsewhere");
+    assert_eq!(
+        find("TRAIN_SPLIT").type_text(),
+        "train, train+val, train+val+vg"
+    );
+    assert_eq!(find("PRELOAD").type_text(), "True, False or gpu");
+}
+
+#[test]
+fn no_key_and_no_flag_is_declared_twice() {
+    let mut names: Vec<&str> = common_keys().map(|key| key.name).collect();
+    let mut flags: Vec<&str> = common_keys()
+        .filter_map(|key| Some(key.flag?.name))
+        .collect();
+    for list in [&mut names, &mut flags] {
+        let count = list.len();
+        list.sort_unstable();
+        list.dedup();
+        assert_eq!(list.len(), count);
+    }
+}
+
+#[test]
+fn lists_and_texts_can_be_set_from_the_command_line() {
+    let set = ["LR_DECAY_LIST=[3, 5]", "SHUFFLE_MODE=none", "VERSION=007"];
+    let config = resolve("", &set).unwrap();
+    assert_eq!(config.train.lr_decay_list, [3, 5]);
+    assert_eq!(config.data.shuffle_mode, ShuffleMode::None);
+    assert_eq!(config.run.version.as_deref(), Some("007"));
+    let by_file = resolve("VERSION: 5\nRESUME: 1", &[]).unwrap();
+    assert_eq!(
+        (by_file.run.version.as_deref(), by_file.train.resume),
+        (Some("5"), true)
+    );
+}
+
+#[test]
+fn preload_is_true_false_or_gpu() {
+    let preload = |value: &str| resolve("", &[&format!("PRELOAD={value}")]).map(|c| c.data.preload);
+    for (value, expected) in [
+        ("true", Preload::Host),
+        ("1", Preload::Host),
+        ("0", Preload::No),
+        ("gpu", Preload::Device),
+    ] {
+        assert_eq!(preload(value).unwrap(), expected, "{value}");
+    }
+    let message = error("", &["PRELOAD=disk"]).to_string();
+    for part in ["PRELOAD", "disk", "True, False or gpu"] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named_with_a_suggestion() {
+    let error = error("", &["LAYERS=3"]);
+    assert_eq!(
+        (error.key.as_str(), error.place.as_deref()),
+        ("LAYERS", Some("--SET"))
+    );
+    assert!(error.message.contains("did you mean LAYER?"), "{error}");
+}
+
+#[test]
+fn wrong_types_name_key_value_and_place() {
+    for (text, key, value) in [
+        ("LAYER: six", "LAYER", "six"),
+        ("LAYER: -1", "LAYER", "-1"),
+        ("LAYER: 99999999999999999999999", "LAYER", "1e+23"),
+        ("LR_BASE: .nan", "LR_BASE", "NaN"),
+        ("LR_BASE: .inf", "LR_BASE", "inf"),
+        ("LR_BASE: {a: .inf}", "LR_BASE", "inf"),
+        ("LR_BASE:", "LR_BASE", "-"),
+        ("LR_DECAY_LIST: ten", "LR_DECAY_LIST", "ten"),
+        ("SHUFFLE_MODE: sometimes", "SHUFFLE_MODE", "sometimes"),
+        ("FF_SIZE: 3", "FF_SIZE", "derived"),
+        ("HALF_SIZE: 3", "HALF_SIZE", "derived"),
+        ("SUB_BATCH_SIZE: 3", "SUB_BATCH_SIZE", "derived"),
+        ("LOSS_REDUCTION: mean", "LOSS_REDUCTION", "mean"),
+    ] {
+        let error = error(text, &[]);
+        assert_eq!(error.key, key, "{text}");
+        assert!(
+            error.message.contains(key) && error.message.contains(value),
+            "{error}"
+        );
+        assert!(error.place.is_some(), "{text}");
+    }
+}
+
+#[test]
+fn impossible_values_are_errors_of_their_key() {
+    for (set, key, part) in [
+        (&["LAYER=0"][..], "LAYER", "LAYER = 0"),
+        (&["BATCH_SIZE=0"], "BATCH_SIZE", "at least 1"),
+        (
+            &["BATCH_SIZE=64", "GRAD_ACCU_STEPS=3"],
+            "BATCH_SIZE",
+            "GRAD_ACCU_STEPS = 3",
+        ),
+        (&["LR_BASE=0"], "LR_BASE", "positive"),
+        (&["OPT_BETAS=[1, 0]"], "OPT_BETAS", "less than 1"),
+        (&["MAX_TOKEN=0"], "MAX_TOKEN", "from 1"),
+        (&["DIST_TIMEOUT=0"], "DIST_TIMEOUT", "from 1"),
+        (&["VERSION=../x"], "VERSION", "../x"),
+        (&["QUESTION_PATH={tset: a}"], "QUESTION_PATH", "tset"),
+        (&["DATASET=gqa"], "DATASET", "only vqa, clevr"),
+        (&["MODEL_USE=butd"], "MODEL_USE", "only mcan"),
+    ] {
+        let error = error("", set);
+        assert_eq!(error.key, key, "{error}");
+        assert!(error.message.contains(part), "{error}");
+        assert_eq!(error.place.as_deref(), Some("--SET"), "{error}");
+    }
+}
+
+#[test]
+fn the_reference_computes_keys_that_openvqa_sets() {
+    let size = |config: &Config, key| config.model.size(key);
+    let reference = resolve("HIDDEN_SIZE: 10", &[]).unwrap();
+    assert_eq!(size(&reference, "FF_SIZE"), Some(40));
+    assert_eq!(size(&reference, "HALF_SIZE"), Some(5));
+    assert_eq!(reference.data.train_split, TrainSplit::TrainValVg);
+    let openvqa = resolve("MODEL_USE: mcan\nHIDDEN_SIZE: 10", &[]).unwrap();
+    assert_eq!(size(&openvqa, "FF_SIZE"), Some(2048));
+    assert_eq!(openvqa.data.train_split, TrainSplit::Train);
+    let set = resolve("MODEL_USE: mcan\nFF_SIZE: 7\nTRAIN_SPLIT: train+val", &[]).unwrap();
+    assert_eq!(size(&set, "FF_SIZE"), Some(7));
+    assert_eq!(set.data.train_split, TrainSplit::TrainVal);
+}
+
+#[test]
+fn derived_values_follow_the_keys_of_a_model() {
+    let mut model = resolve("", &[]).unwrap().model;
+    let keys = TestKeys {
+        hidden_size: 8,
+        ff_size: 9,
+        ..TestKeys::default()
+    };
+    model.set_keys(&keys).unwrap();
+    assert_eq!(model.keys::<TestKeys>().unwrap(), keys);
+    assert_eq!(model.size("HALF_SIZE"), Some(4));
+}
+
+#[test]
+fn an_optimizer_that_is_named_has_the_defaults_of_pytorch_and_its_parameters() {
+    let train = |text: &str| resolve(text, &[]).unwrap().train;
+    let reference = train("");
+    assert_eq!(
+        (reference.opt_betas, reference.opt_eps),
+        ((0.9, 0.98), 1e-9)
+    );
+    let named = train("OPT: Adamax");
+    assert_eq!(
+        (named.opt, named.opt_betas, named.opt_eps),
+        (Opt::Adamax, (0.9, 0.999), 1e-8)
+    );
+    let with_parameters = train("OPT: Adam\nOPT_PARAMS: {betas: '(0.8, 0.9)', eps: '1e-6'}");
+    assert_eq!(
+        (with_parameters.opt_betas, with_parameters.opt_eps),
+        ((0.8, 0.9), 1e-6)
+    );
+}
+
+#[test]
+fn parameters_of_an_optimizer_are_numbers_and_nothing_else() {
+    for (text, part) in [
+        ("{betas: '__import__(1)'}", "a pair of numbers"),
+        ("{betas: '(0.9, 0.98, 1)'}", "a pair of numbers"),
+        ("{eps: 'x'}", "a number"),
+        ("{weight_decay: '0.1'}", "only betas and eps"),
+        ("{eps: 1e-9}", "expected a string"),
+        ("{betas: '(1.5, 0.9)'}", "less than 1"),
+    ] {
+        let error = error(&format!("OPT_PARAMS: {text}"), &[]);
+        assert!(error.message.contains(part), "{text}: {error}");
+    }
+}
+
+#[test]
+fn feature_sizes_are_those_of_the_data_set_in_use() {
+    let sizes = |text: &str| {
+        let config = resolve(text, &[]).unwrap();
+        (config.data.img_feat_pad_size, config.feature_size())
+    };
+    assert_eq!(sizes(""), (100, 2048));
+    assert_eq!(sizes("DATASET: clevr"), (196, 1024));
+    assert_eq!(sizes("DATASET: clevr\nIMG_FEAT_SIZE: 7"), (196, 7));
+    let given = "FEAT_SIZE: {vqa: {FRCN_FEAT_SIZE: [20, 40], BBOX_FEAT_SIZE: [20, 5]}, clevr: {GRID_FEAT_SIZE: [9, 8]}}";
+    assert_eq!(sizes(given), (20, 40));
+    assert_eq!(
+        sizes(&format!("{given}\nDATASET: clevr\nIMG_FEAT_SIZE: 7")),
+        (9, 8)
+    );
+}
+
+#[test]
+fn a_configuration_survives_a_checkpoint_unchanged() {
+    for text in [
+        "SEED: 1\nVERSION: v\nAMP: bf16",
+        "SEED: 1\nVERSION: v\nMODEL_USE: mcan\nFF_SIZE: 7",
+    ] {
+        let config = resolve(text, &[]).unwrap();
+        let saved = serde_json::to_value(&config).unwrap();
+        assert_eq!(Config::from_saved(&saved, &SCHEMA).unwrap(), config);
+    }
+}
+
+#[test]
+fn the_configuration_of_an_older_checkpoint_is_read_with_the_defaults_of_newer_keys() {
+    let saved = json!({"LAYER": 2, "HIDDEN_SIZE": 64, "MAX_TOKEN": 9, "BATCH_SIZE": 8, "PRELOAD": true, "GONE": 1});
+    let config = Config::from_saved(&saved, &SCHEMA).unwrap();
+    assert_eq!(config.model.size("FF_SIZE"), Some(256));
+    assert_eq!(
+        (config.data.max_token, config.data.preload),
+        (9, Preload::Host)
+    );
+    assert_eq!((config.train.warmup_epoch, config.train.tf32), (3, true));
+    assert_eq!(config.first_change_since(&json!(config.values())), None);
+    assert!(Config::from_saved(&json!({"LAYER": "x"}), &SCHEMA).is_err());
+}
+
+#[test]
+fn what_may_differ_is_told_from_what_must_match() {
+    let config = resolve("SEED: 1\nVERSION: v", &[]).unwrap();
+    let shared = config.shared_values();
+    assert!(shared.contains_key("BATCH_SIZE") && shared.contains_key("LAYER"));
+    for key in [
+        "GPU",
+        "NUM_WORKERS",
+        "PIN_MEM",
+        "PRELOAD",
+        "VERBOSE",
+        "PROFILE",
+        "DIST_TIMEOUT",
+        "CKPTS_PATH",
+    ] {
+        assert!(!shared.contains_key(key), "{key}");
+    }
+    for (key, value, expected) in [
+        ("BATCH_SIZE", json!(8), Some("BATCH_SIZE")),
+        ("SHUFFLE_MODE", json!("none"), Some("SHUFFLE_MODE")),
+        ("SEED", json!(2), Some("SEED")),
+        ("LR_BASE", json!(8), None),
+    ] {
+        let mut saved = config.values();
+        saved.insert(key.into(), value);
+        assert_eq!(config.first_change_since(&Value::Object(saved)), expected);
+    }
+    assert!(
+        is_given_anew("--RESUME=True") && is_given_anew("--VERSION") && !is_given_anew("--BS=8")
+    );
+    assert_eq!(
+        config.as_flag("TRAIN_SPLIT").as_deref(),
+        Some("--SPLIT=train+val+vg")
+    );
+    assert_eq!(config.as_flag("GPU"), None);
+}
+
+#[test]
+fn the_models_that_come_with_the_program_are_found_by_data_set_and_name() {
+    let named = |model: &str, set: &[&str]| {
+        let given = Given {
+            model: model.into(),
+            set: set.iter().map(|&pair| pair.to_owned()).collect(),
+            ..Given::default()
+        };
+        Config::resolve(&given, &SCHEMA)
+    };
+    let message = format!("{:#}", named("huge", &["DATASET=clevr"]).unwrap_err());
+    for part in [
+        "--MODEL=huge",
+        "configs/clevr/huge.yml",
+        "configs/huge_model.yml",
+        "mcan_small",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(named("../x", &[]).is_err());
+    // The family of this file has other keys than these tests know.
+    let message = format!("{:#}", named("butd", &[]).unwrap_err());
+    assert!(
+        message.contains("configs/vqa/butd.yml (built in)"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_printed_configuration_lists_derived_keys() {
+    let text = resolve("", &["BATCH_SIZE=32"]).unwrap().to_string();
+    for line in [
+        "{ FF_SIZE           }-> 2048\n",
+        "{ EVAL_BATCH_SIZE   }-> 16\n",
+        "{ HALF_SIZE         }-> 256\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+}

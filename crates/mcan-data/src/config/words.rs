@@ -1,0 +1,217 @@
+//! The words that keys may have as values.
+
+use super::table::{KeyType, Kind};
+use crate::words;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::collections::BTreeMap;
+use std::fmt;
+
+words! {
+    /// What to do.
+    pub enum RunMode {
+        /// Train, and evaluate the val split after each epoch when it is not trained on.
+        Train = "train",
+        /// Answer the val split with a checkpoint and print its accuracy.
+        Val = "val",
+        /// Answer the test split with a checkpoint and write the file for EvalAI.
+        Test = "test",
+        /// Pack the image features of each split into one memory-mapped file.
+        Pack = "pack",
+        /// Score an answer file against questions and annotations, without a model.
+        Score = "score",
+        /// Make a small learnable dataset, train on it, evaluate and answer its test split.
+        Demo = "demo",
+    }
+}
+
+words! {
+    /// Which question files to train on.
+    pub enum TrainSplit {
+        /// The train split; val is evaluated after each epoch.
+        Train = "train",
+        /// Train and val.
+        TrainVal = "train+val",
+        /// Train, val and the Visual Genome questions.
+        TrainValVg = "train+val+vg",
+    }
+}
+
+words! {
+    /// Which test questions to answer.
+    pub enum TestSplit {
+        /// All of test2015.
+        Test = "test",
+        /// Its test-dev2015 subset.
+        TestDev = "test-dev",
+    }
+}
+
+words! {
+    /// Arithmetic of the matrix products.
+    pub enum Amp {
+        /// float32 throughout.
+        Off = "off",
+        /// bfloat16 products; weights, optimizer, norms, softmax and loss stay float32.
+        Bf16 = "bf16",
+    }
+}
+
+words! {
+    /// Order of the training questions.
+    pub enum ShuffleMode {
+        /// A new random order each epoch.
+        External = "external",
+        /// The same; the reference lets PyTorch's loader draw it.
+        Internal = "internal",
+        /// File order, which the reference lacks.
+        None = "none",
+    }
+}
+
+words! {
+    /// Number format of a packed bank.
+    pub enum BankDtype {
+        /// Half precision: half the size.
+        F16 = "f16",
+        /// Single precision: the exact values.
+        F32 = "f32",
+    }
+}
+
+words! {
+    /// The loss.
+    pub enum LossFunc {
+        /// The loss of the data set.
+        OfDataset = "",
+        /// Binary cross-entropy with logits.
+        Bce = "bce",
+        /// Cross-entropy.
+        Ce = "ce",
+    }
+}
+
+words! {
+    /// How the losses of a batch become one number.
+    pub enum LossReduction {
+        /// They are summed.
+        Sum = "sum",
+    }
+}
+
+words! {
+    /// The optimizer.
+    pub enum Opt {
+        /// Adam as the reference sets it.
+        Reference = "",
+        /// Adam.
+        Adam = "Adam",
+        /// Adamax.
+        Adamax = "Adamax",
+    }
+}
+
+/// Where the features of a run are held, written `false`, `true` or `gpu`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preload {
+    /// Nowhere: they are read for each batch.
+    No,
+    /// In the memory of the machine.
+    Host,
+    /// On the device, in half precision.
+    Device,
+}
+
+impl KeyType for Preload {
+    const KIND: Kind = Kind::BoolOr(&["gpu"]);
+}
+
+impl Serialize for Preload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Preload::No => serializer.serialize_bool(false),
+            Preload::Host => serializer.serialize_bool(true),
+            Preload::Device => serializer.serialize_str("gpu"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Preload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Preload;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("True, False or gpu")
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Preload, E> {
+                Ok(if value { Preload::Host } else { Preload::No })
+            }
+
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Preload, E> {
+                match value {
+                    "gpu" => Ok(Preload::Device),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(value), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// `FEAT_SIZE` of OpenVQA: for each data set, how many vectors of which width each kind of feature has, as in
+/// `{vqa: {FRCN_FEAT_SIZE: [100, 2048]}}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatSize(pub BTreeMap<String, BTreeMap<String, (usize, usize)>>);
+
+impl KeyType for FeatSize {
+    const KIND: Kind = Kind::Other("sizes of each kind of feature, by data set");
+}
+
+impl FeatSize {
+    /// The sizes that OpenVQA has.
+    pub fn of_openvqa() -> FeatSize {
+        let set = |name: &str, sizes: &[(&str, (usize, usize))]| {
+            let sizes = sizes.iter().map(|&(kind, size)| (kind.to_owned(), size));
+            (name.to_owned(), sizes.collect())
+        };
+        FeatSize(BTreeMap::from([
+            set(
+                "vqa",
+                &[
+                    ("FRCN_FEAT_SIZE", (100, 2048)),
+                    ("BBOX_FEAT_SIZE", (100, 5)),
+                ],
+            ),
+            set(
+                "gqa",
+                &[
+                    ("FRCN_FEAT_SIZE", (100, 2048)),
+                    ("GRID_FEAT_SIZE", (49, 2048)),
+                    ("BBOX_FEAT_SIZE", (100, 5)),
+                ],
+            ),
+            set("clevr", &[("GRID_FEAT_SIZE", (196, 1024))]),
+        ]))
+    }
+
+    /// Number and width of the vectors that stand for an image of `dataset`: those of its regions, else of its grid.
+    pub fn of(&self, dataset: &str) -> Option<(usize, usize)> {
+        let sizes = self.0.get(dataset)?;
+        sizes
+            .get("FRCN_FEAT_SIZE")
+            .or_else(|| sizes.get("GRID_FEAT_SIZE"))
+            .copied()
+    }
+}
+
+/// `OPT_PARAMS` of OpenVQA: arguments of the optimizer, as texts of Python numbers and tuples of numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptParams(pub BTreeMap<String, String>);
+
+impl KeyType for OptParams {
+    const KIND: Kind = Kind::Other("arguments of the optimizer, as texts");
+}

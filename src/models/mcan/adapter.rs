@@ -1,0 +1,54 @@
+//! The layer that brings image features to the width of the network.
+
+use crate::models::Sizes;
+use crate::nn::layers::Linear;
+use crate::nn::packed::{PackedBatch, PackedFeatures};
+use crate::nn::parameters::Path;
+use crate::nn::pass::Pass;
+use anyhow::{Context, Result};
+use tch::{Kind, Tensor};
+
+/// A linear layer for the regions or for the grid cells.
+#[derive(Debug)]
+pub(super) struct Adapter {
+    linear: Linear,
+    reads_grid: bool,
+}
+
+impl Adapter {
+    /// Named `img_feat_linear` as in the reference; in OpenVQA `adapter.frcn_linear` for regions and
+    /// `adapter.grid_linear` for the grid of a data set without regions.
+    pub fn new(root: &mut Path, hidden: usize, sizes: &Sizes) -> Result<Adapter> {
+        let (stream, reads_grid) = match (sizes.streams.regions, sizes.streams.grid) {
+            (Some(regions), _) => (regions, false),
+            (None, Some(grid)) => (grid, true),
+            (None, None) => anyhow::bail!("the data set has no image features"),
+        };
+        let name = match (sizes.openvqa, reads_grid) {
+            (false, _) => "img_feat_linear",
+            (true, false) => "adapter.frcn_linear",
+            (true, true) => "adapter.grid_linear",
+        };
+        let linear = Linear::new(root.sub(name), stream.width, hidden);
+        Ok(Adapter { linear, reads_grid })
+    }
+
+    /// The features that it reads.
+    pub fn stream<'a>(&self, batch: &'a PackedBatch) -> Result<&'a PackedFeatures> {
+        let (stream, name) = match self.reads_grid {
+            true => (&batch.grid, "grid"),
+            false => (&batch.regions, "regions"),
+        };
+        stream
+            .as_ref()
+            .with_context(|| format!("the batch has no {name}"))
+    }
+
+    /// # Shapes
+    /// features (R_s, F) -> (R_s, D), float32
+    pub fn forward(&self, features: &PackedFeatures, pass: &Pass) -> Tensor {
+        self.linear
+            .forward(&features.rows, pass)
+            .to_kind(Kind::Float)
+    }
+}

@@ -1,0 +1,77 @@
+//! A model with its parameters.
+
+use super::{Model, Sizes, family};
+use crate::config::ModelValues;
+use crate::native::random::Generator;
+use crate::nn::packed::PackedBatch;
+use crate::nn::parameters::{Parameters, Path};
+use crate::nn::pass::Pass;
+use anyhow::Result;
+use tch::{Device, Tensor};
+
+/// A model of any family with its parameters.
+#[derive(Debug)]
+pub struct Network {
+    /// All parameters, in `state_dict` order.
+    pub parameters: Parameters,
+    model: Box<dyn Model>,
+    answers: usize,
+}
+
+impl Network {
+    /// A network with fresh parameters, those that `seed` means.
+    ///
+    /// # Errors
+    /// Values or sizes from which the model cannot be built.
+    pub fn new(values: &ModelValues, sizes: &Sizes, seed: u64, device: Device) -> Result<Network> {
+        let (mut parameters, mut generator) = (Parameters::default(), Generator::new(seed)?);
+        let root = Path::root(&mut parameters, &mut generator, device);
+        let model = (family(values)?.build)(values, sizes, root)?;
+        let answers = sizes.answers;
+        Ok(Network {
+            parameters,
+            model,
+            answers,
+        })
+    }
+
+    /// Names and shapes of the parameters that such a network has, without the memory for them.
+    ///
+    /// # Errors
+    /// As [`Network::new`].
+    pub fn shapes(values: &ModelValues, sizes: &Sizes) -> Result<Vec<(String, Vec<i64>)>> {
+        let mut parameters = Parameters::default();
+        (family(values)?.build)(values, sizes, Path::shapes_only(&mut parameters))?;
+        Ok(parameters.shapes())
+    }
+
+    /// How many numbers the parameters of such a network have.
+    ///
+    /// # Errors
+    /// As [`Network::new`].
+    pub fn parameter_count(values: &ModelValues, sizes: &Sizes) -> Result<u64> {
+        let shapes = Network::shapes(values, sizes)?;
+        Ok(shapes
+            .iter()
+            .map(|(_, shape)| shape.iter().product::<i64>() as u64)
+            .sum())
+    }
+
+    /// How many answers it chooses from.
+    pub fn answers(&self) -> usize {
+        self.answers
+    }
+
+    /// Answer logits: see [`Model::forward`].
+    ///
+    /// # Errors
+    /// A batch without the features that the model needs.
+    pub fn forward(&self, batch: &PackedBatch, pass: &Pass) -> Result<Tensor> {
+        self.model.forward(batch, pass)
+    }
+
+    /// The word embedding, (words, E).
+    pub fn word_embedding(&self) -> &Tensor {
+        self.model.word_embedding()
+    }
+}

@@ -1,0 +1,13 @@
+//! Layers: parameters with names as in a `state_dict`, and the operation of [`ops`](super::ops) that uses them.
+
+mod attention;
+mod linear;
+mod lstm;
+mod norm;
+mod weight_norm;
+
+pub use attention::{AttFlat, AttFlatSizes, MhAtt, Sequences};
+pub use linear::{Linear, Mlp};
+pub use lstm::{Embedding, Lstm};
+pub use norm::LayerNorm;
+pub use weight_norm::WeightNormLinear;

@@ -1,0 +1,238 @@
+//! Adam and Adamax (Kingma and Ba, 2015), with the state that PyTorch's optimizers save.
+
+use crate::checkpoint::{Algorithm, Moments, OptimizerState};
+use crate::native::{self, AdamStep};
+use anyhow::{Context, Result, bail, ensure};
+use tch::{Kind, Tensor};
+
+/// PyTorch stores the step count as float32, which is exact up to 2^24.
+const MOST_STEPS: f64 = (1 << 24) as f64;
+
+/// What an optimizer is told besides its parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct HyperParameters {
+    /// Which optimizer.
+    pub algorithm: Algorithm,
+    /// Decay rates of the two moments.
+    pub betas: (f64, f64),
+    /// Offset of the denominator.
+    pub eps: f64,
+}
+
+/// An optimizer over a fixed list of parameters.
+#[derive(Debug)]
+pub struct Optimizer {
+    hyper: HyperParameters,
+    params: Vec<Tensor>,
+    exp_avg: Vec<Tensor>,
+    second: Vec<Tensor>,
+    /// Steps that the moments have seen; it corrects their bias.
+    steps: u64,
+    lr: f64,
+}
+
+impl Optimizer {
+    /// Zero moments for `params`.
+    pub fn new(params: &[Tensor], hyper: HyperParameters) -> Optimizer {
+        let zeros = || params.iter().map(|p| p.detach().zeros_like()).collect();
+        Optimizer {
+            hyper,
+            params: params.iter().map(Tensor::shallow_clone).collect(),
+            exp_avg: zeros(),
+            second: zeros(),
+            steps: 0,
+            lr: 0.0,
+        }
+    }
+
+    /// Continues from a saved state. Its hyper-parameters win, as in PyTorch's `load_state_dict`.
+    ///
+    /// # Errors
+    /// A state of other parameters or of another optimizer.
+    pub fn load(&mut self, state: &OptimizerState) -> Result<()> {
+        let steps = self.check(state)?;
+        for (i, moments) in state.moments.iter().enumerate() {
+            match moments {
+                Some(moments) if moments.step == steps => self.load_moments(i, moments)?,
+                Some(moments) => bail!(
+                    "its optimizer has taken {} steps for parameter {i}, but {steps} for others",
+                    moments.step
+                ),
+                None if steps == 0.0 => {}
+                None => bail!("its optimizer has no moments for parameter {i}"),
+            }
+        }
+        self.steps = steps as u64;
+        (self.lr, self.hyper.betas, self.hyper.eps) = (state.lr, state.betas, state.eps);
+        Ok(())
+    }
+
+    /// Whether the state is one that this optimizer can continue from; the steps that it has taken.
+    fn check(&self, state: &OptimizerState) -> Result<f64> {
+        ensure!(
+            state.algorithm == self.hyper.algorithm,
+            "its optimizer is {:?}, but the configuration's OPT is {:?}",
+            state.algorithm,
+            self.hyper.algorithm
+        );
+        ensure!(
+            state.moments.len() == self.params.len(),
+            "its optimizer has {} parameters, this model has {}",
+            state.moments.len(),
+            self.params.len()
+        );
+        ensure!(
+            state.weight_decay == 0.0,
+            "its optimizer uses a weight decay of {}",
+            state.weight_decay
+        );
+        let ((b1, b2), share) = (state.betas, 0.0..1.0);
+        ensure!(
+            state.lr.is_finite()
+                && [b1, b2, state.eps]
+                    .iter()
+                    .all(|value| share.contains(value)),
+            "its optimizer has lr {}, betas ({b1}, {b2}) and eps {}, with which nothing can be computed",
+            state.lr,
+            state.eps
+        );
+        let steps = state
+            .moments
+            .iter()
+            .flatten()
+            .map(|m| m.step)
+            .fold(0.0, f64::max);
+        ensure!(
+            steps.fract() == 0.0 && steps < MOST_STEPS,
+            "its optimizer's saved step count {steps} is not valid"
+        );
+        Ok(steps)
+    }
+
+    fn load_moments(&mut self, i: usize, moments: &Moments) -> Result<()> {
+        for (mine, saved) in [
+            (&mut self.exp_avg[i], &moments.exp_avg),
+            (&mut self.second[i], &moments.second),
+        ] {
+            ensure!(
+                mine.size() == saved.size(),
+                "its optimizer has moments of shape {:?} for parameter {i} of shape {:?}",
+                saved.size(),
+                mine.size()
+            );
+            let finite = bool::try_from(saved.f_isfinite()?.f_all()?)?;
+            ensure!(
+                finite,
+                "its optimizer has moments for parameter {i} that are not finite; take an earlier checkpoint"
+            );
+            mine.f_copy_(saved)?;
+        }
+        Ok(())
+    }
+
+    /// The state as PyTorch's `state_dict()` has it. Shares memory with the optimizer.
+    pub fn state(&self) -> OptimizerState {
+        let moments = self
+            .exp_avg
+            .iter()
+            .zip(&self.second)
+            .map(|(first, second)| {
+                (self.steps > 0).then(|| Moments {
+                    step: self.steps as f64,
+                    exp_avg: first.shallow_clone(),
+                    second: second.shallow_clone(),
+                })
+            });
+        OptimizerState {
+            algorithm: self.hyper.algorithm,
+            lr: self.lr,
+            betas: self.hyper.betas,
+            eps: self.hyper.eps,
+            weight_decay: 0.0,
+            moments: moments.collect(),
+        }
+    }
+
+    /// Forgets the gradients of the last step.
+    ///
+    /// # Errors
+    /// When libtorch refuses.
+    pub fn zero_grad(&self) -> Result<()> {
+        native::clear_grads(&self.params)
+    }
+
+    /// One step at learning rate `lr` along the gradients of the parameters. When `grad_norm_clip` is positive, their
+    /// joint norm is clipped to it.
+    ///
+    /// # Errors
+    /// A parameter without a gradient, or memory that runs out.
+    pub fn step(&mut self, lr: f64, grad_norm_clip: f64) -> Result<()> {
+        let grads: Vec<Tensor> = self.params.iter().map(Tensor::grad).collect();
+        ensure!(
+            grads.iter().all(Tensor::defined),
+            "a parameter has no gradient"
+        );
+        if grad_norm_clip > 0.0 {
+            clip_grad_norm(&grads, grad_norm_clip);
+        }
+        self.steps += 1;
+        self.lr = lr;
+        match self.hyper.algorithm {
+            Algorithm::Adam => self.adam(&grads),
+            Algorithm::Adamax => self.adamax(&grads),
+        }
+    }
+
+    /// m += (1 - β₁) (g - m);  v += (1 - β₂) (g² - v);  p -= lr m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)
+    fn adam(&self, grads: &[Tensor]) -> Result<()> {
+        let device = self.params.first().context("no parameters")?.device();
+        // Filled on the device: a copy from here would wait until the device has done all that it was asked.
+        let step = Tensor::f_full([], self.steps as f64, (Kind::Float, device))?;
+        let with = AdamStep {
+            lr: self.lr,
+            betas: self.hyper.betas,
+            eps: self.hyper.eps,
+        };
+        native::fused_adam(
+            &self.params,
+            grads,
+            (&self.exp_avg, &self.second),
+            &step,
+            with,
+        )
+    }
+
+    /// m += (1 - β₁) (g - m);  u = max(β₂ u, |g| + ε);  p -= lr / (1 - β₁ᵗ) m / u
+    fn adamax(&self, grads: &[Tensor]) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        let HyperParameters {
+            betas: (b1, b2),
+            eps,
+            ..
+        } = self.hyper;
+        let bias_correction = 1.0 - b1.powf(self.steps as f64);
+        for (i, grad) in grads.iter().enumerate() {
+            let [mut p, mut m, mut u] =
+                [&self.params[i], &self.exp_avg[i], &self.second[i]].map(Tensor::shallow_clone);
+            let _ = m.f_lerp_(grad, 1.0 - b1)?;
+            let largest = u
+                .f_mul_scalar(b2)?
+                .f_maximum(&grad.f_abs()?.f_add_scalar(eps)?)?;
+            u.f_copy_(&largest)?;
+            let _ = p.f_addcdiv_(&m.f_mul_scalar(-self.lr / bias_correction)?, &u)?;
+        }
+        Ok(())
+    }
+}
+
+/// Scales `grads` so that their joint norm is at most `max_norm`, as PyTorch's `clip_grad_norm_`. No value leaves the
+/// device.
+fn clip_grad_norm(grads: &[Tensor], max_norm: f64) {
+    let norms: Vec<Tensor> = grads.iter().map(Tensor::norm).collect();
+    let total = Tensor::stack(&norms, 0).norm();
+    let factor = (total + 1e-6).reciprocal() * max_norm;
+    let factor = factor.clamp_max(1.0);
+    for grad in grads {
+        let _ = grad.shallow_clone().g_mul_(&factor.to_kind(Kind::Float));
+    }
+}
