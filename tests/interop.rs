@@ -58,7 +58,7 @@ fn one_step_of_pytorchs_adam_from_our_checkpoint_is_one_step_of_ours() {
         .map(|s| random(s).set_requires_grad(true))
         .collect();
     let mut adam = Optimizer::new(&params, HYPER);
-    let step = |adam: &mut Adam, grads: &[Tensor]| {
+    let step = |adam: &mut Optimizer, grads: &[Tensor]| {
         adam.zero_grad().unwrap();
         params
             .iter()

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Backend {
     /// The formula in plain tensor operations. It defines what the other two compute.
-    #[cfg_attr(not(test), expect(dead_code, reason = "chosen by tests alone so far"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests choose it"))]
     Reference,
     /// Our fused kernels for a CPU.
     Native,

@@ -1,4 +1,4 @@
-//! How many rows there are of each kind of damage, and that docs/reliability.md says so.
+//! How many rows there are of each kind of damage, and that docs/src/reliability.md says so.
 
 /// The columns of the table in the documentation, and how the names of their rows are told. The first that fits counts.
 const DAMAGES: [(&str, &[&str]); 12] = [
@@ -64,7 +64,7 @@ const COLUMNS: [&str; 12] = [
     "other",
 ];
 
-const DOCUMENT: &str = include_str!("../../docs/reliability.md");
+const DOCUMENT: &str = include_str!("../../docs/src/reliability.md");
 
 fn damage(row: &str) -> &'static str {
     let fits = |words: &[&str]| words.iter().any(|word| row.contains(word));
@@ -94,7 +94,7 @@ pub fn check_line<'a>(kind: &str, rows: impl Iterator<Item = &'a str>) -> Result
     if found {
         Ok(())
     } else {
-        Err(format!("docs/reliability.md lacks the line\n{line}"))
+        Err(format!("docs/src/reliability.md lacks the line\n{line}"))
     }
 }
 
@@ -116,7 +116,7 @@ fn the_documented_numbers_of_malformed_files_add_up() {
     let sum: usize = kinds.iter().map(all).sum();
     assert!(
         sum > 0,
-        "docs/reliability.md lacks the table under\n{}",
+        "docs/src/reliability.md lacks the table under\n{}",
         header()
     );
     let row = format!(
@@ -124,6 +124,6 @@ fn the_documented_numbers_of_malformed_files_add_up() {
     );
     assert!(
         DOCUMENT.contains(&row),
-        "docs/reliability.md lacks the line\n{row}"
+        "docs/src/reliability.md lacks the line\n{row}"
     );
 }

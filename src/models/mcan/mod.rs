@@ -5,7 +5,7 @@
 //! size. MCAN masks padding, so none is computed.
 
 mod adapter;
-pub(crate) mod keys;
+pub mod keys;
 mod shapes;
 #[cfg(test)]
 mod tests;

@@ -333,6 +333,15 @@ fn assert_near(apart: &[f64], each: f64, on_average: f64) {
     );
 }
 
+/// The reference arm is the formula, so it says what the native kernels have to compute.
+#[test]
+fn the_native_kernels_compute_the_formulas() {
+    let net = net_without_dropout(4, Device::Cpu);
+    let formula = results(&net, Kind::Float, Backend::Reference);
+    let native = results(&net, Kind::Float, Backend::Native);
+    assert_near(&apart(&native, &formula), 1e-5, 1e-5);
+}
+
 /// What a GPU runs, on the CPU: with heads of 8 attention is that of the variable-length kernels, with heads of 4 that on a
 /// grid.
 #[test]

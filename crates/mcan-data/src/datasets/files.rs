@@ -104,9 +104,18 @@ impl Places<'_> {
         Some(elsewhere.unwrap_or_else(|| self.folder(benchmark).join(official)))
     }
 
-    /// The file of answers, if the data set has one.
+    /// The file of answers, if the data set has one: in the folder of questions, or where OpenVQA has it.
     pub fn answers(&self, benchmark: &dyn Benchmark) -> Option<PathBuf> {
-        Some(self.folder(benchmark).join(benchmark.answer_file()?))
+        let name = benchmark.answer_file()?;
+        let usual = self.folder(benchmark).join(name);
+        let of_openvqa = Path::new("openvqa/datasets")
+            .join(benchmark.name())
+            .join(name);
+        Some(if !usual.exists() && of_openvqa.exists() {
+            of_openvqa
+        } else {
+            usual
+        })
     }
 
     /// The feature folder of a split, if it has images of its own.
