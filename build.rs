@@ -1,34 +1,77 @@
-//! Compiles `src/native` against libtorch's headers and sets the run path, so that the binary finds libtorch by itself.
+//! Compiles `src/native` against libtorch's headers and sets the run path, so that the binary finds libtorch.
 
-use std::env;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
-const NATIVE: [&str; 12] = [
-    "native",
-    "gemm",
-    "linear",
-    "norm",
+/// The libtorch whose interfaces `src/native` uses, among them ones without a promise of stability.
+const LIBTORCH: &str = "2.11";
+
+const SOURCES: [&str; 13] = [
+    "adam",
     "attention",
-    "varlen",
-    "testing",
+    "common",
     "device",
-    "random",
-    "weights",
+    "gemm",
     "group",
+    "linear",
     "nccl",
+    "norm",
+    "random",
+    "rows",
+    "varlen",
+    "weights",
 ];
-const HEADERS: [&str; 5] = ["common.h", "gemm.h", "mask.h", "group.h", "gloo/context.h"];
+/// Linked into tests only: see `ffi.rs`.
+const TESTING: &str = "testing";
+
+/// The names of Gloo that ProcessGroupGloo.hpp of libtorch 2.11 mentions. Gloo itself is inside libtorch_cpu, but the
+/// Gloo headers that libtorch's headers include are not part of it. ProcessGroupGloo holds these classes by pointer, so
+/// declarations suffice: none of them is created here, and their layout is never used.
+const GLOO_CONTEXT: &str = r#"// Written by build.rs for libtorch 2.11.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace gloo {
+
+class Context {
+ public:
+  void setTimeout(std::chrono::milliseconds timeout);
+};
+
+namespace rendezvous {
+// The base of ProcessGroupGloo::GlooStore, whose inline functions override these.
+class Store {
+ public:
+  virtual ~Store() = default;
+  virtual void set(const std::string &key, const std::vector<char> &data) = 0;
+  virtual std::vector<char> get(const std::string &key) = 0;
+  virtual void wait(const std::vector<std::string> &keys) = 0;
+  virtual void wait(const std::vector<std::string> &keys, const std::chrono::milliseconds &timeout) = 0;
+};
+}  // namespace rendezvous
+
+namespace transport {
+class Device;
+class UnboundBuffer;
+}  // namespace transport
+
+}  // namespace gloo
+"#;
+/// Headers of Gloo that libtorch's headers include without using a name of theirs.
+const GLOO_EMPTY: [&str; 4] = [
+    "algorithm.h",
+    "common/error.h",
+    "rendezvous/store.h",
+    "transport/device.h",
+];
 
 fn main() {
-    for file in NATIVE
-        .map(|name| format!("{name}.cpp"))
-        .iter()
-        .map(String::as_str)
-        .chain(HEADERS)
-    {
-        println!("cargo:rerun-if-changed=src/native/{file}");
-    }
-    // Clippy, which sets this, runs build scripts of its own and links nothing: it need not wait for the C++.
+    println!("cargo:rerun-if-changed=src/native");
+    // Clippy, which sets this, runs build scripts of its own and links nothing: it does not need the C++.
     println!("cargo:rerun-if-env-changed=CLIPPY_ARGS");
     if env::var_os("CLIPPY_ARGS").is_some() {
         return;
@@ -39,6 +82,7 @@ fn main() {
     // A run path must hold when the program is started from any folder.
     let lib = lib.canonicalize().unwrap_or(lib);
     let include = lib.with_file_name("include");
+    check_version(&include);
     let mut native = cc::Build::new();
     // libtorch's own OpenMP, so that both share its threads. Without the flag at::parallel_for has one thread.
     if let Some(runtime) = openmp(&lib) {
@@ -53,14 +97,21 @@ fn main() {
         .std("c++17")
         .warnings(false)
         .include(&include)
+        .include(gloo_headers())
         .include("src/native")
         .include(include.join("torch/csrc/api/include"))
-        .files(NATIVE.map(|name| format!("src/native/{name}.cpp")))
         // Debug information about libtorch's headers would double the time of compiling.
         .debug(false)
         // The kernels live from their loops being vectorised, in debug builds too: tests train whole models.
-        .opt_level(3)
-        .compile("mcan_native");
+        .opt_level(3);
+    let source = |name: &str| format!("src/native/{name}.cpp");
+    // The attribute in ffi.rs links this library, where it is needed.
+    native
+        .clone()
+        .cargo_metadata(false)
+        .file(source(TESTING))
+        .compile("mcan_native_testing");
+    native.files(SOURCES.map(source)).compile("mcan_native");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
     if lib.join("libtorch_cuda.so").exists() {
         // No symbol of libtorch_cuda is referenced, so the linker would drop it, and with it every CUDA device.
@@ -70,8 +121,49 @@ fn main() {
     }
 }
 
-/// Folders with the headers of CUDA and NCCL, which libtorch's interface to NCCL includes: those of the packages that
-/// pip has installed beside torch, or of the system. None where libtorch has no CUDA, or some are missing.
+/// Panics with what to do unless the headers are those of [`LIBTORCH`].
+fn check_version(include: &Path) {
+    let header = include.join("torch/headeronly/version.h");
+    println!("cargo:rerun-if-changed={}", header.display());
+    let text = fs::read_to_string(&header).unwrap_or_default();
+    let number = |name: &str| {
+        let rest = text
+            .split(&format!("#define TORCH_VERSION_{name} "))
+            .nth(1)?;
+        rest.lines().next().map(|number| number.trim().to_owned())
+    };
+    let found = match (number("MAJOR"), number("MINOR")) {
+        (Some(major), Some(minor)) => format!("{major}.{minor}"),
+        _ => "of another version".to_owned(),
+    };
+    assert!(
+        found == LIBTORCH,
+        "mcan is built with libtorch {LIBTORCH}, but the libtorch in {} is {found}: unset LIBTORCH and run \
+         ./setup.sh libtorch, or set LIBTORCH to a libtorch {LIBTORCH}",
+        include.with_file_name("").display()
+    );
+}
+
+/// Writes [`GLOO_CONTEXT`] and [`GLOO_EMPTY`]; the folder to include.
+fn gloo_headers() -> PathBuf {
+    let Some(out) = env::var_os("OUT_DIR").map(PathBuf::from) else {
+        panic!("Cargo sets OUT_DIR for build scripts");
+    };
+    let folder = out.join("gloo_headers");
+    let empty = GLOO_EMPTY.map(|name| (name, "#pragma once\n"));
+    for (name, text) in empty.into_iter().chain([("context.h", GLOO_CONTEXT)]) {
+        let path = folder.join("gloo").join(name);
+        let written =
+            fs::create_dir_all(path.with_file_name("")).and_then(|()| fs::write(&path, text));
+        if let Err(error) = written {
+            panic!("{}: {error}", path.display());
+        }
+    }
+    folder
+}
+
+/// Folders with the headers of CUDA and NCCL that libtorch's interface to NCCL includes: from the packages that pip has
+/// installed beside torch, or from the system. None where libtorch has no CUDA, or where a header is missing.
 fn nccl_headers(lib: &Path) -> Option<Vec<PathBuf>> {
     const NEEDED: [&str; 5] = [
         "nccl.h",

@@ -1,4 +1,5 @@
-// What the native files share: errors across the C interface, and one kernel compiled for several processors.
+// Shared by all native files: names of libtorch, errors across the C interface, loops over threads,
+// and kernels that are compiled once for each width of vectors.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -7,22 +8,29 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
+
+#include "mcan.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
-// KERNEL(name, (parameters), (arguments)) makes `name` out of the inline function `name_body`: compiled for each width of
-// vectors, of which the first call takes the widest that this processor has.
+// KERNEL(name, (parameters), (arguments)) defines `name` from the inline function `name_body`,
+// which is compiled once for each width of vectors. The first call chooses the widest that this
+// processor has.
 #if defined(__x86_64__) && defined(__GNUC__)
-#define KERNEL(NAME, PARAMETERS, ARGUMENTS)                                                                        \
-  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))) void NAME##_avx512 PARAMETERS {                \
-    NAME##_body ARGUMENTS;                                                                                         \
-  }                                                                                                                \
-  __attribute__((target("avx2,fma"))) void NAME##_avx2 PARAMETERS { NAME##_body ARGUMENTS; }                       \
-  void NAME##_default PARAMETERS { NAME##_body ARGUMENTS; }                                                        \
-  void NAME PARAMETERS {                                                                                           \
-    static const auto chosen = mcan::has_avx512() ? NAME##_avx512 : mcan::has_avx2() ? NAME##_avx2 : NAME##_default; \
-    chosen ARGUMENTS;                                                                                              \
+#define KERNEL(NAME, PARAMETERS, ARGUMENTS)                                                  \
+  __attribute__((                                                                            \
+      target("avx512f,avx512bw,avx512dq,avx512vl,fma"))) void NAME##_avx512 PARAMETERS {     \
+    NAME##_body ARGUMENTS;                                                                   \
+  }                                                                                          \
+  __attribute__((target("avx2,fma"))) void NAME##_avx2 PARAMETERS { NAME##_body ARGUMENTS; } \
+  void NAME##_default PARAMETERS { NAME##_body ARGUMENTS; }                                  \
+  void NAME PARAMETERS {                                                                     \
+    static const auto chosen = mcan::has_avx512() ? NAME##_avx512                            \
+                               : mcan::has_avx2() ? NAME##_avx2                              \
+                                                  : NAME##_default;                          \
+    chosen ARGUMENTS;                                                                        \
   }
 #else
 #define KERNEL(NAME, PARAMETERS, ARGUMENTS) \
@@ -31,34 +39,87 @@
 
 namespace mcan {
 
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::Variable;
+using torch::autograd::variable_list;
+
+// ---- the processor ----
+
 #if defined(__x86_64__) && defined(__GNUC__)
-inline bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+// The widest vectors that may be used, in bits. ATEN_CPU_CAPABILITY ("default" or "avx2") limits
+// these kernels as it limits libtorch's own.
+inline int64_t widest_allowed() {
+  static const int64_t width = [] {
+    const char *limit = std::getenv("ATEN_CPU_CAPABILITY");
+    if (limit && std::strcmp(limit, "default") == 0) return 128;
+    return limit && std::strcmp(limit, "avx2") == 0 ? 256 : 512;
+  }();
+  return width;
+}
+inline bool has_avx2() {
+  return widest_allowed() >= 256 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 inline bool has_avx512() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  return widest_allowed() >= 512 && __builtin_cpu_supports("avx512f") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl");
 }
 inline bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 #else
 inline bool has_bf16() { return false; }
 #endif
 
-// Calls `body(i)` for each i in [0, count), in whatever order, from all threads: each takes the next number when it is done
-// with its last, so that a core which something else slows down does not hold up the others.
+// ---- arithmetic and arguments ----
+
+inline int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
+inline int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
+
+// The tensor behind a pointer of the C interface, which may be null.
+inline std::optional<Tensor> optional(const Tensor *tensor) {
+  return tensor ? std::optional<Tensor>(*tensor) : std::nullopt;
+}
+
+// The `count` tensors behind an array of pointers.
+inline std::vector<Tensor> list(const Tensor *const *tensors, int64_t count) {
+  std::vector<Tensor> out;
+  out.reserve(count);
+  for (int64_t i = 0; i < count; i++) out.push_back(*tensors[i]);
+  return out;
+}
+
+// The values of a contiguous int32 tensor.
+inline std::vector<int64_t> numbers(const Tensor &starts) {
+  TORCH_CHECK(starts.scalar_type() == at::kInt && starts.is_contiguous(),
+              "starts are int32 and contiguous");
+  const int32_t *values = starts.const_data_ptr<int32_t>();
+  return {values, values + starts.numel()};
+}
+
+// ---- threads ----
+
+// Calls `body(i)` for each i in [0, count), in any order, from all threads. A thread takes the next
+// i when it has finished its last one, so that a core slowed down by other work does not delay the
+// others.
 template <typename F>
 void for_each(int64_t count, F &&body) {
-  alignas(64) std::atomic<int64_t> next{0};  // alone in its cache line: the threads read what lies around it
+  alignas(64) std::atomic<int64_t> next{0};  // in a cache line of its own: no false sharing
   at::parallel_for(0, std::min<int64_t>(count, at::get_num_threads()), 1, [&](int64_t, int64_t) {
     for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) body(i);
   });
 }
 
-// The same for stretches [first, last) of at most `size`.
+// Calls `body(first, last)` for ranges of at most `size` that together are [0, count).
 template <typename F>
-void for_each_stretch(int64_t count, int64_t size, F &&body) {
-  for_each((count + size - 1) / size, [&](int64_t i) { body(i * size, std::min(count, (i + 1) * size)); });
+void for_each_range(int64_t count, int64_t size, F &&body) {
+  for_each(ceil_div(count, size),
+           [&](int64_t i) { body(i * size, std::min(count, (i + 1) * size)); });
 }
 
-// Runs `body`; null, or what went wrong, to be freed by the caller.
+// ---- errors ----
+
+// Runs `body`. Returns null, or the message of its exception, which the caller frees with
+// mcan_free.
 template <typename F>
 char *guarded(F &&body) {
   try {

@@ -1,47 +1,12 @@
 //! What a device does besides computing: copies, streams, moments in its work, seeds, memory. Every function takes the device
 //! as tch names it and has nothing to do on a CPU.
 
+use super::ffi;
 use super::{check, returned};
 use anyhow::Result;
-use std::ffi::{c_char, c_void};
+use std::ffi::c_void;
 use tch::kind::Element;
 use tch::{Device, Tensor};
-use torch_sys::C_tensor;
-
-/// A `c10::Event` on the C++ side.
-#[repr(C)]
-struct RawEvent {
-    _opaque: [u8; 0],
-}
-
-unsafe extern "C" {
-    fn mcan_prepare_cuda(tf32: bool) -> *mut c_char;
-    fn mcan_tf32() -> i32;
-    fn mcan_seed(gpu: i64, seed: u64) -> *mut c_char;
-    fn mcan_free_memory(gpu: i64, bytes: *mut u64) -> *mut c_char;
-    fn mcan_peak_memory(gpu: i64, bytes: *mut u64) -> *mut c_char;
-    fn mcan_send(
-        out: *mut *mut C_tensor,
-        bytes: *const c_void,
-        count: i64,
-        gpu: i64,
-        pin: bool,
-    ) -> *mut c_char;
-    fn mcan_adopt(
-        out: *mut *mut C_tensor,
-        bytes: *mut c_void,
-        count: i64,
-        owner: *mut c_void,
-        free: extern "C" fn(*mut c_void),
-    ) -> *mut c_char;
-    fn mcan_fetch(out: *mut *mut C_tensor, tensor: *const C_tensor) -> *mut c_char;
-    fn mcan_take_side_stream(gpu: i64) -> *mut c_char;
-    fn mcan_record_event(out: *mut *mut RawEvent, gpu: i64) -> *mut c_char;
-    fn mcan_free_event(event: *mut RawEvent);
-    fn mcan_stream_wait(event: *mut RawEvent) -> *mut c_char;
-    fn mcan_wait_for_event(event: *mut RawEvent) -> *mut c_char;
-    fn mcan_share_with_this_stream(tensor: *const C_tensor) -> *mut c_char;
-}
 
 pub(super) fn gpu(device: Device) -> i64 {
     match device {
@@ -63,14 +28,7 @@ pub fn prepare_cuda(tf32: bool) -> Result<()> {
         unsafe { std::env::set_var(WORKSPACE, ":4096:8") };
     }
     // SAFETY: sets flags of libtorch's own.
-    check(unsafe { mcan_prepare_cuda(tf32) })
-}
-
-/// Whether products of float32 matrices, and the LSTM, may use TF32 on a GPU.
-pub fn uses_tf32() -> (bool, bool) {
-    // SAFETY: reads flags of libtorch's own.
-    let both = unsafe { mcan_tf32() };
-    (both & 1 != 0, both & 2 != 0)
+    check(unsafe { ffi::mcan_prepare_cuda(tf32) })
 }
 
 /// Seeds the random numbers of one device.
@@ -79,14 +37,14 @@ pub fn uses_tf32() -> (bool, bool) {
 /// When libtorch refuses.
 pub fn seed(device: Device, seed: u64) -> Result<()> {
     // SAFETY: plain numbers.
-    check(unsafe { mcan_seed(gpu(device), seed) })
+    check(unsafe { ffi::mcan_seed(gpu(device), seed) })
 }
 
 /// Free memory of a GPU in bytes; absent for a CPU, and where libtorch does not know.
 pub fn free_memory(device: Device) -> Option<u64> {
     let mut bytes = 0;
     // SAFETY: `bytes` outlives the call.
-    (device.is_cuda() && check(unsafe { mcan_free_memory(gpu(device), &mut bytes) }).is_ok())
+    (device.is_cuda() && check(unsafe { ffi::mcan_free_memory(gpu(device), &mut bytes) }).is_ok())
         .then_some(bytes)
 }
 
@@ -94,7 +52,7 @@ pub fn free_memory(device: Device) -> Option<u64> {
 pub fn peak_memory(device: Device) -> Option<u64> {
     let mut bytes = 0;
     // SAFETY: `bytes` outlives the call.
-    (device.is_cuda() && check(unsafe { mcan_peak_memory(gpu(device), &mut bytes) }).is_ok())
+    (device.is_cuda() && check(unsafe { ffi::mcan_peak_memory(gpu(device), &mut bytes) }).is_ok())
         .then_some(bytes)
 }
 
@@ -106,7 +64,7 @@ pub fn peak_memory(device: Device) -> Option<u64> {
 pub fn send<T: Element>(values: &[T], device: Device, pin: bool) -> Result<Tensor> {
     let (bytes, count) = (values.as_ptr().cast(), size_of_val(values) as i64);
     // SAFETY: `values` are numbers, `count` bytes of them, and are copied during the call.
-    let sent = returned(|out| unsafe { mcan_send(out, bytes, count, gpu(device), pin) })?;
+    let sent = returned(|out| unsafe { ffi::mcan_send(out, bytes, count, gpu(device), pin) })?;
     Ok(sent.f_view_dtype(T::KIND)?)
 }
 
@@ -129,7 +87,7 @@ pub fn give<T: Element + Send + 'static>(
     let (bytes, count) = (values.as_mut_ptr().cast(), size_of_val(&values[..]) as i64);
     let owner = Box::into_raw(Box::new(values)).cast();
     // SAFETY: the memory of a vector stays where it is when the vector moves, and lives until `free` is called.
-    let adopted = returned(|out| unsafe { mcan_adopt(out, bytes, count, owner, free::<T>) })?;
+    let adopted = returned(|out| unsafe { ffi::mcan_adopt(out, bytes, count, owner, free::<T>) })?;
     Ok(adopted.f_view_dtype(T::KIND)?)
 }
 
@@ -139,7 +97,7 @@ pub fn give<T: Element + Send + 'static>(
 /// When memory runs out.
 pub fn fetch(tensor: &Tensor) -> Result<Tensor> {
     // SAFETY: `out` is written before null is returned.
-    returned(|out| unsafe { mcan_fetch(out, tensor.as_ptr()) })
+    returned(|out| unsafe { ffi::mcan_fetch(out, tensor.as_ptr()) })
 }
 
 /// Gives the calling thread a stream of its own on `device`: what it asks of a GPU runs beside what other threads ask.
@@ -148,7 +106,7 @@ pub fn fetch(tensor: &Tensor) -> Result<Tensor> {
 /// When libtorch refuses.
 pub fn use_side_stream(device: Device) -> Result<()> {
     // SAFETY: plain numbers.
-    check(unsafe { mcan_take_side_stream(gpu(device)) })
+    check(unsafe { ffi::mcan_take_side_stream(gpu(device)) })
 }
 
 /// Lets the calling thread's work use `tensor`, which another thread has made on its own stream: see [`Event::stream_wait`].
@@ -157,12 +115,12 @@ pub fn use_side_stream(device: Device) -> Result<()> {
 /// When libtorch refuses.
 pub fn share_with_this_stream(tensor: &Tensor) -> Result<()> {
     // SAFETY: borrowed for the length of the call.
-    check(unsafe { mcan_share_with_this_stream(tensor.as_ptr()) })
+    check(unsafe { ffi::mcan_share_with_this_stream(tensor.as_ptr()) })
 }
 
 /// A moment in the work of a device: when all that one thread had asked of it is done. On a CPU that is always now.
 #[derive(Debug)]
-pub struct Event(*mut RawEvent);
+pub struct Event(*mut ffi::RawEvent);
 
 // SAFETY: libtorch allows an event to be used by one thread after another.
 unsafe impl Send for Event {}
@@ -175,7 +133,7 @@ impl Event {
     pub fn now(device: Device) -> Result<Event> {
         let mut event = std::ptr::null_mut();
         // SAFETY: `event` outlives the call.
-        check(unsafe { mcan_record_event(&mut event, gpu(device)) })?;
+        check(unsafe { ffi::mcan_record_event(&mut event, gpu(device)) })?;
         Ok(Event(event))
     }
 
@@ -185,7 +143,7 @@ impl Event {
     /// When libtorch refuses.
     pub fn stream_wait(&self) -> Result<()> {
         // SAFETY: the event lives as long as `self`; null is nothing to wait for.
-        check(unsafe { mcan_stream_wait(self.0) })
+        check(unsafe { ffi::mcan_stream_wait(self.0) })
     }
 
     /// Waits for this moment.
@@ -194,21 +152,21 @@ impl Event {
     /// What went wrong on the device.
     pub fn wait(&self) -> Result<()> {
         // SAFETY: as for `stream_wait`.
-        check(unsafe { mcan_wait_for_event(self.0) })
+        check(unsafe { ffi::mcan_wait_for_event(self.0) })
     }
 }
 
 impl Drop for Event {
     fn drop(&mut self) {
         // SAFETY: freed once; null is allowed.
-        unsafe { mcan_free_event(self.0) }
+        unsafe { ffi::mcan_free_event(self.0) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::gpu_to_test;
     use super::*;
+    use crate::native::testing::{gpu_to_test, uses_tf32};
     use tch::Kind;
 
     #[test]

@@ -1,9 +1,11 @@
-// After Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (ACM TOMS 34(3), 2008): both factors are
-// copied into strips in the order in which they are read, b once for all threads and a a block at a time, and a kernel
-// multiplies a strip of a by a strip of b with the sums in registers.
+// Matrix products after Goto and van de Geijn, "Anatomy of high-performance matrix multiplication"
+// (ACM TOMS 34(3), 2008). Both factors are packed into strips in the order in which a kernel reads
+// them: b once for all threads, a one block at a time. The kernel multiplies a strip of a by a
+// strip of b and keeps the sums in registers.
 //
-// libtorch's own float32 products come from MKL, which keeps to the narrow vectors on processors of other makers; and its
-// bfloat16 products need copies of all weights and inputs in bfloat16, where here they are rounded as they are packed.
+// libtorch's float32 products come from MKL, which uses narrow vectors on processors of other
+// makers. Its bfloat16 products need copies of all weights and inputs in bfloat16; these products
+// round the factors while packing them.
 #include "gemm.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -14,27 +16,25 @@
 
 namespace {
 
-using mcan::Factors;
-using mcan::Matrix;
-using mcan::Target;
+using namespace mcan;
 
-constexpr int64_t DEPTH = 256;   // of a block; even
-constexpr int64_t HEIGHT = 192;  // of a block of a, about: 192 KB, which the second cache holds beside some strips of b
+constexpr int64_t DEPTH = 256;  // of a block; even
+constexpr int64_t HEIGHT =
+    192;  // of a block of a, about: its 192 KB and some strips of b fit the L2 cache
 constexpr int64_t LINE = 64 / sizeof(float);  // numbers of a cache line
 
-int64_t divided(int64_t n, int64_t by) { return (n + by - 1) / by; }
-int64_t whole(int64_t n, int64_t to) { return divided(n, to) * to; }
+// ---- kernels: a tile of c from a strip of a and a strip of b ----
 
-// ---- kernels: a tile of c from a strip of a and a strip of b -------------------------------------------------------
-
-// The tile begins with the row `start`, or where it is null with what c holds.
-using Kernel = void (*)(float *c, int64_t c_row, const float *a, const float *b, int64_t depth, const float *start);
+// Each row of the tile begins as `start`, or as the row of c where `start` is null.
+using Kernel = void (*)(float *c, int64_t c_row, const float *a, const float *b, int64_t depth,
+                        const float *start);
 
 template <int WIDTH, int ROWS, int VECTORS>
-INLINE void multiply(float *c, int64_t c_row, const float *a, const float *b, int64_t depth, const float *start) {
+INLINE void multiply(float *c, int64_t c_row, const float *a, const float *b, int64_t depth,
+                     const float *start) {
   typedef float Vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(4), may_alias));
   Vector sums[ROWS][VECTORS];
-  // What c holds is added at the end: until then it has time to come from memory.
+  // c is prefetched now and added at the end.
 #pragma GCC unroll 8
   for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
@@ -60,7 +60,7 @@ INLINE void multiply(float *c, int64_t c_row, const float *a, const float *b, in
     }
 }
 
-// ---- packing -------------------------------------------------------------------------------------------------------
+// ---- packing ----
 
 // The bits of the nearest bfloat16, ties to even, in the upper half; a NaN stays one.
 INLINE uint32_t bf16_bits(float value) {
@@ -78,10 +78,11 @@ INLINE float rounded(float value) {
   return value;
 }
 
-// to[d][s] = from[s * along + d * down] for s < strip, d < depth; zero from `count` on. A few s at a time: the rows of a large
-// matrix lie where they drive each other from the cache.
+// to[d][s] = from[s * along + d * down] for s < STRIP, d < depth; zero for s >= count. LOT values
+// of s at a time, because the rows of a large matrix evict each other from the cache.
 template <int64_t STRIP, bool TO_BF16>
-INLINE void pack(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {
+INLINE void pack(float *to, const float *from, int64_t count, int64_t along, int64_t down,
+                 int64_t depth) {
   constexpr int64_t LOT = STRIP % 8 == 0 ? 8 : 4;
   if (count >= STRIP && along == 1) {
     for (int64_t d = 0; d < depth; d++, to += STRIP, from += down)
@@ -92,57 +93,67 @@ INLINE void pack(float *to, const float *from, int64_t count, int64_t along, int
     if (first + LOT <= count) {
       for (int64_t d = 0; d < depth; d++)
 #pragma GCC unroll 8
-        for (int64_t s = 0; s < LOT; s++) to[d * STRIP + s] = rounded<TO_BF16>(from[s * along + d * down]);
+        for (int64_t s = 0; s < LOT; s++)
+          to[d * STRIP + s] = rounded<TO_BF16>(from[s * along + d * down]);
     } else {
       for (int64_t d = 0; d < depth; d++)
         for (int64_t s = 0; s < LOT; s++)
-          to[d * STRIP + s] = first + s < count ? rounded<TO_BF16>(from[s * along + d * down]) : 0.0f;
+          to[d * STRIP + s] =
+              first + s < count ? rounded<TO_BF16>(from[s * along + d * down]) : 0.0f;
     }
   }
 }
 
-// The same as bfloat16, two of one column beside each other: to[d / 2][s][d % 2].
+// The same in bfloat16, with the two numbers of a pair side by side: to[d / 2][s][d % 2].
 template <int64_t STRIP>
-INLINE void pack_pairs(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {
+INLINE void pack_pairs(float *to, const float *from, int64_t count, int64_t along, int64_t down,
+                       int64_t depth) {
   auto pairs = reinterpret_cast<uint32_t *>(to);
   for (int64_t d = 0; d < depth; d += 2, pairs += STRIP, from += 2 * down) {
     const int64_t second = d + 1 < depth ? down : 0;
     const uint32_t kept = d + 1 < depth ? 0xffff0000 : 0;
     const int64_t present = count < STRIP ? count : STRIP;
     if (along == 1) {
-      for (int64_t s = 0; s < present; s++) pairs[s] = (bf16_bits(from[s]) >> 16) | (bf16_bits(from[s + second]) & kept);
+      for (int64_t s = 0; s < present; s++)
+        pairs[s] = (bf16_bits(from[s]) >> 16) | (bf16_bits(from[s + second]) & kept);
     } else {
       for (int64_t s = 0; s < present; s++)
-        pairs[s] = (bf16_bits(from[s * along]) >> 16) | (bf16_bits(from[s * along + second]) & kept);
+        pairs[s] =
+            (bf16_bits(from[s * along]) >> 16) | (bf16_bits(from[s * along + second]) & kept);
     }
     for (int64_t s = present; s < STRIP; s++) pairs[s] = 0;
   }
 }
 
-using Pack = void (*)(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth);
+using Pack = void (*)(float *to, const float *from, int64_t count, int64_t along, int64_t down,
+                      int64_t depth);
 
-// Kernel and packing for one kind of processor. `pairs`: numbers of a column that share 32 bits in a strip.
+// Kernel and packing for one kind of processor. `pairs` numbers of a column share 32 bits of a
+// strip.
 struct Engine {
   int64_t rows, columns, pairs;
   Kernel kernel;
   Pack pack_a, pack_b;
 };
 
-// NAME, and NAME_of_bf16 with factors that are rounded to bfloat16 but multiplied as float32: what a processor without
-// instructions for bfloat16 can do.
-#define ENGINE(NAME, TARGET, WIDTH, ROWS, VECTORS)                                                                       \
-  TARGET void NAME##_kernel(float *c, int64_t c_row, const float *a, const float *b, int64_t depth, const float *start) { \
-    multiply<WIDTH, ROWS, VECTORS>(c, c_row, a, b, depth, start);                                                        \
-  }                                                                                                                      \
-  PACK(NAME##_pack_a, TARGET, ROWS, false)                                                                               \
-  PACK(NAME##_pack_b, TARGET, WIDTH *VECTORS, false)                                                                     \
-  PACK(NAME##_round_a, TARGET, ROWS, true)                                                                               \
-  PACK(NAME##_round_b, TARGET, WIDTH *VECTORS, true)                                                                     \
-  const Engine NAME{ROWS, WIDTH * VECTORS, 1, NAME##_kernel, NAME##_pack_a, NAME##_pack_b};                              \
-  const Engine NAME##_of_bf16{ROWS, WIDTH * VECTORS, 1, NAME##_kernel, NAME##_round_a, NAME##_round_b};
-#define PACK(NAME, TARGET, STRIP, TO_BF16)                                                                             \
-  TARGET void NAME(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {          \
-    pack<STRIP, TO_BF16>(to, from, count, along, down, depth);                                                         \
+// Defines the engines NAME and NAME_of_bf16. The latter rounds factors to bfloat16 and multiplies
+// them in float32, for processors without instructions for bfloat16.
+#define ENGINE(NAME, TARGET, WIDTH, ROWS, VECTORS)                                          \
+  TARGET void NAME##_kernel(float *c, int64_t c_row, const float *a, const float *b,        \
+                            int64_t depth, const float *start) {                            \
+    multiply<WIDTH, ROWS, VECTORS>(c, c_row, a, b, depth, start);                           \
+  }                                                                                         \
+  PACK(NAME##_pack_a, TARGET, ROWS, false)                                                  \
+  PACK(NAME##_pack_b, TARGET, WIDTH *VECTORS, false)                                        \
+  PACK(NAME##_round_a, TARGET, ROWS, true)                                                  \
+  PACK(NAME##_round_b, TARGET, WIDTH *VECTORS, true)                                        \
+  const Engine NAME{ROWS, WIDTH * VECTORS, 1, NAME##_kernel, NAME##_pack_a, NAME##_pack_b}; \
+  const Engine NAME##_of_bf16{ROWS,          WIDTH * VECTORS, 1,                            \
+                              NAME##_kernel, NAME##_round_a,  NAME##_round_b};
+#define PACK(NAME, TARGET, STRIP, TO_BF16)                                                   \
+  TARGET void NAME(float *to, const float *from, int64_t count, int64_t along, int64_t down, \
+                   int64_t depth) {                                                          \
+    pack<STRIP, TO_BF16>(to, from, count, along, down, depth);                               \
   }
 
 ENGINE(any_processor, , 4, 8, 2)
@@ -155,7 +166,7 @@ ENGINE(any_processor, , 4, 8, 2)
 ENGINE(avx2, AVX2, 8, 4, 3)
 ENGINE(avx512, AVX512, 16, 8, 3)
 
-// As `multiply`, two of a column at a time.
+// `multiply` with two numbers of a column at a time.
 AVX512_BF16 void bf16_kernel(float *c, int64_t c_row, const float *a, const float *b, int64_t depth,
                              const float *start) {
   constexpr int ROWS = 8, VECTORS = 3, WIDTH = 16;
@@ -163,7 +174,8 @@ AVX512_BF16 void bf16_kernel(float *c, int64_t c_row, const float *a, const floa
 #pragma GCC unroll 8
   for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 4
-    for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm512_loadu_ps((start ? start : c + r * c_row) + v * WIDTH);
+    for (int v = 0; v < VECTORS; v++)
+      sums[r][v] = _mm512_loadu_ps((start ? start : c + r * c_row) + v * WIDTH);
   for (int64_t k = 0; k < depth; k += 2, a += ROWS, b += VECTORS * WIDTH) {
     __m512i right[VECTORS];
 #pragma GCC unroll 4
@@ -173,8 +185,9 @@ AVX512_BF16 void bf16_kernel(float *c, int64_t c_row, const float *a, const floa
       const __m512i left = _mm512_castps_si512(_mm512_set1_ps(a[r]));
 #pragma GCC unroll 4
       for (int v = 0; v < VECTORS; v++)
-        sums[r][v] = _mm512_dpbf16_ps(sums[r][v], reinterpret_cast<__m512bh &>(const_cast<__m512i &>(left)),
-                                      reinterpret_cast<__m512bh &>(right[v]));
+        sums[r][v] =
+            _mm512_dpbf16_ps(sums[r][v], reinterpret_cast<__m512bh &>(const_cast<__m512i &>(left)),
+                             reinterpret_cast<__m512bh &>(right[v]));
     }
   }
 #pragma GCC unroll 8
@@ -182,10 +195,12 @@ AVX512_BF16 void bf16_kernel(float *c, int64_t c_row, const float *a, const floa
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS; v++) _mm512_storeu_ps(c + r * c_row + v * WIDTH, sums[r][v]);
 }
-AVX512_BF16 void bf16_pack_a(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {
+AVX512_BF16 void bf16_pack_a(float *to, const float *from, int64_t count, int64_t along,
+                             int64_t down, int64_t depth) {
   pack_pairs<8>(to, from, count, along, down, depth);
 }
-AVX512_BF16 void bf16_pack_b(float *to, const float *from, int64_t count, int64_t along, int64_t down, int64_t depth) {
+AVX512_BF16 void bf16_pack_b(float *to, const float *from, int64_t count, int64_t along,
+                             int64_t down, int64_t depth) {
   pack_pairs<48>(to, from, count, along, down, depth);
 }
 const Engine avx512_bf16{8, 48, 2, bf16_kernel, bf16_pack_a, bf16_pack_b};
@@ -198,49 +213,55 @@ const Engine &engine(Factors factors) {
   return bf16 ? any_processor_of_bf16 : any_processor;
 }
 #else
-const Engine &engine(Factors factors) { return factors == Factors::BFLOAT16 ? any_processor_of_bf16 : any_processor; }
+const Engine &engine(Factors factors) {
+  return factors == Factors::BFLOAT16 ? any_processor_of_bf16 : any_processor;
+}
 #endif
 
-// Memory of a thread that is used again, from the beginning of a cache line.
+// Memory of a thread for repeated use, aligned to a cache line.
 float *scratch(std::vector<float> &memory, int64_t count) {
   if (memory.size() < static_cast<size_t>(count + LINE)) memory.resize(count + LINE);
   constexpr uintptr_t bytes = LINE * sizeof(float);
-  return reinterpret_cast<float *>((reinterpret_cast<uintptr_t>(memory.data()) + bytes - 1) / bytes * bytes);
+  return reinterpret_cast<float *>((reinterpret_cast<uintptr_t>(memory.data()) + bytes - 1) /
+                                   bytes * bytes);
 }
 
-// ---- blocks --------------------------------------------------------------------------------------------------------
+// ---- blocks ----
 
-struct Plan {
+struct Blocks {
   const Engine &with;
   const Target &c;
   const Matrix &a, &b;
-  const float *packed_b, *start;  // start: what each row begins with, as long as the strips of b together
-  int64_t strips;                 // of b
+  const float *packed_b, *start;  // start: the initial row of c, as wide as all strips of b
+  int64_t strips;                 // number of strips of b
 
-  // 32-bit words of a strip of b that is `depth` deep.
-  int64_t words(int64_t depth) const { return divided(depth, with.pairs) * with.columns; }
+  // Size of a strip of b of this depth, in 32-bit words.
+  int64_t words(int64_t depth) const { return ceil_div(depth, with.pairs) * with.columns; }
 
-  // Rows [first, last) of c in the strips [strip, end) of b.
+  // Computes rows [first, last) of c in the columns of strips [strip, end) of b.
   void block(int64_t first, int64_t last, int64_t strip, int64_t end) const {
     thread_local std::vector<float> memory;
-    const int64_t groups = divided(last - first, with.rows);
+    const int64_t groups = ceil_div(last - first, with.rows);
     float *packed_a = scratch(memory, groups * with.rows * DEPTH);
     for (int64_t k = 0; k < a.columns || k == 0; k += DEPTH) {
-      const int64_t depth = std::min(DEPTH, a.columns - k), group_words = divided(depth, with.pairs) * with.rows;
-      // Where a lies column after column, few of them at a time, so that all rows of a cache line are used while it is there.
+      const int64_t depth = std::min(DEPTH, a.columns - k),
+                    group_words = ceil_div(depth, with.pairs) * with.rows;
+      // A column-major a is packed 8 columns at a time, so that each cache line is used whole while
+      // it is there.
       const int64_t step = a.row == 1 ? 8 : depth;
       for (int64_t d = 0; d < depth; d += step)
         for (int64_t g = 0; g < groups; g++) {
           const int64_t row = first + g * with.rows;
-          with.pack_a(packed_a + g * group_words + divided(d, with.pairs) * with.rows,
-                      a.values + row * a.row + (k + d) * a.column, last - row, a.row, a.column, std::min(step, depth - d));
+          with.pack_a(packed_a + g * group_words + ceil_div(d, with.pairs) * with.rows,
+                      a.values + row * a.row + (k + d) * a.column, last - row, a.row, a.column,
+                      std::min(step, depth - d));
         }
-      const float *b_block = packed_b + strips * divided(k, with.pairs) * with.columns;
+      const float *b_block = packed_b + strips * ceil_div(k, with.pairs) * with.columns;
       const bool begins = k == 0 && !c.add;
       for (int64_t s = strip; s < end; s++) {
         const float *right = b_block + s * words(depth);
         for (int64_t g = 0; g < groups; g++) {
-          // The next strip, so that it need not be waited for: a part of it with each group.
+          // Prefetch the next strip, a part of it with each group.
           if (s + 1 < end) fetch(right + words(depth), words(depth), g, groups);
           tile(first + g * with.rows, last, s, packed_a + g * group_words, right, depth, begins);
         }
@@ -248,19 +269,22 @@ struct Plan {
     }
   }
 
-  // Asks for part `g` of `groups` of a strip.
+  // Prefetches part `g` of `groups` of a strip.
   static void fetch(const float *strip, int64_t words, int64_t g, int64_t groups) {
-    const int64_t size = whole(divided(words, groups), LINE), last = std::min(words, (g + 1) * size);
+    const int64_t size = round_up(ceil_div(words, groups), LINE),
+                  last = std::min(words, (g + 1) * size);
     for (int64_t i = g * size; i < last; i += LINE) __builtin_prefetch(strip + i, 0, 2);
   }
 
-  void tile(int64_t row, int64_t last, int64_t strip, const float *left, const float *right, int64_t depth,
-            bool begins) const {
+  void tile(int64_t row, int64_t last, int64_t strip, const float *left, const float *right,
+            int64_t depth, bool begins) const {
     const int64_t column = strip * with.columns;
-    const int64_t rows = std::min(with.rows, last - row), columns = std::min(with.columns, b.columns - column);
+    const int64_t rows = std::min(with.rows, last - row),
+                  columns = std::min(with.columns, b.columns - column);
     float *to = c.values + row * c.stride + column;
     const float *from = begins ? start + column : nullptr;
-    if (rows == with.rows && columns == with.columns) return with.kernel(to, c.stride, left, right, depth, from);
+    if (rows == with.rows && columns == with.columns)
+      return with.kernel(to, c.stride, left, right, depth, from);
     float all[8 * 48] = {};
     if (!begins)
       for (int64_t i = 0; i < rows; i++)
@@ -277,29 +301,35 @@ void mcan::gemm(const Target &c, const Matrix &a, const Matrix &b, Factors facto
                 c10::function_ref<void(int64_t, int64_t)> finish) {
   thread_local std::vector<float> memory_b, memory_start;
   const Engine &with = engine(factors);
-  const int64_t strips = divided(b.columns, with.columns), width = strips * with.columns;
-  float *packed_b = scratch(memory_b, width * whole(a.columns, 2) / with.pairs + width);
+  const int64_t strips = ceil_div(b.columns, with.columns), width = strips * with.columns;
+  float *packed_b = scratch(memory_b, width * round_up(a.columns, 2) / with.pairs + width);
   float *start = scratch(memory_start, width);
   for (int64_t j = 0; j < width; j++) start[j] = c.bias && j < b.columns ? c.bias[j] : 0.0f;
-  const Plan plan{with, c, a, b, packed_b, start, strips};
+  const Blocks blocks_of{with, c, a, b, packed_b, start, strips};
 
-  mcan::for_each(strips * divided(a.columns, DEPTH), [&](int64_t i) {
+  for_each(strips * ceil_div(a.columns, DEPTH), [&](int64_t i) {
     const int64_t k = i / strips * DEPTH, strip = i % strips, column = strip * with.columns;
     const int64_t depth = std::min(DEPTH, a.columns - k);
-    float *place = packed_b + strips * divided(k, with.pairs) * with.columns + strip * plan.words(depth);
-    with.pack_b(place, b.values + k * b.row + column * b.column, b.columns - column, b.column, b.row, depth);
+    float *place =
+        packed_b + strips * ceil_div(k, with.pairs) * with.columns + strip * blocks_of.words(depth);
+    with.pack_b(place, b.values + k * b.row + column * b.column, b.columns - column, b.column,
+                b.row, depth);
   });
 
-  // Blocks of rows that a core's cache holds, as many for each thread; where they are too low, each is cut across instead.
-  const int64_t threads = at::get_num_threads(), blocks = whole(divided(std::max<int64_t>(a.rows, 1), HEIGHT), threads);
-  const int64_t lowest = std::max(with.rows, std::min<int64_t>(HEIGHT / 2, whole(a.rows, with.rows)));
-  const int64_t height = std::max(lowest, whole(divided(a.rows, blocks), with.rows));
-  const int64_t down = divided(a.rows, height);
-  const int64_t across = std::min(strips, divided(2 * threads, std::max<int64_t>(down, 1)));
-  mcan::for_each(down * across, [&](int64_t i) {
-    const int64_t first = i / across * height, last = std::min(a.rows, first + height), part = i % across;
-    plan.block(first, last, strips * part / across, strips * (part + 1) / across);
+  // Blocks of rows that fit the cache of a core, equally many for each thread. Low blocks are cut
+  // across instead.
+  const int64_t threads = at::get_num_threads(),
+                blocks = round_up(ceil_div(std::max<int64_t>(a.rows, 1), HEIGHT), threads);
+  const int64_t lowest =
+      std::max(with.rows, std::min<int64_t>(HEIGHT / 2, round_up(a.rows, with.rows)));
+  const int64_t height = std::max(lowest, round_up(ceil_div(a.rows, blocks), with.rows));
+  const int64_t down = ceil_div(a.rows, height);
+  const int64_t across = std::min(strips, ceil_div(2 * threads, std::max<int64_t>(down, 1)));
+  for_each(down * across, [&](int64_t i) {
+    const int64_t first = i / across * height, last = std::min(a.rows, first + height),
+                  part = i % across;
+    blocks_of.block(first, last, strips * part / across, strips * (part + 1) / across);
     if (across == 1) finish(first, last);
   });
-  if (across > 1) mcan::for_each_stretch(a.rows, with.rows, finish);
+  if (across > 1) for_each_range(a.rows, with.rows, finish);
 }

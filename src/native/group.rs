@@ -1,12 +1,12 @@
 //! Replicas that work together, on libtorch's engine for that (c10d): a store to find each other by, a group that sums
 //! and gathers tensors through NCCL on GPUs and Gloo on CPUs, and a reducer of gradients.
 
+use super::ffi;
 use super::{check, owned_text, pointers, returned};
 use anyhow::{Context, Result};
-use std::ffi::{CString, c_char};
+use std::ffi::CString;
 use std::time::Duration;
 use tch::{Device, Tensor};
-use torch_sys::C_tensor;
 
 owner! {
     /// Small texts that all replicas see.
@@ -27,64 +27,11 @@ owner! {
 // SAFETY: libtorch's stores lock themselves.
 unsafe impl Sync for Store {}
 
-unsafe extern "C" {
-    fn mcan_prepare_engine();
-    fn mcan_store_here(out: *mut *mut RawStore) -> *mut c_char;
-    fn mcan_store_at(
-        out: *mut *mut RawStore,
-        host: *const c_char,
-        port: u16,
-        serve: bool,
-        size: i64,
-        prefix: *const c_char,
-        timeout_ms: i64,
-    ) -> *mut c_char;
-    fn mcan_free_store(store: *mut RawStore);
-    fn mcan_store_set(store: *mut RawStore, key: *const c_char, text: *const c_char)
-    -> *mut c_char;
-    fn mcan_store_get(
-        out: *mut *mut c_char,
-        store: *mut RawStore,
-        key: *const c_char,
-    ) -> *mut c_char;
-    fn mcan_group_join(
-        out: *mut *mut RawGroup,
-        store: *mut RawStore,
-        rank: i32,
-        size: i32,
-        gpu: i64,
-        interface: *const c_char,
-        address: *const c_char,
-        timeout_ms: i64,
-    ) -> *mut c_char;
-    fn mcan_free_group(group: *mut RawGroup);
-    fn mcan_all_reduce(group: *mut RawGroup, tensor: *const C_tensor) -> *mut c_char;
-    fn mcan_all_gather(
-        out: *mut *mut C_tensor,
-        group: *mut RawGroup,
-        tensor: *const C_tensor,
-    ) -> *mut c_char;
-    fn mcan_broadcast(
-        group: *mut RawGroup,
-        tensors: *const *const C_tensor,
-        count: i64,
-    ) -> *mut c_char;
-    fn mcan_group_check(group: *mut RawGroup) -> *mut c_char;
-    fn mcan_reducer_new(
-        out: *mut *mut RawReducer,
-        group: *mut RawGroup,
-        params: *const *const C_tensor,
-        count: i64,
-    ) -> *mut c_char;
-    fn mcan_free_reducer(reducer: *mut RawReducer);
-    fn mcan_reducer_expect(reducer: *mut RawReducer) -> *mut c_char;
-}
-
 /// Keeps libtorch's engine from writing to standard error by itself, and from ending the process: its failures come
 /// back as errors.
 pub fn prepare_engine() {
     // SAFETY: sets a number of libtorch's own, and a variable of the environment while the run has no other threads.
-    unsafe { mcan_prepare_engine() }
+    unsafe { ffi::mcan_prepare_engine() }
 }
 
 /// A process that others are to find.
@@ -108,7 +55,7 @@ impl Store {
     pub fn here() -> Result<Store> {
         let mut store = std::ptr::null_mut();
         // SAFETY: `store` outlives the call.
-        check(unsafe { mcan_store_here(&mut store) })?;
+        check(unsafe { ffi::mcan_store_here(&mut store) })?;
         Ok(Store(store))
     }
 
@@ -122,7 +69,7 @@ impl Store {
         // SAFETY: texts and `store` outlive the call.
         check(unsafe {
             let (host, prefix) = (host.as_ptr(), prefix.as_ptr());
-            mcan_store_at(
+            ffi::mcan_store_at(
                 &mut store,
                 host,
                 meeting.port,
@@ -142,7 +89,7 @@ impl Store {
     pub fn set(&self, key: &str, text: &str) -> Result<()> {
         let (key, text) = (c_text(key)?, c_text(text)?);
         // SAFETY: texts are borrowed for the length of the call.
-        check(unsafe { mcan_store_set(self.0, key.as_ptr(), text.as_ptr()) })
+        check(unsafe { ffi::mcan_store_set(self.0, key.as_ptr(), text.as_ptr()) })
     }
 
     /// What is under `key`, once it is.
@@ -153,7 +100,7 @@ impl Store {
         let key = c_text(key)?;
         let mut text = std::ptr::null_mut();
         // SAFETY: `key` and `text` outlive the call.
-        check(unsafe { mcan_store_get(&mut text, self.0, key.as_ptr()) })?;
+        check(unsafe { ffi::mcan_store_get(&mut text, self.0, key.as_ptr()) })?;
         // SAFETY: the call succeeded, so `text` is a string made for us.
         Ok(unsafe { owned_text(text) })
     }
@@ -190,7 +137,7 @@ impl Group {
         check(unsafe {
             let (rank, size, gpu) = (rank as i32, size as i32, super::device::gpu(device));
             let (interface, address) = (interface.as_ptr(), address.as_ptr());
-            mcan_group_join(
+            ffi::mcan_group_join(
                 &mut group,
                 store.0,
                 rank,
@@ -210,7 +157,7 @@ impl Group {
     /// When another replica is lost.
     pub fn all_reduce(&self, tensor: &Tensor) -> Result<()> {
         // SAFETY: borrowed for the length of the call; on a GPU libtorch keeps what its stream still needs.
-        check(unsafe { mcan_all_reduce(self.0, tensor.as_ptr()) })
+        check(unsafe { ffi::mcan_all_reduce(self.0, tensor.as_ptr()) })
     }
 
     /// What each of the N replicas has given, in order of rank.
@@ -222,7 +169,7 @@ impl Group {
     /// When another replica is lost.
     pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
         // SAFETY: `out` is written before null is returned.
-        returned(|out| unsafe { mcan_all_gather(out, self.0, tensor.as_ptr()) })
+        returned(|out| unsafe { ffi::mcan_all_gather(out, self.0, tensor.as_ptr()) })
     }
 
     /// Puts those of rank 0 in place of `tensors`.
@@ -232,7 +179,7 @@ impl Group {
     pub fn broadcast(&self, tensors: &[&Tensor]) -> Result<()> {
         let tensors: Vec<_> = tensors.iter().map(|tensor| tensor.as_ptr()).collect();
         // SAFETY: an array of `len` tensors, borrowed for the length of the call.
-        check(unsafe { mcan_broadcast(self.0, tensors.as_ptr(), tensors.len() as i64) })
+        check(unsafe { ffi::mcan_broadcast(self.0, tensors.as_ptr(), tensors.len() as i64) })
     }
 
     /// Notices, without waiting for a GPU, that what was asked of the group last has failed.
@@ -241,7 +188,7 @@ impl Group {
     /// That failure.
     pub fn check(&self) -> Result<()> {
         // SAFETY: no arguments besides the group itself.
-        check(unsafe { mcan_group_check(self.0) })
+        check(unsafe { ffi::mcan_group_check(self.0) })
     }
 }
 
@@ -255,7 +202,7 @@ impl Reducer {
         let mut reducer = std::ptr::null_mut();
         // SAFETY: an array of `len` tensors and `reducer` outlive the call; the reducer keeps what it needs of both.
         check(unsafe {
-            mcan_reducer_new(&mut reducer, group.0, params.as_ptr(), params.len() as i64)
+            ffi::mcan_new_reducer(&mut reducer, group.0, params.as_ptr(), params.len() as i64)
         })?;
         Ok(Reducer(reducer))
     }
@@ -267,7 +214,7 @@ impl Reducer {
     /// When another replica is lost.
     pub fn expect_last_part(&self) -> Result<()> {
         // SAFETY: no arguments besides the reducer itself.
-        check(unsafe { mcan_reducer_expect(self.0) })
+        check(unsafe { ffi::mcan_reducer_expect(self.0) })
     }
 }
 
@@ -342,7 +289,7 @@ mod tests {
             let reducer = Reducer::new(&group, &params).unwrap();
             let mut sums = Vec::new();
             for step in 0..3 {
-                super::super::clear_grads(&params).unwrap();
+                crate::native::clear_grads(&params).unwrap();
                 for part in 0..2 {
                     if part == 1 {
                         reducer.expect_last_part().unwrap();

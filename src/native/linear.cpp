@@ -1,29 +1,25 @@
-// Linear layers on the CPU: x Wᵀ + b, and with ReLU and dropout in the same pass where a multi-layer perceptron has them.
+// Linear layers on the CPU: x Wᵀ + b, or dropout(relu(x Wᵀ + b)) in the same pass.
 #include "gemm.h"
 #include "mask.h"
 
 namespace {
 
-using at::Tensor;
-using mcan::BLOCK;
-using mcan::Factors;
-using mcan::Mask;
-using mcan::Matrix;
-using torch::autograd::AutogradContext;
-using torch::autograd::Variable;
-using torch::autograd::variable_list;
+using namespace mcan;
 
-constexpr int64_t ROWS = 32;  // whose bias gradients are summed together, whatever the number of threads
+// Rows whose bias gradients are summed first, so that the sum does not depend on the number of
+// threads.
+constexpr int64_t ROWS = 32;
 
-// y = dropout(relu(y)) for some rows.
-INLINE void activate_rows_body(float *values, int64_t first, int64_t last, int64_t columns, const Mask *mask) {
-  const int64_t pitch = (columns + BLOCK - 1) / BLOCK * BLOCK;
+// y = dropout(relu(y)) for rows [first, last), in place.
+INLINE void activate_rows_body(float *values, int64_t first, int64_t last, int64_t columns,
+                               const Mask *mask) {
+  const int64_t pitch = round_up(columns, BLOCK);
   for (int64_t row = first; row < last; row++) {
     float *y = values + row * columns;
     for (int64_t start = 0; start < columns; start += BLOCK) {
       float factors[BLOCK];
       if (mask) {
-        mcan::mask_factors(factors, row * pitch + start, BLOCK, *mask);
+        mask_factors(factors, row * pitch + start, BLOCK, *mask);
       } else {
         for (int64_t i = 0; i < BLOCK; i++) factors[i] = 1.0f;
       }
@@ -32,12 +28,14 @@ INLINE void activate_rows_body(float *values, int64_t first, int64_t last, int64
     }
   }
 }
-KERNEL(activate_rows, (float *values, int64_t first, int64_t last, int64_t columns, const Mask *mask),
+KERNEL(activate_rows,
+       (float *values, int64_t first, int64_t last, int64_t columns, const Mask *mask),
        (values, first, last, columns, mask))
 
-// A kept output is positive and everything else is zero, so the output is its own mask.
-INLINE void activate_rows_backward_body(float *dx, float *dbias, const float *dy, const float *y, int64_t first,
-                                        int64_t last, int64_t columns, float scale) {
+// The gradient before dropout and ReLU. An output is positive where it was kept and zero elsewhere,
+// so it is its own mask.
+INLINE void activate_rows_backward_body(float *dx, float *dbias, const float *dy, const float *y,
+                                        int64_t first, int64_t last, int64_t columns, float scale) {
   for (int64_t row = first; row < last; row++) {
     for (int64_t i = 0; i < columns; i++) {
       const int64_t at = row * columns + i;
@@ -48,45 +46,45 @@ INLINE void activate_rows_backward_body(float *dx, float *dbias, const float *dy
   }
 }
 KERNEL(activate_rows_backward,
-       (float *dx, float *dbias, const float *dy, const float *y, int64_t first, int64_t last, int64_t columns,
-        float scale),
+       (float *dx, float *dbias, const float *dy, const float *y, int64_t first, int64_t last,
+        int64_t columns, float scale),
        (dx, dbias, dy, y, first, last, columns, scale))
 
-// dx = the gradient before dropout and ReLU; returns that of the bias.
+// Writes the gradient before dropout and ReLU to dx; returns the gradient of the bias.
 Tensor activate_backward(const Tensor &dx, const Tensor &dy, const Tensor &y, float scale) {
-  const int64_t rows = y.size(0), columns = y.size(1), groups = (rows + ROWS - 1) / ROWS;
+  const int64_t rows = y.size(0), columns = y.size(1), groups = ceil_div(rows, ROWS);
   auto dbias = at::zeros({groups, columns}, y.options());
   const float *out = y.const_data_ptr<float>(), *grad = dy.const_data_ptr<float>();
   float *to = dx.mutable_data_ptr<float>(), *to_bias = dbias.mutable_data_ptr<float>();
-  mcan::for_each_stretch(rows, ROWS, [&](int64_t first, int64_t last) {
-    activate_rows_backward(to, to_bias + first / ROWS * columns, grad, out, first, last, columns, scale);
+  for_each_range(rows, ROWS, [&](int64_t first, int64_t last) {
+    activate_rows_backward(to, to_bias + first / ROWS * columns, grad, out, first, last, columns,
+                           scale);
   });
   return dbias.sum(0);
 }
 
 Tensor product(const Matrix &a, const Matrix &b, const Tensor &like, Factors factors) {
   auto c = at::empty({a.rows, b.columns}, like.options());
-  mcan::gemm({c.mutable_data_ptr<float>(), b.columns}, a, b, factors);
+  gemm({c.mutable_data_ptr<float>(), b.columns}, a, b, factors);
   return c;
 }
 
 struct Linear : torch::autograd::Function<Linear> {
-  static Tensor forward(AutogradContext *ctx, const Tensor &input, const Tensor &weight, const Tensor &bias,
-                        bool activate, double p, int64_t seed, int64_t stream, bool bfloat16) {
+  static Tensor forward(AutogradContext *ctx, const Tensor &input, const Tensor &weight,
+                        const Tensor &bias, bool activate, Mask mask, bool bfloat16) {
     auto x = input.contiguous(), w = weight.contiguous(), b = bias.contiguous();
     const int64_t rows = x.size(0), columns = w.size(0);
-    TORCH_CHECK(x.dim() == 2 && w.dim() == 2 && x.size(1) == w.size(1) && b.numel() == columns, "a linear layer of ",
-                w.sizes(), " for inputs of ", x.sizes());
-    const Mask mask{p, uint64_t(seed), uint64_t(stream)};
+    TORCH_CHECK(x.dim() == 2 && w.dim() == 2 && x.size(1) == w.size(1) && b.numel() == columns,
+                "a linear layer of ", w.sizes(), " for inputs of ", x.sizes());
     auto y = at::empty({rows, columns}, x.options());
     float *out = y.mutable_data_ptr<float>();
     const auto factors = bfloat16 ? Factors::BFLOAT16 : Factors::FLOAT;
-    mcan::gemm({out, columns, b.const_data_ptr<float>()}, Matrix(x), Matrix(w).transposed(), factors,
-               [&](int64_t first, int64_t last) {
-                 if (activate) activate_rows(out, first, last, columns, p > 0 ? &mask : nullptr);
-               });
+    gemm({out, columns, b.const_data_ptr<float>()}, Matrix(x), Matrix(w).transposed(), factors,
+         [&](int64_t first, int64_t last) {
+           if (activate) activate_rows(out, first, last, columns, mask.p > 0 ? &mask : nullptr);
+         });
     ctx->save_for_backward({x, w, activate ? y : Tensor()});
-    ctx->saved_data["scale"] = p > 0 ? double(mask.scale()) : 1.0;
+    ctx->saved_data["scale"] = mask.p > 0 ? double(mask.scale()) : 1.0;
     ctx->saved_data["bfloat16"] = bfloat16;
     return y;
   }
@@ -99,24 +97,24 @@ struct Linear : torch::autograd::Function<Linear> {
     Tensor dbias;
     if (y.defined()) {
       auto before = at::empty_like(dz);
-      dbias = activate_backward(before, dz, y, static_cast<float>(ctx->saved_data["scale"].toDouble()));
+      dbias =
+          activate_backward(before, dz, y, static_cast<float>(ctx->saved_data["scale"].toDouble()));
       dz = before;
     } else {
       dbias = dz.sum(0);
     }
     auto dx = ctx->needs_input_grad(0) ? product(Matrix(dz), Matrix(w), dz, factors) : Tensor();
     auto dw = product(Matrix(dz).transposed(), Matrix(x), dz, factors);
-    return {dx, dw, dbias, Variable(), Variable(), Variable(), Variable(), Variable()};
+    return {dx, dw, dbias, Variable(), Variable(), Variable()};
   }
 };
 
 }  // namespace
 
-// x (R, in), weight (out, in), bias (out) -> (R, out): x Wᵀ + b, and with `activate` the dropout of the ReLU of that.
-extern "C" char *mcan_linear(Tensor **out, Tensor *x, Tensor *weight, Tensor *bias, bool activate, double p,
-                             uint64_t seed, uint64_t stream, bool bfloat16) {
-  return mcan::guarded([&] {
-    *out = new Tensor(
-        Linear::apply(*x, *weight, *bias, activate, p, int64_t(seed), int64_t(stream), bfloat16));
+extern "C" char *mcan_linear(Tensor **out, const Tensor *x, const Tensor *weight,
+                             const Tensor *bias, bool activate, double p, uint64_t seed,
+                             uint64_t stream, bool bfloat16) {
+  return guarded([&] {
+    *out = new Tensor(Linear::apply(*x, *weight, *bias, activate, Mask{p, seed, stream}, bfloat16));
   });
 }

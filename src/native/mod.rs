@@ -5,104 +5,37 @@
 #![allow(unsafe_code, reason = "foreign calls")]
 
 use anyhow::{Result, bail};
+use ffi::RawTensor;
 use std::ffi::{CStr, c_char};
 use tch::Tensor;
-use torch_sys::C_tensor;
 
-/// A type for what C++ has made, and frees when this is dropped.
+/// Declares an owning handle to a C++ object, freed on drop.
 macro_rules! owner {
     ($(#[$doc:meta])* $name:ident of $raw:ident, freed by $free:ident) => {
-        #[repr(C)]
-        struct $raw {
-            _opaque: [u8; 0],
-        }
-
         $(#[$doc])*
         #[derive(Debug)]
-        pub struct $name(*mut $raw);
+        pub struct $name(*mut $crate::native::ffi::$raw);
 
-        // SAFETY: libtorch allows each of these to be used by one thread after another.
+        // SAFETY: libtorch allows each of these objects to be used by one thread after another.
         unsafe impl Send for $name {}
 
         impl Drop for $name {
             fn drop(&mut self) {
-                // SAFETY: made by the C++ side, and freed once.
-                unsafe { $free(self.0) }
+                // SAFETY: C++ made the object, and it is freed once.
+                unsafe { $crate::native::ffi::$free(self.0) }
             }
         }
     };
 }
 
 pub mod device;
+mod ffi;
 pub mod group;
 pub mod random;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod varlen;
 pub mod weights;
-
-unsafe extern "C" {
-    fn mcan_free(message: *mut c_char);
-    fn mcan_cpu_has_bf16() -> bool;
-    fn mcan_cpu_rounds_to_bf16() -> bool;
-    fn mcan_linear(
-        out: *mut *mut C_tensor,
-        x: *const C_tensor,
-        weight: *const C_tensor,
-        bias: *const C_tensor,
-        activate: bool,
-        p: f64,
-        seed: u64,
-        stream: u64,
-        bfloat16: bool,
-    ) -> *mut c_char;
-    fn mcan_residual_norm(
-        out: *mut *mut C_tensor,
-        x: *const C_tensor,
-        s: *const C_tensor,
-        a: *const C_tensor,
-        b: *const C_tensor,
-        p: f64,
-        seed: u64,
-        stream: u64,
-    ) -> *mut c_char;
-    fn mcan_attention(
-        out: *mut *mut C_tensor,
-        kv: *const C_tensor,
-        q: *const C_tensor,
-        query_starts: *const C_tensor,
-        key_starts: *const C_tensor,
-        present: *const C_tensor,
-        heads: i64,
-        p: f64,
-        seed: u64,
-        stream: u64,
-    ) -> *mut c_char;
-    fn mcan_clear_grads(params: *const *const C_tensor, count: i64) -> *mut c_char;
-    fn mcan_pad_rows(
-        out: *mut *mut C_tensor,
-        rows: *const C_tensor,
-        slots: *const C_tensor,
-        total: i64,
-    ) -> *mut c_char;
-    fn mcan_unpad_rows(
-        out: *mut *mut C_tensor,
-        grid: *const C_tensor,
-        slots: *const C_tensor,
-    ) -> *mut c_char;
-    fn mcan_fused_adam(
-        params: *const *const C_tensor,
-        grads: *const *const C_tensor,
-        exp_avgs: *const *const C_tensor,
-        exp_avg_sqs: *const *const C_tensor,
-        count: i64,
-        step: *const C_tensor,
-        lr: f64,
-        beta1: f64,
-        beta2: f64,
-        eps: f64,
-    ) -> *mut c_char;
-}
 
 /// Which values dropout zeroes, on the CPU. The same three numbers always give the same mask, whatever the number of
 /// threads; it is drawn where it is used, forwards and backwards, and never stored.
@@ -138,14 +71,14 @@ pub enum Factors {
 /// Whether this processor has instructions that multiply bfloat16.
 pub fn cpu_has_bf16() -> bool {
     // SAFETY: asks the processor.
-    unsafe { mcan_cpu_has_bf16() }
+    unsafe { ffi::mcan_cpu_has_bf16() }
 }
 
 /// Whether products on this CPU are to be made of factors in bfloat16 where that was asked for: if it saves time, or if
 /// `MCAN_ROUND_TO_BF16` is set, with which its accuracy can be measured on any processor.
 pub fn cpu_rounds_to_bf16() -> bool {
     // SAFETY: asks the processor and the environment, which nothing changes.
-    unsafe { mcan_cpu_rounds_to_bf16() }
+    unsafe { ffi::mcan_cpu_rounds_to_bf16() }
 }
 
 /// Gives memory that was freed back to the system. glibc keeps what the threads that parsed files have freed, for them
@@ -196,7 +129,7 @@ fn linear_layer(
     // SAFETY: the tensors outlive the call; `out` is written before null is returned.
     returned(|out| unsafe {
         let (x, weight, bias) = (x.as_ptr(), weight.as_ptr(), bias.as_ptr());
-        mcan_linear(
+        ffi::mcan_linear(
             out,
             x,
             weight,
@@ -225,7 +158,7 @@ pub fn residual_norm(
     let Mask { p, seed, stream } = mask;
     // SAFETY: as for `linear`; `s` may be null.
     returned(|out| unsafe {
-        mcan_residual_norm(
+        ffi::mcan_residual_norm(
             out,
             x.as_ptr(),
             pointer(s),
@@ -273,7 +206,7 @@ pub fn attention(
     let Mask { p, seed, stream } = mask;
     // SAFETY: as for `linear`; `q` and `present` may be null.
     returned(|out| unsafe {
-        mcan_attention(
+        ffi::mcan_attention(
             out,
             kv.as_ptr(),
             pointer(q),
@@ -295,7 +228,7 @@ pub fn attention(
 pub fn clear_grads(params: &[Tensor]) -> Result<()> {
     let params = pointers(params);
     // SAFETY: an array of `len` tensors, borrowed for the length of the call.
-    check(unsafe { mcan_clear_grads(params.as_ptr(), params.len() as i64) })
+    check(unsafe { ffi::mcan_clear_grads(params.as_ptr(), params.len() as i64) })
 }
 
 /// A zero tensor (total, ...) with `rows` (R, ...) written at `slots` (R), which are all different. Differentiable.
@@ -304,7 +237,7 @@ pub fn clear_grads(params: &[Tensor]) -> Result<()> {
 /// When a slot is out of range or memory is.
 pub fn pad_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
     // SAFETY: as for `linear`.
-    returned(|out| unsafe { mcan_pad_rows(out, rows.as_ptr(), slots.as_ptr(), total) })
+    returned(|out| unsafe { ffi::mcan_pad_rows(out, rows.as_ptr(), slots.as_ptr(), total) })
 }
 
 /// The rows (R, ...) of `grid` (total, ...) at `slots` (R), which are all different. Differentiable.
@@ -313,7 +246,7 @@ pub fn pad_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
 /// When a slot is out of range or memory is.
 pub fn unpad_rows(grid: &Tensor, slots: &Tensor) -> Result<Tensor> {
     // SAFETY: as for `linear`.
-    returned(|out| unsafe { mcan_unpad_rows(out, grid.as_ptr(), slots.as_ptr()) })
+    returned(|out| unsafe { ffi::mcan_unpad_rows(out, grid.as_ptr(), slots.as_ptr()) })
 }
 
 /// Hyper-parameters of one step of Adam.
@@ -354,7 +287,7 @@ pub fn fused_adam(
         [params, grads, exp_avgs, exp_avg_sqs].map(pointers);
     // SAFETY: four arrays of `count` tensors, all borrowed for the length of the call.
     check(unsafe {
-        mcan_fused_adam(
+        ffi::mcan_fused_adam(
             params.as_ptr(),
             grads.as_ptr(),
             exp_avgs.as_ptr(),
@@ -369,16 +302,16 @@ pub fn fused_adam(
     })
 }
 
-fn pointer(tensor: Option<&Tensor>) -> *const C_tensor {
+fn pointer(tensor: Option<&Tensor>) -> *const RawTensor {
     tensor.map_or(std::ptr::null(), |tensor| tensor.as_ptr())
 }
 
-fn pointers(tensors: &[Tensor]) -> Vec<*const C_tensor> {
+fn pointers(tensors: &[Tensor]) -> Vec<*const RawTensor> {
     tensors.iter().map(|t| t.as_ptr()).collect()
 }
 
-fn returned(call: impl FnOnce(*mut *mut C_tensor) -> *mut c_char) -> Result<Tensor> {
-    let mut out: *mut C_tensor = std::ptr::null_mut();
+fn returned(call: impl FnOnce(*mut *mut RawTensor) -> *mut c_char) -> Result<Tensor> {
+    let mut out: *mut RawTensor = std::ptr::null_mut();
     check(call(&mut out))?;
     // SAFETY: the call succeeded, so `out` is a new tensor that nothing else owns.
     Ok(unsafe { Tensor::from_ptr(out) })
@@ -399,7 +332,7 @@ unsafe fn owned_text(text: *mut c_char) -> String {
     // SAFETY: as promised; it is freed once.
     unsafe {
         let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
-        mcan_free(text);
+        ffi::mcan_free(text);
         owned
     }
 }

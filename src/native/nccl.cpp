@@ -1,4 +1,5 @@
-// NCCL through libtorch, where build.rs has found what it takes: libtorch_cuda and the headers of CUDA and NCCL.
+// NCCL through libtorch. MCAN_NCCL is defined where build.rs has found libtorch_cuda and the
+// headers of CUDA and NCCL.
 #include "group.h"
 
 #ifdef MCAN_NCCL
@@ -8,8 +9,9 @@
 
 namespace mcan {
 
-c10::intrusive_ptr<c10d::Backend> nccl_backend(const c10::intrusive_ptr<c10d::Store> &store, int rank, int size, int8_t gpu,
-                                       std::chrono::milliseconds timeout) {
+c10::intrusive_ptr<c10d::Backend> nccl_backend(const c10::intrusive_ptr<c10d::Store> &store,
+                                               int rank, int size, int8_t gpu,
+                                               std::chrono::milliseconds timeout) {
 #ifdef MCAN_NCCL
   auto options = c10d::ProcessGroupNCCL::Options::create();
   options->timeout = timeout;
@@ -17,8 +19,11 @@ c10::intrusive_ptr<c10d::Backend> nccl_backend(const c10::intrusive_ptr<c10d::St
   group->setBoundDeviceId(at::Device(at::kCUDA, gpu));
   return group;
 #else
-  TORCH_CHECK(false, "this program was built without the headers of CUDA and NCCL, so that several GPUs cannot work "
-                     "together; build it with the libtorch that ./setup.sh installs where there is an NVIDIA driver");
+  TORCH_CHECK(false,
+              "this program was built without the headers of CUDA and NCCL, so that several GPUs "
+              "cannot work "
+              "together; build it with the libtorch that ./setup.sh installs where there is an "
+              "NVIDIA driver");
 #endif
 }
 

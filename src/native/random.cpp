@@ -1,23 +1,24 @@
-// Random numbers from a generator of one's own, through the interface of libtorch that tch does not bind.
-#include "common.h"
-
+// Random generators of the CPU that are independent of libtorch's global one. tch does not bind
+// them.
 #include <ATen/CPUGeneratorImpl.h>
 
-using mcan::guarded;
+#include "common.h"
+
+using namespace mcan;
 
 extern "C" {
 
-char *mcan_generator(at::Generator **out, uint64_t seed) {
+char *mcan_new_generator(at::Generator **out, uint64_t seed) {
   return guarded([&] { *out = new at::Generator(at::make_generator<at::CPUGeneratorImpl>(seed)); });
 }
 
 void mcan_free_generator(at::Generator *generator) { delete generator; }
 
-char *mcan_draw_uniform(at::Generator *generator, at::Tensor *tensor, double from, double to) {
+char *mcan_draw_uniform(at::Generator *generator, const Tensor *tensor, double from, double to) {
   return guarded([&] { tensor->uniform_(from, to, *generator); });
 }
 
-char *mcan_draw_normal(at::Generator *generator, at::Tensor *tensor, double mean, double std) {
+char *mcan_draw_normal(at::Generator *generator, const Tensor *tensor, double mean, double std) {
   return guarded([&] { tensor->normal_(mean, std, *generator); });
 }
 

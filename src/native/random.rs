@@ -4,31 +4,13 @@
 //! are threads, and so are tests.
 
 use super::check;
+use super::ffi;
 use anyhow::Result;
-use std::ffi::c_char;
 use tch::{Device, Kind, Tensor};
-use torch_sys::C_tensor;
 
 owner! {
     /// A generator on the CPU. It gives the numbers that libtorch's default one gives after `manual_seed`.
     Generator of RawGenerator, freed by mcan_free_generator
-}
-
-unsafe extern "C" {
-    fn mcan_generator(out: *mut *mut RawGenerator, seed: u64) -> *mut c_char;
-    fn mcan_free_generator(generator: *mut RawGenerator);
-    fn mcan_draw_uniform(
-        generator: *mut RawGenerator,
-        tensor: *const C_tensor,
-        from: f64,
-        to: f64,
-    ) -> *mut c_char;
-    fn mcan_draw_normal(
-        generator: *mut RawGenerator,
-        tensor: *const C_tensor,
-        mean: f64,
-        std: f64,
-    ) -> *mut c_char;
 }
 
 impl Generator {
@@ -39,7 +21,7 @@ impl Generator {
     pub fn new(seed: u64) -> Result<Generator> {
         let mut generator = std::ptr::null_mut();
         // SAFETY: `generator` is written before null is returned.
-        check(unsafe { mcan_generator(&mut generator, seed) })?;
+        check(unsafe { ffi::mcan_new_generator(&mut generator, seed) })?;
         Ok(Generator(generator))
     }
 
@@ -50,7 +32,7 @@ impl Generator {
     pub fn uniform(&mut self, shape: &[i64], bound: f64) -> Result<Tensor> {
         let tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
         // SAFETY: both are borrowed for the length of the call, and nobody else has the tensor.
-        check(unsafe { mcan_draw_uniform(self.0, tensor.as_ptr(), -bound, bound) })?;
+        check(unsafe { ffi::mcan_draw_uniform(self.0, tensor.as_ptr(), -bound, bound) })?;
         Ok(tensor)
     }
 
@@ -61,7 +43,7 @@ impl Generator {
     pub fn normal(&mut self, shape: &[i64]) -> Result<Tensor> {
         let tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
         // SAFETY: as above.
-        check(unsafe { mcan_draw_normal(self.0, tensor.as_ptr(), 0.0, 1.0) })?;
+        check(unsafe { ffi::mcan_draw_normal(self.0, tensor.as_ptr(), 0.0, 1.0) })?;
         Ok(tensor)
     }
 }

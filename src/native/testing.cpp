@@ -1,28 +1,23 @@
-// For tests of what a GPU is asked to do, without one.
+// For tests, which check the calls to a GPU without having one. build.rs compiles this file into a
+// library of its own, which only tests link.
 //
-// Attention by the formula takes the place of the GPU's variable-length kernels on the CPU, where libtorch has none: what calls
-// them is then checked down to the random state that the backward pass is given. And the operations that a thread asks libtorch
-// for can be counted.
-#include "common.h"
-
+// Attention by its formula stands in for libtorch's variable-length kernels on the CPU, where
+// libtorch has none: the callers are then checked down to the random state that they pass to the
+// backward pass. Operations of libtorch can be counted.
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/record_function.h>
 #include <torch/library.h>
 
 #include <map>
 
+#include "common.h"
+
 namespace {
 
-using at::Tensor;
+using namespace mcan;
 using Optional = std::optional<Tensor>;
 
-std::vector<int64_t> numbers(const Tensor &starts) {
-  TORCH_CHECK(starts.scalar_type() == at::kInt && starts.is_contiguous(), "starts are int32 and contiguous");
-  const int32_t *values = starts.const_data_ptr<int32_t>();
-  return {values, values + starts.numel()};
-}
-
-// The factors of dropout for one sequence, (H, n, m): the same for the same random state.
+// The factors of dropout for one sequence, (H, n, m), a function of the random state.
 Tensor factors(const Tensor &like, double p, uint64_t seed, int64_t sequence) {
   if (p == 0.0) return at::ones_like(like);
   auto generator = at::detail::createCPUGenerator(seed + sequence);
@@ -33,7 +28,7 @@ Tensor heads_first(const Tensor &rows, int64_t first, int64_t last) {
   return rows.slice(0, first, last).to(at::kFloat).transpose(0, 1);  // (H, n, K)
 }
 
-// Where the log-sum-exp of sequence b lies: (H, n) of (H, R) or of (B, H, L).
+// The log-sum-exp of sequence b: (H, n) of (H, R) or of (B, H, L).
 Tensor place_of(const Tensor &log_sum, int64_t b, int64_t first, int64_t last) {
   return log_sum.dim() == 2 ? log_sum.slice(1, first, last) : log_sum[b].slice(1, 0, last - first);
 }
@@ -49,9 +44,12 @@ struct Sequences {
       most_queries = std::max(most_queries, queries[b + 1] - queries[b]);
       most_keys = std::max(most_keys, keys[b + 1] - keys[b]);
     }
-    TORCH_CHECK(most_queries == longest_query && most_keys == longest_key, "the longest sequences are longer or shorter");
-    TORCH_CHECK(q.stride(-1) == 1 && k.stride(-1) == 1 && v.stride(-1) == 1, "the last dimension is contiguous");
-    TORCH_CHECK(q.scalar_type() == k.scalar_type() && k.scalar_type() == v.scalar_type(), "one kind");
+    TORCH_CHECK(most_queries == longest_query && most_keys == longest_key,
+                "the longest sequences are longer or shorter");
+    TORCH_CHECK(q.stride(-1) == 1 && k.stride(-1) == 1 && v.stride(-1) == 1,
+                "the last dimension is contiguous");
+    TORCH_CHECK(q.scalar_type() == k.scalar_type() && k.scalar_type() == v.scalar_type(),
+                "one kind");
   }
 };
 
@@ -60,31 +58,41 @@ Tensor forward(const Sequences &s, double p, uint64_t seed, Tensor &log_sum) {
   auto out = at::empty(s.q.sizes(), s.q.options());
   for (int64_t b = 0; b < s.count(); b++) {
     auto q = heads_first(s.q, s.queries[b], s.queries[b + 1]);
-    auto k = heads_first(s.k, s.keys[b], s.keys[b + 1]), v = heads_first(s.v, s.keys[b], s.keys[b + 1]);
+    auto k = heads_first(s.k, s.keys[b], s.keys[b + 1]),
+         v = heads_first(s.v, s.keys[b], s.keys[b + 1]);
     auto scores = q.matmul(k.transpose(1, 2)) * s.scale();
-    if (log_sum.defined()) place_of(log_sum, b, s.queries[b], s.queries[b + 1]).copy_(scores.logsumexp(-1));
+    if (log_sum.defined())
+      place_of(log_sum, b, s.queries[b], s.queries[b + 1]).copy_(scores.logsumexp(-1));
     auto map = scores.softmax(-1);
-    out.slice(0, s.queries[b], s.queries[b + 1]).copy_((map * factors(map, p, seed, b)).matmul(v).transpose(0, 1));
+    out.slice(0, s.queries[b], s.queries[b + 1])
+        .copy_((map * factors(map, p, seed, b)).matmul(v).transpose(0, 1));
   }
   return out;
 }
 
-std::array<Tensor, 3> backward(const Sequences &s, const Tensor &dout, const Tensor &out, const Tensor &log_sum, double p,
-                               uint64_t seed) {
+std::array<Tensor, 3> backward(const Sequences &s, const Tensor &dout, const Tensor &out,
+                               const Tensor &log_sum, double p, uint64_t seed) {
   const at::DisableRecordFunctionGuard uncounted;
-  TORCH_CHECK(dout.scalar_type() == s.q.scalar_type() && dout.is_contiguous(), "the gradient is of the same kind");
-  auto dq = at::empty(s.q.sizes(), s.q.options()), dk = at::empty(s.k.sizes(), s.k.options()), dv = at::empty_like(dk);
+  TORCH_CHECK(dout.scalar_type() == s.q.scalar_type() && dout.is_contiguous(),
+              "the gradient is of the same kind");
+  auto dq = at::empty(s.q.sizes(), s.q.options()), dk = at::empty(s.k.sizes(), s.k.options()),
+       dv = at::empty_like(dk);
   for (int64_t b = 0; b < s.count(); b++) {
     const auto [first, last] = std::pair(s.queries[b], s.queries[b + 1]);
-    auto q = heads_first(s.q, first, last), dy = heads_first(dout, first, last), y = heads_first(out, first, last);
-    auto k = heads_first(s.k, s.keys[b], s.keys[b + 1]), v = heads_first(s.v, s.keys[b], s.keys[b + 1]);
-    auto map = (q.matmul(k.transpose(1, 2)) * s.scale() - place_of(log_sum, b, first, last).unsqueeze(-1)).exp();
+    auto q = heads_first(s.q, first, last), dy = heads_first(dout, first, last),
+         y = heads_first(out, first, last);
+    auto k = heads_first(s.k, s.keys[b], s.keys[b + 1]),
+         v = heads_first(s.v, s.keys[b], s.keys[b + 1]);
+    auto map =
+        (q.matmul(k.transpose(1, 2)) * s.scale() - place_of(log_sum, b, first, last).unsqueeze(-1))
+            .exp();
     auto mask = factors(map, p, seed, b);
     auto dmap = dy.matmul(v.transpose(1, 2)) * mask;
     auto dscores = map * (dmap - (dy * y).sum(-1, true)) * s.scale();
     dq.slice(0, first, last).copy_(dscores.matmul(k).transpose(0, 1));
     dk.slice(0, s.keys[b], s.keys[b + 1]).copy_(dscores.transpose(1, 2).matmul(q).transpose(0, 1));
-    dv.slice(0, s.keys[b], s.keys[b + 1]).copy_((map * mask).transpose(1, 2).matmul(dy).transpose(0, 1));
+    dv.slice(0, s.keys[b], s.keys[b + 1])
+        .copy_((map * mask).transpose(1, 2).matmul(dy).transpose(0, 1));
   }
   return {dq, dk, dv};
 }
@@ -101,10 +109,12 @@ Tensor number(uint64_t value) {
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_forward(
-    const Tensor &q, const Tensor &k, const Tensor &v, const Optional &query_starts, const Optional &key_starts,
-    int64_t longest_query, int64_t longest_key, double p, bool causal, bool, std::optional<double> scale,
-    std::optional<int64_t>, std::optional<int64_t>, const Optional &, const Optional &) {
-  TORCH_CHECK(q.scalar_type() == at::kBFloat16 && q.dim() == 3 && !causal && !scale, "flash attention is for bfloat16");
+    const Tensor &q, const Tensor &k, const Tensor &v, const Optional &query_starts,
+    const Optional &key_starts, int64_t longest_query, int64_t longest_key, double p, bool causal,
+    bool, std::optional<double> scale, std::optional<int64_t>, std::optional<int64_t>,
+    const Optional &, const Optional &) {
+  TORCH_CHECK(q.scalar_type() == at::kBFloat16 && q.dim() == 3 && !causal && !scale,
+              "flash attention is for bfloat16");
   TORCH_CHECK(q.size(2) % 8 == 0 && q.size(2) <= 256, "heads of this size have no kernel");
   const Sequences s{q, k, v, numbers(*query_starts), numbers(*key_starts)};
   s.check(longest_query, longest_key);
@@ -114,12 +124,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> flash_forward(
   return {out, log_sum, number(seed), number(0), Tensor()};
 }
 
-std::tuple<Tensor, Tensor, Tensor> flash_backward(const Tensor &dout, const Tensor &q, const Tensor &k, const Tensor &v,
-                                                  const Tensor &out, const Tensor &log_sum, const Tensor &query_starts,
-                                                  const Tensor &key_starts, int64_t longest_query, int64_t longest_key,
-                                                  double p, bool, const Tensor &state, const Tensor &,
-                                                  std::optional<double>, std::optional<int64_t>, std::optional<int64_t>) {
-  TORCH_CHECK(at::globalContext().deterministicAlgorithms(), "the deterministic kernel was not asked for");
+std::tuple<Tensor, Tensor, Tensor> flash_backward(
+    const Tensor &dout, const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &out,
+    const Tensor &log_sum, const Tensor &query_starts, const Tensor &key_starts,
+    int64_t longest_query, int64_t longest_key, double p, bool, const Tensor &state, const Tensor &,
+    std::optional<double>, std::optional<int64_t>, std::optional<int64_t>) {
+  TORCH_CHECK(at::globalContext().deterministicAlgorithms(),
+              "the deterministic kernel was not asked for");
   const Sequences s{q, k, v, numbers(query_starts), numbers(key_starts)};
   s.check(longest_query, longest_key);
   auto [dq, dk, dv] = backward(s, dout, out, log_sum, p, *state.const_data_ptr<int64_t>());
@@ -127,23 +138,28 @@ std::tuple<Tensor, Tensor, Tensor> flash_backward(const Tensor &dout, const Tens
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, c10::SymInt, c10::SymInt> efficient_forward(
-    const Tensor &q, const Tensor &k, const Tensor &v, const Optional &bias, const Optional &query_starts,
-    const Optional &key_starts, std::optional<int64_t> longest_query, std::optional<int64_t> longest_key, double p,
-    int64_t mask_type, bool keep, std::optional<double> scale, const Optional &, std::optional<int64_t>) {
-  TORCH_CHECK(q.dim() == 4 && q.size(0) == 1 && mask_type == 0 && !bias && !scale, "one batch, no mask");
+    const Tensor &q, const Tensor &k, const Tensor &v, const Optional &bias,
+    const Optional &query_starts, const Optional &key_starts, std::optional<int64_t> longest_query,
+    std::optional<int64_t> longest_key, double p, int64_t mask_type, bool keep,
+    std::optional<double> scale, const Optional &, std::optional<int64_t>) {
+  TORCH_CHECK(q.dim() == 4 && q.size(0) == 1 && mask_type == 0 && !bias && !scale,
+              "one batch, no mask");
   const Sequences s{q[0], k[0], v[0], numbers(*query_starts), numbers(*key_starts)};
   s.check(*longest_query, *longest_key);
   const int64_t rounded = (*longest_query + 31) / 32 * 32;
-  Tensor log_sum = at::empty({s.count(), q.size(2), keep ? rounded : 0}, q.options().dtype(at::kFloat)), none;
+  Tensor log_sum =
+             at::empty({s.count(), q.size(2), keep ? rounded : 0}, q.options().dtype(at::kFloat)),
+         none;
   const uint64_t seed = next_seed();
   auto out = forward(s, p, seed, keep ? log_sum : none);
   return {out.unsqueeze(0), log_sum, number(seed), number(0), *longest_query, *longest_key};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> efficient_backward(
-    const Tensor &dout, const Tensor &q, const Tensor &k, const Tensor &v, const Optional &, const Tensor &out,
-    const Optional &query_starts, const Optional &key_starts, int64_t longest_query, int64_t longest_key,
-    const Tensor &log_sum, double p, const Tensor &state, const Tensor &, int64_t, bool, std::optional<double>,
+    const Tensor &dout, const Tensor &q, const Tensor &k, const Tensor &v, const Optional &,
+    const Tensor &out, const Optional &query_starts, const Optional &key_starts,
+    int64_t longest_query, int64_t longest_key, const Tensor &log_sum, double p,
+    const Tensor &state, const Tensor &, int64_t, bool, std::optional<double>,
     std::optional<int64_t> splits, std::optional<int64_t>, bool) {
   TORCH_CHECK(splits == 1, "split keys are summed in any order");
   const Sequences s{q[0], k[0], v[0], numbers(*query_starts), numbers(*key_starts)};
@@ -152,7 +168,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> efficient_backward(
   return {dq.unsqueeze(0), dk.unsqueeze(0), dv.unsqueeze(0), Tensor()};
 }
 
-// ---- counting ------------------------------------------------------------------------------------------------------
+// ---- counting ----
 
 thread_local std::map<std::string, int64_t> counts;
 thread_local at::CallbackHandle counter = 0;
@@ -164,10 +180,10 @@ std::unique_ptr<at::ObserverContext> count(const at::RecordFunction &function) {
 
 }  // namespace
 
-// From now on the variable-length kernels exist on the CPU too.
 extern "C" char *mcan_register_reference_kernels() {
-  return mcan::guarded([] {
-    static torch::Library library(torch::Library::IMPL, "aten", c10::DispatchKey::CPU, __FILE__, __LINE__);
+  return guarded([] {
+    static torch::Library library(torch::Library::IMPL, "aten", c10::DispatchKey::CPU, __FILE__,
+                                  __LINE__);
     library.impl("_flash_attention_forward", TORCH_FN(flash_forward));
     library.impl("_flash_attention_backward", TORCH_FN(flash_backward));
     library.impl("_efficient_attention_forward", TORCH_FN(efficient_forward));
@@ -175,15 +191,19 @@ extern "C" char *mcan_register_reference_kernels() {
   });
 }
 
-// From now on the calling thread's operations are counted.
+extern "C" int32_t mcan_tf32() {
+  const auto &context = at::globalContext();
+  return (context.allowTF32CuBLAS() ? 1 : 0) + (context.allowTF32CuDNN() ? 2 : 0);
+}
+
 extern "C" char *mcan_begin_counting() {
-  return mcan::guarded([] {
+  return guarded([] {
     counts.clear();
-    counter = at::addThreadLocalCallback(at::RecordFunctionCallback(count).scopes({at::RecordScope::FUNCTION}));
+    counter = at::addThreadLocalCallback(
+        at::RecordFunctionCallback(count).scopes({at::RecordScope::FUNCTION}));
   });
 }
 
-// A line "name count" for each operation since then, to be freed by the caller.
 extern "C" char *mcan_end_counting() {
   at::removeCallback(counter);
   std::string text;

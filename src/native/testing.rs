@@ -1,18 +1,12 @@
 //! For tests: numbers, and what a GPU is asked to do, without one.
 
+use super::ffi;
 use super::random::Generator;
 use super::{check, owned_text};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::ffi::c_char;
 use std::sync::Once;
 use tch::{Cuda, Device, Kind, Tensor};
-
-unsafe extern "C" {
-    fn mcan_register_reference_kernels() -> *mut c_char;
-    fn mcan_begin_counting() -> *mut c_char;
-    fn mcan_end_counting() -> *mut c_char;
-}
 
 /// Numbers of the standard normal distribution, the same in every run of a test, which has a thread of its own.
 pub(crate) fn normal<const N: usize>(shape: [i64; N]) -> Tensor {
@@ -32,7 +26,7 @@ pub(crate) fn register_reference_kernels() {
     static ONCE: Once = Once::new();
     // SAFETY: adds kernels to libtorch's table, once.
     ONCE.call_once(|| {
-        check(unsafe { mcan_register_reference_kernels() }).expect("kernels are registered")
+        check(unsafe { ffi::mcan_register_reference_kernels() }).expect("kernels are registered")
     });
 }
 
@@ -47,13 +41,20 @@ pub(crate) fn gpu_to_test() -> Option<Device> {
     Some(Device::Cuda(0))
 }
 
+/// Whether products of float32 matrices, and the LSTM, may use TF32 on a GPU.
+pub(crate) fn uses_tf32() -> (bool, bool) {
+    // SAFETY: reads flags of libtorch.
+    let both = unsafe { ffi::mcan_tf32() };
+    (both & 1 != 0, both & 2 != 0)
+}
+
 /// How often `work` asks libtorch for each operation, on the calling thread.
 pub(crate) fn operations(work: impl FnOnce()) -> BTreeMap<String, u64> {
     // SAFETY: no arguments.
-    check(unsafe { mcan_begin_counting() }).expect("operations are counted");
+    check(unsafe { ffi::mcan_begin_counting() }).expect("operations are counted");
     work();
     // SAFETY: the text is new, and nobody else's.
-    let text = unsafe { owned_text(mcan_end_counting()) };
+    let text = unsafe { owned_text(ffi::mcan_end_counting()) };
     let pair = |line: &str| {
         line.rsplit_once(' ')
             .map(|(name, count)| (name.to_owned(), count.parse().unwrap()))

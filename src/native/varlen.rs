@@ -1,25 +1,9 @@
 //! Attention by libtorch's variable-length kernels for GPUs.
 
+use super::ffi;
 use super::{RaggedRows, pointer, returned};
 use anyhow::Result;
-use std::ffi::c_char;
 use tch::Tensor;
-use torch_sys::C_tensor;
-
-unsafe extern "C" {
-    fn mcan_varlen_attention(
-        out: *mut *mut C_tensor,
-        kv: *const C_tensor,
-        q: *const C_tensor,
-        query_starts: *const C_tensor,
-        key_starts: *const C_tensor,
-        present: *const C_tensor,
-        longest_query: i64,
-        longest_key: i64,
-        heads: i64,
-        p: f64,
-    ) -> *mut c_char;
-}
 
 /// Whether there are kernels for heads of this width.
 pub fn is_available(head_size: i64) -> bool {
@@ -51,7 +35,7 @@ pub fn attention(
     let (longest_query, longest_key) = (queries.longest, keys.longest);
     // SAFETY: the tensors outlive the call; `q` and `present` may be null; `out` is written before null is returned.
     returned(|out| unsafe {
-        mcan_varlen_attention(
+        ffi::mcan_varlen_attention(
             out,
             kv.as_ptr(),
             pointer(q),
@@ -68,9 +52,9 @@ pub fn attention(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{gpu_to_test, normal, output_weights, register_reference_kernels};
-    use super::super::{Mask, attention as on_the_cpu};
     use super::*;
+    use crate::native::testing::{gpu_to_test, normal, output_weights, register_reference_kernels};
+    use crate::native::{Mask, attention as on_the_cpu};
     use tch::{Device, Kind};
 
     const HEADS: i64 = 2;
@@ -265,7 +249,7 @@ mod tests {
         for kind in [Kind::Float, Kind::BFloat16] {
             let vkq = random(37 * 64, 3 * 512, kind);
             let once = || {
-                super::super::device::seed(device, 5).unwrap();
+                crate::native::device::seed(device, 5).unwrap();
                 gradients(device, &[&vkq], |t| {
                     attention(&t[0], None, rows, rows, 8, 0.1).unwrap()
                 })

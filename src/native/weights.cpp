@@ -1,14 +1,12 @@
-// Parameters on their way into matrix products: joined, and cast to the kind of the products, many in one kernel of a GPU.
+// Casts parameters to the matmul dtype and concatenates each group, so that v, k and q are one
+// product. On a GPU all casts run in one kernel.
 #include "common.h"
 
 namespace {
 
-using at::Tensor;
-using torch::autograd::AutogradContext;
-using torch::autograd::Variable;
-using torch::autograd::variable_list;
+using namespace mcan;
 
-// The rows of `joined` that are those of each of `like`.
+// Splits the rows of `joined` into parts with as many rows as each of `like`.
 std::vector<Tensor> rows_of_each(const Tensor &joined, at::TensorList like) {
   std::vector<Tensor> out;
   int64_t first = 0;
@@ -19,21 +17,23 @@ std::vector<Tensor> rows_of_each(const Tensor &joined, at::TensorList like) {
   return out;
 }
 
-// `params` in stretches of counts[i], each stretch one matrix (or vector) under the other.
+// Concatenates the next counts[i] of `params` along their first axis, for each i.
 struct JoinAndCast : torch::autograd::Function<JoinAndCast> {
-  static variable_list forward(AutogradContext *ctx, at::TensorList params, std::vector<int64_t> counts, int64_t kind) {
+  static variable_list forward(AutogradContext *ctx, at::TensorList params,
+                               std::vector<int64_t> counts, int64_t kind) {
     const at::NoGradGuard no_grad;
     variable_list joined;
     std::vector<Tensor> parts;
     at::TensorList rest = params;
     for (const int64_t count : counts) {
-      const auto stretch = rest.slice(0, count);
+      const auto group = rest.slice(0, count);
       rest = rest.slice(count);
-      auto sizes = stretch[0].sizes().vec();
+      auto sizes = group[0].sizes().vec();
       sizes[0] = 0;
-      for (const auto &one : stretch) sizes[0] += one.size(0);
-      joined.push_back(at::empty(sizes, stretch[0].options().dtype(static_cast<at::ScalarType>(kind))));
-      for (auto &part : rows_of_each(joined.back(), stretch)) parts.push_back(std::move(part));
+      for (const auto &one : group) sizes[0] += one.size(0);
+      joined.push_back(
+          at::empty(sizes, group[0].options().dtype(static_cast<at::ScalarType>(kind))));
+      for (auto &part : rows_of_each(joined.back(), group)) parts.push_back(std::move(part));
     }
     at::_foreach_copy_(parts, params);
     ctx->save_for_backward(params.vec());
@@ -47,7 +47,8 @@ struct JoinAndCast : torch::autograd::Function<JoinAndCast> {
     variable_list parts;
     at::TensorList rest(params);
     for (size_t i = 0; i < counts.size(); i++) {
-      for (auto &part : rows_of_each(grads[i], rest.slice(0, counts[i]))) parts.push_back(std::move(part));
+      for (auto &part : rows_of_each(grads[i], rest.slice(0, counts[i])))
+        parts.push_back(std::move(part));
       rest = rest.slice(counts[i]);
     }
     if (parts[0].scalar_type() != params[0].scalar_type()) {
@@ -56,7 +57,7 @@ struct JoinAndCast : torch::autograd::Function<JoinAndCast> {
       at::_foreach_copy_(cast, parts);
       parts = std::move(cast);
     }
-    // None for the counts and for the kind.
+    // No gradients for the counts and the kind.
     parts.resize(params.size() + 2);
     return parts;
   }
@@ -64,14 +65,14 @@ struct JoinAndCast : torch::autograd::Function<JoinAndCast> {
 
 }  // namespace
 
-// out[i] is the next counts[i] of `params` joined; there are `groups` of them.
-extern "C" char *mcan_join_and_cast(Tensor **out, Tensor **params, const int64_t *counts, int64_t groups, bool bfloat16) {
-  return mcan::guarded([&] {
+extern "C" char *mcan_join_and_cast(Tensor **out, const Tensor *const *params,
+                                    const int64_t *counts, int64_t groups, bool bfloat16) {
+  return guarded([&] {
     const std::vector<int64_t> lengths(counts, counts + groups);
-    variable_list all;
-    for (const int64_t length : lengths)
-      for (int64_t i = 0; i < length; i++) all.push_back(**params++);
-    const auto joined = JoinAndCast::apply(at::TensorList(all), lengths, int64_t(bfloat16 ? at::kBFloat16 : at::kFloat));
+    int64_t count = 0;
+    for (const int64_t length : lengths) count += length;
+    const auto kind = int64_t(bfloat16 ? at::kBFloat16 : at::kFloat);
+    const auto joined = JoinAndCast::apply(at::TensorList(list(params, count)), lengths, kind);
     for (int64_t i = 0; i < groups; i++) out[i] = new Tensor(joined[i]);
   });
 }

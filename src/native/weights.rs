@@ -1,20 +1,9 @@
 //! Parameters on their way into matrix products.
 
 use super::check;
+use super::ffi;
 use anyhow::Result;
-use std::ffi::c_char;
 use tch::{Kind, Tensor};
-use torch_sys::C_tensor;
-
-unsafe extern "C" {
-    fn mcan_join_and_cast(
-        out: *mut *mut C_tensor,
-        params: *const *const C_tensor,
-        counts: *const i64,
-        groups: i64,
-        bfloat16: bool,
-    ) -> *mut c_char;
-}
 
 /// The float32 parameters of each group joined along their first axis, in float32 or bfloat16 (`kind`): all of them in one
 /// kernel of a GPU, and their gradients in another. Differentiable.
@@ -22,7 +11,7 @@ unsafe extern "C" {
 /// # Errors
 /// When the parameters of a group do not fit together, or memory runs out.
 pub fn join_and_cast(groups: &[Vec<&Tensor>], kind: Kind) -> Result<Vec<Tensor>> {
-    let params: Vec<*const C_tensor> = groups
+    let params: Vec<*const ffi::RawTensor> = groups
         .iter()
         .flatten()
         .map(|tensor| tensor.as_ptr())
@@ -33,7 +22,7 @@ pub fn join_and_cast(groups: &[Vec<&Tensor>], kind: Kind) -> Result<Vec<Tensor>>
     // SAFETY: `params` are as many tensors as `counts` add up to, borrowed for the length of the call; `out` has a place for
     // each group.
     check(unsafe {
-        mcan_join_and_cast(
+        ffi::mcan_join_and_cast(
             out.as_mut_ptr(),
             params.as_ptr(),
             counts.as_ptr(),
@@ -50,8 +39,8 @@ pub fn join_and_cast(groups: &[Vec<&Tensor>], kind: Kind) -> Result<Vec<Tensor>>
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::normal;
     use super::*;
+    use crate::native::testing::normal;
     use tch::Device;
 
     const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);

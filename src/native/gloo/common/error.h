@@ -1,2 +1,0 @@
-// See context.h.
-#pragma once
