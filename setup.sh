@@ -6,7 +6,8 @@
 #                         else what a CPU needs (0.7 GB)
 #   ./setup.sh data       VQA-v2 questions and annotations, the answer dictionary and word vectors in datasets/vqa/
 #   ./setup.sh demo ...   libtorch, a release build, and --RUN=demo with the options that follow
-#   ./setup.sh test ...   libtorch, a Python with PyPI's torch, and every test, with the options that follow for cargo test
+#   ./setup.sh test ...   libtorch, a Python with PyPI's torch, and every check and test (cargo xtask check full), with
+#                         the options that follow for cargo test
 #
 # Environment:
 #   LIBTORCH           a libtorch 2.11 of your own (the folder that has lib/ and include/); nothing is installed then
@@ -247,8 +248,7 @@ run_tests() {
     mkdir -p "${MCAN_CACHE:-$here}"
     libtorch
     python_with_torch
-    # The output of passing tests is shown for what they say they skipped.
-    cargo test --workspace --no-fail-fast "$@" -- --show-output
+    cargo xtask check full "$@"
 }
 
 command=${1:-all}

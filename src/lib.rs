@@ -1,67 +1,63 @@
-//! `mcan` trains and evaluates Deep Modular Co-Attention Networks (Yu et al., CVPR 2019) on VQA-v2.
+//! `mcan` trains and evaluates models that answer questions about images, on data sets such as VQA-v2 and CLEVR.
 //!
-//! The binary is thin: it parses the command line, resolves the configuration and calls [`engine::run`]. All else is
-//! in this library, so that tests reach it. There is one data path, in one direction, and each room knows only those to
-//! its left; the network computes on packed sequences, without padding, from the loader on.
+//! The binary is thin: it parses the command line, resolves the configuration and calls [`run::run`]. Everything else is
+//! in this library and in `mcan-data`, so that tests reach it. Data flows in one direction, and networks compute on
+//! packed sequences, without padding, from the loader on.
 //!
-//! # Code map
+//! # The house
+//!
+//! Every room knows only rooms below it. `crates/mcan-data/tests/house.rs` fails when an import breaks that.
 //!
 //! ```text
-//! cli -> config -> paths
-//!                    \
-//! text -> data (vqa, vocab, answers, glove, npz, bank, features) -> loader -> model -> engine (train, predict)
-//!                                                                                    /         |
-//!                                                          optimizer, checkpoint      evaluation -> report
-//!
-//! main.rs         parse, resolve, run, exit status
-//! cli.rs          what was typed; no I/O
-//! config/         defaults (keys), YAML, --SET and flags (layers) -> a validated Config {model, data, train, run}
-//! paths.rs        where every file is, and the check before a run
-//! text/           words of a question; normal form of an answer (evaluation and targets share it); contractions
-//! data/           Split, Sample, Batch
-//!   vqa/          question and annotation files, plain or zipped
-//!   vocab.rs      words of a model        answers.rs   answers of a model, targets
-//!   dataset.rs    the questions of a run  features/    the features of a run: npz/ (files), bank/ (and its packing)
-//!   loader/       batches, in order, from worker threads
-//!   glove/        word vectors: spaCy's package and tokenizer, GloVe text
-//!   members.rs    tar archives, with limits     demo/   the made-up world
-//! model/          the net: layers, attention, packed (batches on a device), parcel, table, parameters, shapes
-//! optimizer/      adam, schedule (a pure function of step and epoch)
-//! checkpoint/     load and save: pickle/, archive/ (zip, legacy), tensor, state_dict, optimizer_state, run_state
-//! evaluation/     metric, results (answer files, probabilities), score
-//! engine/         one entry per --RUN: train, val and test (predict), pack, score, demo; inputs, feed, glove, watch,
-//!                 stop
-//! report/         log, progress
-//! distributed/    the replicas of a run: devices, job (what a launcher says), replica
-//! explain.rs      failures in words               voice.rs   who speaks
-//! atomic.rs       files that are whole or absent      mapped.rs  files in memory
-//! outputs.rs      what a run writes: that it can, and that it loses nothing      lock.rs   one run per version
-//! native/         the C++ that tch does not bind, and its Rust face: kernels for the CPU; varlen (attention of a GPU),
-//!                 device (streams, copies, seeds), group (replicas), random, weights; gloo/ (names that a header
-//!                 mentions); testing
+//! main         parse, resolve, run, exit status
+//! cli          the command line, made from the table of keys
+//! run          plan, preflight, inputs, prefetch, train {trainer, listeners, resume}, predict, val, test, score, pack, demo
+//! report       log, progress, profile
+//! distributed  replicas on several devices and in several processes
+//! models       trait Model, FAMILIES; mcan, butd: equations
+//! nn           ops (the one place that chooses kernels), layers, loss, optim, packed, ragged, parameters, pass
+//! checkpoint   state dict, optimizer state, run state, in PyTorch's file formats
+//! native       the C++ that tch does not bind, and its face
+//! ------------ the wall: package mcan-data, without libtorch ------------
+//! config       one table of keys; resolve; the files of a run
+//! datasets     trait Benchmark, BENCHMARKS; vqa2, clevr, demo: each with its files and its metric
+//! data         ids, streams, samples, vocabulary, answers, features, loader, word vectors, packing
+//! formats      npy, npz, zip, tar, json, banks
+//! text         words of a question, normal form of an answer
+//! base         atomic files, memory maps, locks, error texts, who prints
 //! ```
 //!
-//! # Where things of the reference are
+//! Nevers: `datasets` knows no model, `models` no data set but the names that a configuration may have, `nn` no
+//! configuration, `formats` nothing but `base`, and only `main` knows `cli`.
 //!
-//! The reference is `run.py` of MILVLG/mcan-vqa.
+//! # Glossary
+//!
+//! - *Packed rows*: the rows of all sequences of a batch below each other, without padding.
+//! - *Ragged*: sequences of different lengths as packed rows.
+//! - *Stream*: a kind of image features. *Regions* are boxes of a detector, a *grid* has the cells of a feature map.
+//! - *Bank*: the features of all images of a split in one file.
+//! - *Micro-batch*: the questions that go through the network at once; a step accumulates `--ACCU` of them.
+//! - *Family*: a kind of model, such as MCAN, with its keys. *Benchmark*: a data set with its metric.
+//! - *Plan*: everything that is settled before a run starts. *Replica*: a copy of the network on one device.
+//! - *Matmul dtype*: the type of the factors of matrix products, float32 or bfloat16.
+//! - *The reference*: MILVLG/mcan-vqa. *OpenVQA*: MILVLG/openvqa, its successor.
+//!
+//! # Where things of the reference are
 //!
 //! | reference | here |
 //! |---|---|
 //! | `run.py` | [`cli`], `main.rs` |
-//! | `cfgs/base_cfgs.py` | [`config`] |
-//! | `cfgs/path_cfgs.py` | [`config`] (folders), [`paths`] (files) |
+//! | `cfgs/base_cfgs.py`, `cfgs/path_cfgs.py` | [`config`] |
 //! | `cfgs/*_model.yml` | `configs/*_model.yml` |
-//! | `core/exec.py` | [`engine`], [`report`] |
-//! | `core/data/load_data.py` | [`data`]: [`data::dataset`], [`data::loader`], [`engine::inputs`] |
-//! | `core/data/data_utils.py` | [`text`], [`data::vocab`], [`data::answers`], [`data::npz`], [`data::glove`] |
+//! | `core/exec.py` | [`run`], [`report`] |
+//! | `core/data/load_data.py` | [`data`], [`run::inputs`] |
+//! | `core/data/data_utils.py` | [`text`], [`data::vocab`], [`data::answers`], [`formats::npz`], [`data::embeddings`] |
 //! | `core/data/ans_punct.py` | [`text`] |
-//! | `core/data/answer_dict.json`, `utils/proc_ansdict.py` | [`data::answers`] |
-//! | `core/model/net.py` | [`model`] |
-//! | `core/model/mca.py` | [`model::attention`] |
-//! | `core/model/net_utils.py` | [`model::layers`] |
-//! | `core/model/optim.py` | [`optimizer`] |
-//! | `utils/vqa.py` | [`data::vqa`] |
-//! | `utils/vqaEval.py` | [`evaluation`], [`text`] |
+//! | `core/data/answer_dict.json`, `utils/proc_ansdict.py` | [`data::answers`], [`datasets::vqa2`] |
+//! | `core/model/net.py`, `core/model/mca.py` | [`models::mcan`], [`nn::layers`] |
+//! | `core/model/net_utils.py` | [`nn::layers`], [`nn::ops`] |
+//! | `core/model/optim.py` | [`nn::optim`] |
+//! | `utils/vqa.py`, `utils/vqaEval.py` | [`datasets::vqa2`], [`text`] |
 //! | `setup.sh` | `setup.sh`, `--RUN=pack` |
 //! | `torch.save`, `torch.load` | [`checkpoint`] |
 

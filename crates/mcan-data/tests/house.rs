@@ -1,0 +1,170 @@
+//! The picture of the house in `src/lib.rs` is true: every room knows only rooms below it, and the nevers hold.
+//!
+//! Reads both packages as text, so it needs no libtorch.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms from the top down.
+const ROOMS: [&str; 15] = [
+    "main",
+    "cli",
+    "run",
+    "report",
+    "distributed",
+    "models",
+    "nn",
+    "checkpoint",
+    "native",
+    "config",
+    "datasets",
+    "data",
+    "formats",
+    "text",
+    "base",
+];
+
+/// (room, what it never knows)
+const NEVERS: [(&str, &[&str]); 4] = [
+    ("datasets", &["models", "nn", "config"]),
+    ("nn", &["config"]),
+    ("formats", &["text", "data", "datasets", "config"]),
+    ("run", &["cli"]),
+];
+
+/// (file, line) that may break a rule, and why.
+const EXCEPTIONS: [(&str, &str); 2] = [
+    // A configuration names data sets; the schema of the configuration is put together beside the families.
+    ("src/models/mod.rs", "use crate::datasets;"),
+    // Which losses there are is a property of targets; their formulas are in `nn`.
+    ("src/nn/loss.rs", "use crate::datasets::LossKind;"),
+];
+
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Files of both packages, with their path in the checkout and their room.
+fn files() -> Vec<(String, String, String)> {
+    let mut all = Vec::new();
+    for root in ["src", "crates/mcan-data/src"] {
+        let (folder, mut found) = (checkout().join(root), Vec::new());
+        rust_files(&folder, &mut found);
+        for path in found {
+            let inside = path.strip_prefix(&folder).unwrap().to_str().unwrap();
+            let room = inside.split(['/', '.']).next().unwrap().to_owned();
+            let text = fs::read_to_string(&path).unwrap();
+            all.push((format!("{root}/{inside}"), room, text));
+        }
+    }
+    all.sort();
+    all
+}
+
+/// The code of a file: without its unit tests, which may use what they like.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate();
+    lines
+        .take_while(|(_, line)| !line.starts_with("mod tests {"))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+/// The rooms that a line names, as in `crate::data::Id` or `mcan_data::keys`.
+fn rooms_named(line: &str) -> Vec<&'static str> {
+    let paths = line.split("crate::").skip(1);
+    let first = |path: &str| {
+        path.split(|c: char| !c.is_alphanumeric() && c != '_')
+            .next()
+            .map(str::to_owned)
+    };
+    let names: Vec<String> = paths.filter_map(first).collect();
+    ROOMS
+        .into_iter()
+        .filter(|room| names.iter().any(|name| name == room))
+        .collect()
+}
+
+fn height(room: &str) -> Option<usize> {
+    ROOMS.iter().position(|known| *known == room)
+}
+
+#[test]
+fn no_import_runs_up_or_breaks_a_never() {
+    let mut broken = Vec::new();
+    for (path, room, text) in files() {
+        let Some(own) = height(&room) else { continue };
+        if path.ends_with("tests.rs") || path.contains("testing") {
+            continue;
+        }
+        for (number, line) in code(&text) {
+            let nevers = NEVERS.iter().filter(|(from, _)| *from == room);
+            let forbidden: Vec<&str> = nevers
+                .flat_map(|(_, rooms)| rooms.iter().copied())
+                .collect();
+            let is_bad = |named: &&str| height(named) < Some(own) || forbidden.contains(named);
+            let bad: Vec<&str> = rooms_named(line)
+                .into_iter()
+                .filter(|named| is_bad(named))
+                .collect();
+            let is_excepted = EXCEPTIONS.contains(&(path.as_str(), line.trim()));
+            if !bad.is_empty() && !is_excepted {
+                broken.push(format!(
+                    "{path}:{}: {room} knows {}",
+                    number + 1,
+                    bad.join(", ")
+                ));
+            }
+            if line.contains("super::super") {
+                broken.push(format!("{path}:{}: super::super", number + 1));
+            }
+            if line.starts_with("impl Config") && room != "config" {
+                broken.push(format!("{path}:{}: impl Config outside config", number + 1));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn below_the_wall_nothing_knows_libtorch() {
+    let manifest = fs::read_to_string(checkout().join("crates/mcan-data/Cargo.toml")).unwrap();
+    assert!(
+        !manifest.contains("tch") && !manifest.contains("torch-sys"),
+        "{manifest}"
+    );
+    for (path, _, text) in files() {
+        let knows = code(&text).any(|(_, line)| line.contains("tch::") || line.contains("mcan::"));
+        assert!(!path.starts_with("crates/") || !knows, "{path}");
+    }
+}
+
+#[test]
+fn the_picture_names_the_rooms_that_there_are() {
+    let library = fs::read_to_string(checkout().join("src/lib.rs")).unwrap();
+    let picture = library.split("//! ```").nth(1).unwrap();
+    let names = picture
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! ")?.split(' ').next());
+    let drawn: Vec<&str> = names
+        .filter(|name| !name.starts_with('-') && !name.is_empty())
+        .collect();
+    assert_eq!(drawn, ROOMS);
+    let mut rooms: Vec<String> = files().into_iter().map(|(_, room, _)| room).collect();
+    rooms.sort();
+    rooms.dedup();
+    rooms.retain(|room| room != "lib" && room != "testing");
+    let mut expected = ROOMS.map(str::to_owned);
+    expected.sort();
+    assert_eq!(rooms, expected);
+}
