@@ -317,7 +317,7 @@ fn bare_weights_load_and_other_optimizers_are_refused_only_when_asked_for() {
     assert_eq!(load_weights(&sgd).unwrap().state_dict[0].0, "conv1.weight");
     let message = format!("{:#}", load(&sgd).unwrap_err());
     assert!(
-        message.contains("not Adam") && message.contains("ssl_checkpoint"),
+        message.contains("neither Adam nor Adamax") && message.contains("ssl_checkpoint"),
         "{message}"
     );
 }

@@ -1,5 +1,5 @@
-//! What a device does besides computing: copies, streams, moments in its work, seeds, memory. Every function takes the device
-//! as tch names it and has nothing to do on a CPU.
+//! Copies to and from a device, streams, events, seeds and memory. Every function takes a device of tch. Streams and events
+//! do nothing on a CPU.
 
 use super::ffi;
 use super::{check, returned};
@@ -15,23 +15,23 @@ pub(super) fn gpu(device: Device) -> i64 {
     }
 }
 
-/// Before the first work on a GPU: whether products of float32 matrices may use TF32 there, and kernels that give the same
-/// bits every time.
+/// Sets whether products of float32 matrices may use TF32 on GPUs, and deterministic kernels. To be called before the first
+/// work on a GPU.
 ///
 /// # Errors
 /// When libtorch refuses.
 pub fn prepare_cuda(tf32: bool) -> Result<()> {
-    // cuBLAS, and the LSTM of cuDNN, repeat themselves when their workspace is of a fixed size.
+    // cuBLAS and the LSTM of cuDNN are deterministic if their workspace has a fixed size.
     const WORKSPACE: &str = "CUBLAS_WORKSPACE_CONFIG";
     if std::env::var_os(WORKSPACE).is_none() {
-        // SAFETY: a run comes here while it has no other threads; libtorch reads it when it first multiplies on a GPU.
+        // SAFETY: a run calls this before it starts threads. libtorch reads the variable at the first product on a GPU.
         unsafe { std::env::set_var(WORKSPACE, ":4096:8") };
     }
-    // SAFETY: sets flags of libtorch's own.
+    // SAFETY: sets flags of libtorch.
     check(unsafe { ffi::mcan_prepare_cuda(tf32) })
 }
 
-/// Seeds the random numbers of one device.
+/// Seeds libtorch's default random generator of a device.
 ///
 /// # Errors
 /// When libtorch refuses.
@@ -40,7 +40,7 @@ pub fn seed(device: Device, seed: u64) -> Result<()> {
     check(unsafe { ffi::mcan_seed(gpu(device), seed) })
 }
 
-/// Free memory of a GPU in bytes; absent for a CPU, and where libtorch does not know.
+/// Free memory of a GPU in bytes; absent for a CPU, and if libtorch cannot tell.
 pub fn free_memory(device: Device) -> Option<u64> {
     let mut bytes = 0;
     // SAFETY: `bytes` outlives the call.
@@ -48,7 +48,7 @@ pub fn free_memory(device: Device) -> Option<u64> {
         .then_some(bytes)
 }
 
-/// Most memory of a GPU that libtorch has held at once so far, in bytes; absent for a CPU.
+/// The largest amount of memory that libtorch has reserved on a GPU so far, in bytes; absent for a CPU.
 pub fn peak_memory(device: Device) -> Option<u64> {
     let mut bytes = 0;
     // SAFETY: `bytes` outlives the call.
@@ -56,8 +56,7 @@ pub fn peak_memory(device: Device) -> Option<u64> {
         .then_some(bytes)
 }
 
-/// A vector of these values on `device`. With `pin` it goes to a GPU from page-locked memory, so that the copy runs while the
-/// GPU computes and nobody waits for it.
+/// Copies `values` to a vector on `device`. With `pin` the copy to a GPU starts from page-locked memory and is asynchronous.
 ///
 /// # Errors
 /// When memory runs out.
@@ -68,7 +67,7 @@ pub fn send<T: Element>(values: &[T], device: Device, pin: bool) -> Result<Tenso
     Ok(sent.f_view_dtype(T::KIND)?)
 }
 
-/// [`send`] for values that nobody else needs: on a CPU the tensor takes their memory over instead of copying it.
+/// [`send`] for owned values: on a CPU the tensor adopts their memory instead of copying it.
 ///
 /// # Errors
 /// When memory runs out.
@@ -81,7 +80,7 @@ pub fn give<T: Element + Send + 'static>(
         return send(&values, device, pin);
     }
     extern "C" fn free<T>(owner: *mut c_void) {
-        // SAFETY: the box of `values` below, which libtorch gives back once.
+        // SAFETY: the box of `values` below, which libtorch passes back once.
         drop(unsafe { Box::from_raw(owner.cast::<Vec<T>>()) });
     }
     let (bytes, count) = (values.as_mut_ptr().cast(), size_of_val(&values[..]) as i64);
@@ -91,7 +90,7 @@ pub fn give<T: Element + Send + 'static>(
     Ok(adopted.f_view_dtype(T::KIND)?)
 }
 
-/// The values of `tensor` in memory of the CPU. They are there once a [`Event`] made afterwards is reached.
+/// Copies `tensor` to the CPU, asynchronously. The copy is complete once an [`Event`] recorded afterwards is reached.
 ///
 /// # Errors
 /// When memory runs out.
@@ -100,7 +99,7 @@ pub fn fetch(tensor: &Tensor) -> Result<Tensor> {
     returned(|out| unsafe { ffi::mcan_fetch(out, tensor.as_ptr()) })
 }
 
-/// Gives the calling thread a stream of its own on `device`: what it asks of a GPU runs beside what other threads ask.
+/// Gives the calling thread a stream of its own on `device`: its work on a GPU runs beside the work of other threads.
 ///
 /// # Errors
 /// When libtorch refuses.
@@ -109,7 +108,8 @@ pub fn use_side_stream(device: Device) -> Result<()> {
     check(unsafe { ffi::mcan_take_side_stream(gpu(device)) })
 }
 
-/// Lets the calling thread's work use `tensor`, which another thread has made on its own stream: see [`Event::stream_wait`].
+/// Lets the calling thread's stream use `tensor`, which another stream has made: its memory is not reused before this stream
+/// is done with it. The caller also has to wait for the tensor: see [`Event::stream_wait`].
 ///
 /// # Errors
 /// When libtorch refuses.
@@ -118,7 +118,7 @@ pub fn share_with_this_stream(tensor: &Tensor) -> Result<()> {
     check(unsafe { ffi::mcan_share_with_this_stream(tensor.as_ptr()) })
 }
 
-/// A moment in the work of a device: when all that one thread had asked of it is done. On a CPU that is always now.
+/// An event on a stream of a device. It is reached when all work that the stream was given before is done; on a CPU at once.
 #[derive(Debug)]
 pub struct Event(*mut ffi::RawEvent);
 
@@ -126,7 +126,7 @@ pub struct Event(*mut ffi::RawEvent);
 unsafe impl Send for Event {}
 
 impl Event {
-    /// The moment when what the calling thread has asked of `device` so far is done.
+    /// Records an event on the calling thread's current stream of `device`.
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -137,19 +137,19 @@ impl Event {
         Ok(Event(event))
     }
 
-    /// What the calling thread asks of the device from now on happens after this moment; the thread does not wait.
+    /// Makes the calling thread's current stream wait for this event; the thread itself does not wait.
     ///
     /// # Errors
     /// When libtorch refuses.
     pub fn stream_wait(&self) -> Result<()> {
-        // SAFETY: the event lives as long as `self`; null is nothing to wait for.
+        // SAFETY: the event lives as long as `self`; null is allowed.
         check(unsafe { ffi::mcan_stream_wait(self.0) })
     }
 
-    /// Waits for this moment.
+    /// Makes the calling thread wait for this event.
     ///
     /// # Errors
-    /// What went wrong on the device.
+    /// A failure of the device's work.
     pub fn wait(&self) -> Result<()> {
         // SAFETY: as for `stream_wait`.
         check(unsafe { ffi::mcan_wait_for_event(self.0) })
@@ -196,20 +196,20 @@ mod tests {
     }
 
     #[test]
-    fn work_on_two_streams_of_a_gpu_is_done_in_the_order_of_marks() {
+    fn work_on_two_streams_of_a_gpu_is_done_in_the_order_of_events() {
         let Some(device) = gpu_to_test() else { return };
         let (sender, made) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             use_side_stream(device).unwrap();
             for i in 0..200 {
-                // Long enough to be under way when the other thread asks for it.
+                // Takes long enough to be unfinished when the other thread uses it.
                 let work = Tensor::full([1500, 1500], 1.0, (Kind::Float, device));
                 let made = work.matmul(&work).matmul(&work) * f64::from(i);
                 sender.send((made, Event::now(device).unwrap())).unwrap();
             }
         });
-        for (i, (tensor, mark)) in made.into_iter().enumerate() {
-            mark.stream_wait().unwrap();
+        for (i, (tensor, event)) in made.into_iter().enumerate() {
+            event.stream_wait().unwrap();
             share_with_this_stream(&tensor).unwrap();
             assert_eq!(tensor.max().double_value(&[]), 1500.0 * 1500.0 * i as f64);
         }
@@ -225,16 +225,16 @@ mod tests {
             seed(Device::Cpu, 11).unwrap();
             Tensor::rand([64], (Kind::Float, Device::Cpu))
         };
-        // Other tests draw from the same generator meanwhile.
+        // Other tests draw from the same generator at the same time.
         assert!((0..20).any(|_| draw().equal(&draw())));
     }
 
     #[test]
     fn a_cpu_has_nothing_to_wait_for() {
         use_side_stream(Device::Cpu).unwrap();
-        let mark = Event::now(Device::Cpu).unwrap();
-        mark.stream_wait().unwrap();
-        mark.wait().unwrap();
+        let event = Event::now(Device::Cpu).unwrap();
+        event.stream_wait().unwrap();
+        event.wait().unwrap();
         share_with_this_stream(&Tensor::from(1f32)).unwrap();
         assert_eq!(
             (free_memory(Device::Cpu), peak_memory(Device::Cpu)),

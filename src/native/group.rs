@@ -1,5 +1,5 @@
-//! Replicas that work together, on libtorch's engine for that (c10d): a store to find each other by, a group that sums
-//! and gathers tensors through NCCL on GPUs and Gloo on CPUs, and a reducer of gradients.
+//! Communication between replicas through c10d of libtorch: a store of small texts, a group that sums and gathers tensors
+//! through NCCL on GPUs and Gloo on CPUs, and a reducer of gradients.
 
 use super::ffi;
 use super::{check, owned_text, pointers, returned};
@@ -9,46 +9,44 @@ use std::time::Duration;
 use tch::{Device, Tensor};
 
 owner! {
-    /// Small texts that all replicas see.
+    /// A store of small texts that all replicas share.
     Store of RawStore, freed by mcan_free_store
 }
 
 owner! {
-    /// One replica's connection to all others. Every function has to be called by all of them, in the same order.
+    /// One replica's connection to all others. All replicas have to call the same functions in the same order.
     Group of RawGroup, freed by mcan_free_group
 }
 
 owner! {
-    /// Sums the gradients of some parameters over all replicas of a group, bucket by bucket, while the backward pass that
-    /// makes them still runs.
+    /// Sums the gradients of parameters over all replicas of a group, bucket by bucket, while the backward pass still runs.
     Reducer of RawReducer, freed by mcan_free_reducer
 }
 
 // SAFETY: libtorch's stores lock themselves.
 unsafe impl Sync for Store {}
 
-/// Keeps libtorch's engine from writing to standard error by itself, and from ending the process: its failures come
-/// back as errors.
+/// Makes failures of c10d errors: it neither prints them nor ends the process.
 pub fn prepare_engine() {
-    // SAFETY: sets a number of libtorch's own, and a variable of the environment while the run has no other threads.
+    // SAFETY: sets a flag of libtorch, and an environment variable before the run starts threads.
     unsafe { ffi::mcan_prepare_engine() }
 }
 
-/// A process that others are to find.
+/// The address of a store that serves several processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendezvous {
-    /// Name or address of its machine.
+    /// Name or address of the machine that serves.
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// Whether this process is the one that serves there.
+    /// Whether this process serves.
     pub serve: bool,
-    /// Put before all keys, so that one server may serve one job after another.
+    /// Prefix of all keys, so that one server can serve one job after another.
     pub prefix: String,
 }
 
 impl Store {
-    /// For replicas within this process.
+    /// A store for replicas within this process.
     ///
     /// # Errors
     /// When memory runs out.
@@ -59,12 +57,12 @@ impl Store {
         Ok(Store(store))
     }
 
-    /// For `size` processes that meet. Waits until they have, for as long as `timeout`.
+    /// A store for `size` processes. Waits until all are connected, at most `timeout`.
     ///
     /// # Errors
-    /// A port that is taken, an address that nobody answers at, a process that does not come.
-    pub fn at(meeting: &Rendezvous, size: usize, timeout: Duration) -> Result<Store> {
-        let (host, prefix) = (c_text(&meeting.host)?, c_text(&meeting.prefix)?);
+    /// When the port is taken, the address does not answer, or a process does not connect in time.
+    pub fn at(rendezvous: &Rendezvous, size: usize, timeout: Duration) -> Result<Store> {
+        let (host, prefix) = (c_text(&rendezvous.host)?, c_text(&rendezvous.prefix)?);
         let mut store = std::ptr::null_mut();
         // SAFETY: texts and `store` outlive the call.
         check(unsafe {
@@ -72,8 +70,8 @@ impl Store {
             ffi::mcan_store_at(
                 &mut store,
                 host,
-                meeting.port,
-                meeting.serve,
+                rendezvous.port,
+                rendezvous.serve,
                 size as i64,
                 prefix,
                 milliseconds(timeout),
@@ -82,53 +80,53 @@ impl Store {
         Ok(Store(store))
     }
 
-    /// Lets everybody see `text` under `key`.
+    /// Stores `text` under `key`.
     ///
     /// # Errors
-    /// When the store is out of reach.
+    /// When the store does not answer.
     pub fn set(&self, key: &str, text: &str) -> Result<()> {
         let (key, text) = (c_text(key)?, c_text(text)?);
         // SAFETY: texts are borrowed for the length of the call.
         check(unsafe { ffi::mcan_store_set(self.0, key.as_ptr(), text.as_ptr()) })
     }
 
-    /// What is under `key`, once it is.
+    /// The text under `key`. Waits until it is set.
     ///
     /// # Errors
-    /// When it does not appear in time, or the store is out of reach.
+    /// When it is not set in time, or the store does not answer.
     pub fn get(&self, key: &str) -> Result<String> {
         let key = c_text(key)?;
         let mut text = std::ptr::null_mut();
         // SAFETY: `key` and `text` outlive the call.
         check(unsafe { ffi::mcan_store_get(&mut text, self.0, key.as_ptr()) })?;
-        // SAFETY: the call succeeded, so `text` is a string made for us.
+        // SAFETY: the call succeeded, so `text` is a new string.
         Ok(unsafe { owned_text(text) })
     }
 }
 
-/// Where a replica is reached on the network.
+/// How other replicas reach this one on the network.
 #[derive(Clone, Debug)]
 pub enum Endpoint {
-    /// At an address of this machine.
+    /// By an address of this machine.
     Address(String),
     /// Through a network interface of this machine.
     Interface(String),
 }
 
 impl Group {
-    /// Joins the `size` replicas that share `store` as number `rank`, computing on `device`. Waits for them as long as
-    /// `timeout`, and so does every later function.
+    /// Joins the `size` replicas that share `store`, as number `rank` and computing on `device`. This and every later
+    /// function waits for the others at most `timeout`.
     ///
     /// # Errors
-    /// When another replica does not come, or cannot be reached.
+    /// When another replica does not join in time, or cannot be reached.
     pub fn join(
         store: &Store,
         (rank, size): (usize, usize),
         device: Device,
-        reach: &Endpoint,
+        endpoint: &Endpoint,
         timeout: Duration,
     ) -> Result<Group> {
-        let (interface, address) = match reach {
+        let (interface, address) = match endpoint {
             Endpoint::Interface(name) => (c_text(name)?, CString::default()),
             Endpoint::Address(address) => (CString::default(), c_text(address)?),
         };
@@ -151,38 +149,38 @@ impl Group {
         Ok(Group(group))
     }
 
-    /// Puts the sum over all replicas in place of `tensor`.
+    /// Replaces `tensor` by its sum over all replicas.
     ///
     /// # Errors
-    /// When another replica is lost.
+    /// When another replica has failed or disconnected.
     pub fn all_reduce(&self, tensor: &Tensor) -> Result<()> {
         // SAFETY: borrowed for the length of the call; on a GPU libtorch keeps what its stream still needs.
         check(unsafe { ffi::mcan_all_reduce(self.0, tensor.as_ptr()) })
     }
 
-    /// What each of the N replicas has given, in order of rank.
+    /// The tensors of the N replicas, in order of rank.
     ///
     /// # Shapes
     /// (...) -> (N, ...)
     ///
     /// # Errors
-    /// When another replica is lost.
+    /// When another replica has failed or disconnected.
     pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
         // SAFETY: `out` is written before null is returned.
         returned(|out| unsafe { ffi::mcan_all_gather(out, self.0, tensor.as_ptr()) })
     }
 
-    /// Puts those of rank 0 in place of `tensors`.
+    /// Replaces `tensors` by those of rank 0.
     ///
     /// # Errors
-    /// When another replica is lost.
+    /// When another replica has failed or disconnected.
     pub fn broadcast(&self, tensors: &[&Tensor]) -> Result<()> {
         let tensors: Vec<_> = tensors.iter().map(|tensor| tensor.as_ptr()).collect();
         // SAFETY: an array of `len` tensors, borrowed for the length of the call.
         check(unsafe { ffi::mcan_broadcast(self.0, tensors.as_ptr(), tensors.len() as i64) })
     }
 
-    /// Notices, without waiting for a GPU, that what was asked of the group last has failed.
+    /// Reports a failure of the group's newest operation, without waiting for a GPU.
     ///
     /// # Errors
     /// That failure.
@@ -193,7 +191,7 @@ impl Group {
 }
 
 impl Reducer {
-    /// For `params`, which have to be the same in all replicas, in the same order.
+    /// A reducer for `params`, which have to be the same in all replicas, in the same order.
     ///
     /// # Errors
     /// When memory runs out.
@@ -207,11 +205,11 @@ impl Reducer {
         Ok(Reducer(reducer))
     }
 
-    /// Announces that the next backward pass, whose forward pass is still to come, completes the gradients: it ends
-    /// with their sums over all replicas in the parameters.
+    /// Makes the next backward pass sum the gradients over all replicas. To be called before the forward pass of the last
+    /// micro-batch of a step.
     ///
     /// # Errors
-    /// When another replica is lost.
+    /// When another replica has failed or disconnected.
     pub fn expect_last_part(&self) -> Result<()> {
         // SAFETY: no arguments besides the reducer itself.
         check(unsafe { ffi::mcan_reducer_expect(self.0) })
@@ -233,13 +231,14 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(20);
 
-    /// Runs `work` as `size` replicas on the CPU, in as many threads; what each has found, in order of rank.
+    /// Runs `work` as `size` replicas on the CPU, each in a thread; their results in order of rank.
     fn replicas<T: Send>(size: usize, work: impl Fn(usize, Group) -> T + Sync) -> Vec<T> {
         let store = Store::here().unwrap();
-        let reach = Endpoint::Address("127.0.0.1".into());
+        let endpoint = Endpoint::Address("127.0.0.1".into());
         std::thread::scope(|scope| {
             let replica = |rank| {
-                let group = Group::join(&store, (rank, size), Device::Cpu, &reach, SOON).unwrap();
+                let group =
+                    Group::join(&store, (rank, size), Device::Cpu, &endpoint, SOON).unwrap();
                 work(rank, group)
             };
             let threads: Vec<_> = (0..size)
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn replicas_sum_gather_and_hear_the_first() {
+    fn replicas_sum_gather_and_receive_what_the_first_broadcasts() {
         let found = replicas(3, |rank, group| {
             let mine = Tensor::full([2], rank as f64 + 1.0, (Kind::Float, Device::Cpu));
             let all = group.all_gather(&mine).unwrap();
@@ -279,8 +278,8 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_summed_once_all_parts_are_done() {
-        // The gradient of w x is x; that of the second parameter, which is larger than a bucket, is 1.
+    fn gradients_are_summed_after_the_last_micro_batch() {
+        // The gradient of w x is x. The second parameter, which is larger than a bucket, has the gradient 1.
         let found = replicas(2, |rank, group| {
             let params = [
                 Tensor::zeros([3], (Kind::Float, Device::Cpu)).set_requires_grad(true),

@@ -1,7 +1,7 @@
-//! The Rust face of the C++ beside it: what libtorch has but tch does not bind, and the operations of our own.
+//! The Rust side of the C++ in this folder: operations of libtorch that tch does not bind, and kernels of this crate.
 //!
-//! All foreign calls of the crate are here. Every function hands tensors over by pointer for the length of the call,
-//! and turns a C++ exception into an error.
+//! All foreign calls of the crate are here. Every function passes tensors by pointer for the length of the call and turns
+//! a C++ exception into an error.
 #![allow(unsafe_code, reason = "foreign calls")]
 
 use anyhow::{Result, bail};
@@ -37,11 +37,11 @@ pub(crate) mod testing;
 pub mod varlen;
 pub mod weights;
 
-/// Which values dropout zeroes, on the CPU. The same three numbers always give the same mask, whatever the number of
-/// threads; it is drawn where it is used, forwards and backwards, and never stored.
+/// A mask of dropout on the CPU. It is a function of these three numbers, whatever the number of threads. The forward and
+/// the backward pass each draw it where they use it; it is never stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Mask {
-    /// Probability of being zeroed, in [0, 1), to 16 bits; the rest are scaled by `1 / (1 - p)`. 0: no dropout.
+    /// Probability of zeroing a value, in [0, 1), rounded to 16 bits; the others are scaled by `1 / (1 - p)`. 0: no dropout.
     pub p: f64,
     /// Seed of the run.
     pub seed: u64,
@@ -63,29 +63,29 @@ impl Mask {
 pub enum Factors {
     /// In float32.
     Float,
-    /// With factors rounded to bfloat16 and sums in float32. A processor without instructions for that rounds as it
-    /// packs and multiplies in float32, which gains no time: see [`cpu_rounds_to_bf16`].
+    /// With factors rounded to bfloat16 and sums in float32. A processor without instructions for that rounds and
+    /// multiplies in float32, which saves no time: see [`cpu_rounds_to_bf16`].
     BFloat16,
 }
 
 /// Whether this processor has instructions that multiply bfloat16.
 pub fn cpu_has_bf16() -> bool {
-    // SAFETY: asks the processor.
+    // SAFETY: reads the processor's features.
     unsafe { ffi::mcan_cpu_has_bf16() }
 }
 
-/// Whether products on this CPU are to be made of factors in bfloat16 where that was asked for: if it saves time, or if
-/// `MCAN_ROUND_TO_BF16` is set, with which its accuracy can be measured on any processor.
+/// Whether this CPU rounds factors to bfloat16 when the configuration asks for it: where that saves time, and where
+/// `MCAN_ROUND_TO_BF16` is set, so that the accuracy can be measured on any processor.
 pub fn cpu_rounds_to_bf16() -> bool {
-    // SAFETY: asks the processor and the environment, which nothing changes.
+    // SAFETY: reads the processor's features and the environment.
     unsafe { ffi::mcan_cpu_rounds_to_bf16() }
 }
 
-/// Gives memory that was freed back to the system. glibc keeps what the threads that parsed files have freed, for them
-/// alone.
+/// Returns freed memory to the system. glibc keeps memory that the threads which parse files have freed, for these threads
+/// only.
 pub fn return_freed_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: takes no pointers; what is in use stays where it is.
+    // SAFETY: takes no pointers; memory in use does not move.
     unsafe {
         libc::malloc_trim(0);
     }
@@ -143,8 +143,11 @@ fn linear_layer(
     })
 }
 
-/// The reference's norm of `x + dropout(s)`, or of `x` alone, on the CPU in one pass: `a (z - mean) / (std + 1e-6) + b`
-/// with the unbiased standard deviation of each row. x, s (R, D), a, b (D) -> (R, D), float32. Differentiable.
+/// `norm(x + dropout(s))`, or `norm(x)` without `s`, on the CPU in one pass, with the reference's norm
+/// `a (z - mean) / (std + 1e-6) + b` and the unbiased standard deviation of each row. Float32. Differentiable.
+///
+/// # Shapes
+/// x, s (R, D), a, b (D) -> (R, D)
 ///
 /// # Errors
 /// When libtorch is out of memory.
@@ -171,19 +174,19 @@ pub fn residual_norm(
     })
 }
 
-/// B ragged sequences as attention without a grid sees them.
+/// The layout of B ragged sequences in packed rows.
 #[derive(Clone, Copy, Debug)]
 pub struct RaggedRows<'a> {
-    /// (B + 1) first row of each sequence, and their number; int32.
+    /// (B + 1) first row of each sequence, then the number of rows; int32.
     pub starts: &'a Tensor,
-    /// Length of the longest.
+    /// Length of the longest sequence.
     pub longest: i64,
-    /// (B) 0 for a sequence that is nothing but padding, else 1, float32; absent when there is none of those.
+    /// (B) 0 for a sequence of padding only, else 1, float32; absent if no sequence is padding only.
     pub present: Option<&'a Tensor>,
 }
 
-/// Multi-head scaled dot-product attention on the CPU, without padding: each row of a sequence of `queries` sees the
-/// rows of the sequence of `keys` with the same number, uniformly if that is nothing but padding. Differentiable.
+/// Multi-head scaled dot-product attention on the CPU, without padding: each row of sequence b of `queries` attends to the
+/// rows of sequence b of `keys`, uniformly if that sequence is padding only. Differentiable.
 ///
 /// # Shapes
 /// kv (S, 2 D) v and k side by side, q (R, D) -> (R, D); without `q`, kv is (S, 3 D) and holds q too.
@@ -221,7 +224,7 @@ pub fn attention(
     })
 }
 
-/// Forgets the gradients of `params`: the next backward pass stores its own, where it would add to zeros otherwise.
+/// Drops the gradients of `params`: the next backward pass stores its own instead of adding to zeros.
 ///
 /// # Errors
 /// When libtorch refuses.
@@ -234,7 +237,7 @@ pub fn clear_grads(params: &[Tensor]) -> Result<()> {
 /// A zero tensor (total, ...) with `rows` (R, ...) written at `slots` (R), which are all different. Differentiable.
 ///
 /// # Errors
-/// When a slot is out of range or memory is.
+/// When a slot is out of range or memory runs out.
 pub fn pad_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
     // SAFETY: as for `linear`.
     returned(|out| unsafe { ffi::mcan_pad_rows(out, rows.as_ptr(), slots.as_ptr(), total) })
@@ -243,7 +246,7 @@ pub fn pad_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
 /// The rows (R, ...) of `grid` (total, ...) at `slots` (R), which are all different. Differentiable.
 ///
 /// # Errors
-/// When a slot is out of range or memory is.
+/// When a slot is out of range or memory runs out.
 pub fn unpad_rows(grid: &Tensor, slots: &Tensor) -> Result<Tensor> {
     // SAFETY: as for `linear`.
     returned(|out| unsafe { ffi::mcan_unpad_rows(out, grid.as_ptr(), slots.as_ptr()) })
@@ -321,15 +324,15 @@ fn check(message: *mut c_char) -> Result<()> {
     if message.is_null() {
         return Ok(());
     }
-    // SAFETY: a non-null message is a NUL-terminated string of our own, freed once.
+    // SAFETY: a non-null message is a NUL-terminated string that this function owns, freed once.
     let text = unsafe { owned_text(message) };
     bail!("libtorch: {}", text.lines().next().unwrap_or_default())
 }
 
 /// # Safety
-/// `text` is a NUL-terminated string that the C++ side has made for the caller.
+/// `text` is a NUL-terminated string that C++ has allocated for the caller.
 unsafe fn owned_text(text: *mut c_char) -> String {
-    // SAFETY: as promised; it is freed once.
+    // SAFETY: as the caller promises; it is freed once.
     unsafe {
         let owned = CStr::from_ptr(text).to_string_lossy().into_owned();
         ffi::mcan_free(text);

@@ -1,7 +1,7 @@
-//! Random numbers from a generator of one's own.
+//! A CPU random generator that is independent of libtorch's global one.
 //!
-//! libtorch's default generator belongs to all threads of the process: what one draws changes what another gets. Replicas
-//! are threads, and so are tests.
+//! All threads of a process share libtorch's default generator, so that the draws of one thread change those of another.
+//! Replicas are threads, and so are tests.
 
 use super::check;
 use super::ffi;
@@ -9,12 +9,12 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 owner! {
-    /// A generator on the CPU. It gives the numbers that libtorch's default one gives after `manual_seed`.
+    /// A random generator on the CPU. It draws the same numbers as libtorch's default one after `manual_seed`.
     Generator of RawGenerator, freed by mcan_free_generator
 }
 
 impl Generator {
-    /// A generator that this seed begins.
+    /// A generator with this seed.
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -31,7 +31,7 @@ impl Generator {
     /// When memory runs out.
     pub fn uniform(&mut self, shape: &[i64], bound: f64) -> Result<Tensor> {
         let tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
-        // SAFETY: both are borrowed for the length of the call, and nobody else has the tensor.
+        // SAFETY: both are borrowed for the length of the call, and the tensor is not shared.
         check(unsafe { ffi::mcan_draw_uniform(self.0, tensor.as_ptr(), -bound, bound) })?;
         Ok(tensor)
     }

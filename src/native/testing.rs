@@ -1,4 +1,4 @@
-//! For tests: numbers, and what a GPU is asked to do, without one.
+//! For tests: random inputs, stand-ins for the kernels of a GPU, and counts of operations.
 
 use super::ffi;
 use super::random::Generator;
@@ -8,29 +8,29 @@ use std::collections::BTreeMap;
 use std::sync::Once;
 use tch::{Cuda, Device, Kind, Tensor};
 
-/// Numbers of the standard normal distribution, the same in every run of a test, which has a thread of its own.
+/// Numbers of the standard normal distribution, the same in every run of a test: each test has its own thread.
 pub(crate) fn normal<const N: usize>(shape: [i64; N]) -> Tensor {
     thread_local!(static GENERATOR: RefCell<Generator> = RefCell::new(Generator::new(5).unwrap()));
     GENERATOR.with_borrow_mut(|generator| generator.normal(&shape).unwrap())
 }
 
-/// Weights of an output, by which its gradient is the same for everything that computes it.
+/// Weights of the output `y` in a loss, so that different ways to compute `y` get the same gradient.
 pub(crate) fn output_weights(y: &Tensor) -> Tensor {
     Tensor::arange(y.numel() as i64, (Kind::Float, y.device()))
         .sin()
         .view_as(y)
 }
 
-/// Attention by the formula takes the place of the variable-length kernels on the CPU, where libtorch has none.
+/// Registers attention by its formula as variable-length kernels of the CPU, which libtorch lacks.
 pub(crate) fn register_reference_kernels() {
     static ONCE: Once = Once::new();
-    // SAFETY: adds kernels to libtorch's table, once.
     ONCE.call_once(|| {
+        // SAFETY: adds kernels to libtorch's table, once.
         check(unsafe { ffi::mcan_register_reference_kernels() }).expect("kernels are registered")
     });
 }
 
-/// The GPU that tests may use, or `None` after saying that a part is skipped.
+/// The GPU that tests may use, or `None` after printing that a part is skipped.
 pub(crate) fn gpu_to_test() -> Option<Device> {
     if !Cuda::is_available() {
         eprintln!("skipped: there is no GPU to compare with the CPU");
@@ -48,12 +48,12 @@ pub(crate) fn uses_tf32() -> (bool, bool) {
     (both & 1 != 0, both & 2 != 0)
 }
 
-/// How often `work` asks libtorch for each operation, on the calling thread.
+/// How often `work` calls each operation of libtorch, on the calling thread.
 pub(crate) fn operations(work: impl FnOnce()) -> BTreeMap<String, u64> {
     // SAFETY: no arguments.
     check(unsafe { ffi::mcan_begin_counting() }).expect("operations are counted");
     work();
-    // SAFETY: the text is new, and nobody else's.
+    // SAFETY: the text is new and owned by the caller.
     let text = unsafe { owned_text(ffi::mcan_end_counting()) };
     let pair = |line: &str| {
         line.rsplit_once(' ')

@@ -1,4 +1,4 @@
-//! Each operation of our own against the same thing spelled out in libtorch's.
+//! Each kernel against the same formula in operations of libtorch.
 
 use super::testing::{normal, output_weights};
 use super::*;
@@ -11,7 +11,7 @@ const MASK: Mask = Mask {
 };
 const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
-/// What dropout keeps of ones.
+/// Ones after dropout.
 fn kept(rows: i64, columns: i64, mask: Mask) -> Tensor {
     let (x, weight, bias) = (
         Tensor::ones([rows, 1], CPU),
@@ -79,7 +79,7 @@ fn assert_same(ours: (Tensor, Vec<Tensor>), theirs: (Tensor, Vec<Tensor>)) {
     }
 }
 
-/// (R, in, out): tiles cut short on each side, more depth than one block, rows of one block and of several.
+/// (R, in, out): incomplete tiles on each side, more depth than one block, rows of one block and of several.
 const SHAPES: [[i64; 3]; 4] = [[1, 1, 1], [67, 100, 51], [13, 517, 48], [300, 256, 97]];
 
 fn layer([rows, inputs, outputs]: [i64; 3]) -> [Tensor; 3] {
@@ -199,7 +199,7 @@ fn a_row_without_deviation_has_a_finite_gradient() {
     assert!(y.equal(&Tensor::ones([2, 9], CPU)) && grads[0].isfinite().all().int64_value(&[]) == 1);
 }
 
-/// Attention of one sequence, by the formula.
+/// Attention of one sequence, by its formula.
 fn reference_attention(v: &Tensor, k: &Tensor, q: &Tensor, heads: i64, scale: f64) -> Tensor {
     let split = |t: &Tensor| t.view([t.size()[0], heads, -1]).transpose(0, 1); // (H, n, K)
     let map = (split(q) * scale)
@@ -285,13 +285,13 @@ fn attention_drops_weights_and_its_gradient_is_that_of_what_it_computed() {
         1e-3,
         false
     ));
-    // Ones for v: each row then shows the sum of its weights, 1 on average.
+    // With v = 1, each output is the sum of its row's weights, 1 on average.
     let mut ones = vkq.copy();
     let _ = ones.narrow(1, 0, 16).fill_(1.0);
     assert!((f(&ones).mean(Kind::Float).double_value(&[]) - 1.0).abs() < 0.05);
     ones = vkq.copy();
     let (y, grads) = gradients(&[&ones], |t| f(&t[0]));
-    // The derivative along a random direction, by differences.
+    // The derivative along a random direction, by finite differences.
     let weights = output_weights(&y);
     let direction = normal([50, 48]);
     let value = |t: &Tensor| (f(t) * &weights).sum(Kind::Double).double_value(&[]);

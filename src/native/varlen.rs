@@ -1,4 +1,4 @@
-//! Attention by libtorch's variable-length kernels for GPUs.
+//! Attention through libtorch's variable-length kernels for GPUs.
 
 use super::ffi;
 use super::{RaggedRows, pointer, returned};
@@ -10,9 +10,8 @@ pub fn is_available(head_size: i64) -> bool {
     head_size % 8 == 0 && head_size <= 256
 }
 
-/// What [`super::attention`] computes, on a GPU: by flash attention in bfloat16, by memory-efficient attention in float32.
-/// Weights are dropped with probability `p`, drawn from the device's own random numbers. The gradient is the same bits every
-/// time. Differentiable.
+/// [`super::attention`] on a GPU: flash attention in bfloat16, memory-efficient attention in float32. Dropout zeroes weights
+/// with probability `p`, with random numbers of the device. Differentiable; the gradient is deterministic.
 ///
 /// # Shapes
 /// kv (S, 2 D) v and k side by side, q (R, D) -> (R, D); without `q`, kv is (S, 3 D) and holds q too.
@@ -60,7 +59,7 @@ mod tests {
     const HEADS: i64 = 2;
     const HIDDEN: i64 = 16;
 
-    /// Three sequences: queries of 5, 2 and 7 rows, keys of 3, 4 and 1, the second of which is nothing but padding.
+    /// Three sequences: queries of 5, 2 and 7 rows, keys of 3, 4 and 1 rows. The second one has keys of padding only.
     struct Layouts {
         query_starts: Tensor,
         key_starts: Tensor,
@@ -93,7 +92,7 @@ mod tests {
         }
     }
 
-    /// The CPU with kernels by the formula, and the GPU if there is one.
+    /// The CPU with the kernels of testing.cpp, and the GPU if there is one.
     fn devices() -> impl Iterator<Item = Device> {
         register_reference_kernels();
         [Some(Device::Cpu), gpu_to_test()].into_iter().flatten()
@@ -209,8 +208,8 @@ mod tests {
         }
     }
 
-    /// The output is linear in the values: with weights w, the sum of w y is that of v dv if and only if the backward pass
-    /// drops what the forward pass dropped.
+    /// The output y is linear in the values v. With a loss of w y, the sum of w y equals the sum of v dv exactly if both
+    /// passes use the same mask of dropout.
     #[test]
     fn the_backward_pass_drops_what_the_forward_pass_dropped() {
         for device in devices() {

@@ -1,12 +1,12 @@
-//! Parameters on their way into matrix products.
+//! Casts of parameters to the matmul dtype.
 
 use super::check;
 use super::ffi;
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-/// The float32 parameters of each group joined along their first axis, in float32 or bfloat16 (`kind`): all of them in one
-/// kernel of a GPU, and their gradients in another. Differentiable.
+/// Concatenates the float32 parameters of each group along their first axis, in float32 or bfloat16 (`kind`). On a GPU one
+/// kernel makes all copies, and another one all copies of their gradients. Differentiable.
 ///
 /// # Errors
 /// When the parameters of a group do not fit together, or memory runs out.
@@ -30,7 +30,7 @@ pub fn join_and_cast(groups: &[Vec<&Tensor>], kind: Kind) -> Result<Vec<Tensor>>
             bfloat16,
         )
     })?;
-    // SAFETY: the call succeeded, so each is a new tensor that nothing else owns.
+    // SAFETY: the call succeeded, so each pointer is a new tensor that nothing else owns.
     Ok(out
         .into_iter()
         .map(|tensor| unsafe { Tensor::from_ptr(tensor) })

@@ -26,9 +26,7 @@ impl WeightNormLinear {
         let weight_g = path.constant("weight_g", &[], 0.0);
         let weight_v = path.uniform("weight_v", &[outputs, inputs], bound);
         let norm = tch::no_grad(|| weight_v.norm());
-        tch::no_grad(|| {
-            let _ = weight_g.shallow_clone().copy_(&norm);
-        });
+        tch::no_grad(|| weight_g.shallow_clone().copy_(&norm));
         WeightNormLinear {
             bias,
             weight_g,

