@@ -1,7 +1,7 @@
 //! From defaults, a YAML file, `--SET` and flags to one checked [`Config`].
 //!
 //! Keys, defaults and meanings are those of the reference's `cfgs/base_cfgs.py` and `cfgs/path_cfgs.py`, and of OpenVQA
-//! where `MODEL_USE` names a family of its models. [`keys`] declares the keys, [`table`] says what a key is, [`resolve`]
+//! where `MODEL_USE` names a family of its models. [`keys`] declares the keys, [`table`] says what a key is, `resolve`
 //! finds the values. The rest of the program sees the typed result and never asks where a value came from.
 
 #[cfg(test)]

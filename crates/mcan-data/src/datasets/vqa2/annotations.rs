@@ -62,7 +62,7 @@ struct RawAnswer<'a> {
 }
 
 impl AnnotationFile {
-    /// Reads `path`, or the archive it was published in (see [`locate`](super::locate)).
+    /// Reads `path`, or the archive it was published in (see [`locate`](crate::formats::json::locate)).
     ///
     /// # Errors
     /// Each with the file and the place in it: not JSON, no list `annotations`, a missing or ill-typed key, no answer,

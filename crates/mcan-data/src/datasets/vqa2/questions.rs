@@ -38,7 +38,7 @@ struct RawQuestion<'a> {
 }
 
 impl QuestionFile {
-    /// Reads `path`, or the archive it was published in (see [`locate`](super::locate)).
+    /// Reads `path`, or the archive it was published in (see [`locate`](crate::formats::json::locate)).
     ///
     /// # Errors
     /// Each with the file and the place in it: not JSON, no list `questions`, a missing or ill-typed key, a second
