@@ -1,4 +1,4 @@
-//! What users of the original have on disk: archives, word vectors, partial data, and the original program itself.
+//! What users of the reference have on disk: archives, word vectors, partial data, and the reference itself.
 
 mod common;
 
@@ -209,7 +209,7 @@ fn losses(log: &str) -> Vec<f64> {
         .collect()
 }
 
-/// Needs a checkout of the original at MCAN_REFERENCE.
+/// Needs a checkout of the reference at MCAN_REFERENCE.
 #[test]
 fn the_original_resumes_and_evaluates_our_checkpoint() {
     let Some(checkout) = std::env::var_os("MCAN_REFERENCE") else {

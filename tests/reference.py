@@ -1,4 +1,4 @@
-"""Runs the original program (a checkout of MILVLG/mcan-vqa at 6b165e9) on a CPU, in file order, without GloVe.
+"""Runs the reference (a checkout of MILVLG/mcan-vqa at 6b165e9) on a CPU, in file order, without GloVe.
 
     python reference.py CHECKOUT CONFIG.json
 
