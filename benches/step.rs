@@ -69,7 +69,7 @@ fn batch() -> PackedBatch {
             padded_to: STREAM.padded_to,
         }),
         grid: None,
-        words: (0..QUESTIONS * WORDS).map(|i| i as u32 % 20_000).collect(),
+        words: (0..QUESTIONS * WORDS).map(|i| i as i64 % 20_000).collect(),
         word_counts: vec![WORDS; QUESTIONS],
         no_words: vec![false; QUESTIONS],
         words_padded_to: 14,
