@@ -3,6 +3,7 @@
 //! The flags with their help texts are made from the table of keys. This room reads no file and knows no default.
 
 use crate::config::{Given, Key, Kind, RunMode, common_keys};
+use crate::models::SCHEMA;
 use clap::builder::{
     PathBufValueParser, PossibleValuesParser, StringValueParser, TypedValueParser,
 };
@@ -46,16 +47,22 @@ enum Print {
 /// The keys with a flag, in the order of the help text.
 fn flag_keys() -> impl Iterator<Item = (&'static Key, &'static str)> {
     let all = || common_keys().filter_map(|key| Some((key, key.flag?.name)));
-    let is_first = |key: &Key| ["RUN_MODE", "MODEL", "DATASET"].contains(&key.name);
-    let first = all().filter(move |(key, _)| is_first(key));
-    first.chain(all().filter(move |(key, _)| !is_first(key)))
+    const FIRST: [&str; 3] = ["RUN_MODE", "MODEL", "DATASET"];
+    let first = FIRST
+        .into_iter()
+        .flat_map(move |name| all().filter(move |(key, _)| key.name == name));
+    first.chain(all().filter(|(key, _)| !FIRST.contains(&key.name)))
 }
 
 /// The flag of a key.
 fn key_arg((key, name): (&'static Key, &'static str)) -> Arg {
+    let meaning = match key.name {
+        "DATASET" => format!("{}: {}", key.help(), SCHEMA.datasets.join(", ")),
+        _ => key.help(),
+    };
     let help = match key.default_text() {
-        default if default.is_empty() => key.help(),
-        default => format!("{} [default: {default}]", key.help()),
+        default if default.is_empty() => meaning,
+        default => format!("{meaning} [default: {default}]"),
     };
     let value_name = key.flag.and_then(|flag| flag.value_name);
     let arg = Arg::new(key.name)

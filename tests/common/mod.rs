@@ -151,7 +151,10 @@ pub fn command(folder: &Path, flags: &[impl AsRef<OsStr>]) -> Command {
     command
         .args(flags)
         .current_dir(folder)
-        .env("OMP_NUM_THREADS", "1");
+        .env("OMP_NUM_THREADS", "1")
+        // Users see no stack trace unless they ask for it.
+        .env_remove("RUST_BACKTRACE")
+        .env_remove("RUST_LIB_BACKTRACE");
     command
 }
 

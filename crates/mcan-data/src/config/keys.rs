@@ -104,7 +104,7 @@ keys! {
     /// What this run does, on what, and where it writes.
     pub struct RunConfig: Run {
         /// What to do
-        run_mode: RunMode = RunMode::Train => flag("RUN"), absent("required");
+        run_mode: RunMode = RunMode::Train => flag("RUN"), absent("");
         /// Model: NAME of configs/DATASET/NAME.yml or configs/NAME_model.yml; built in: small, large, tiny
         model: String = "small".into() => flag("MODEL"), value("NAME"), about_model;
         /// Family of the model, configured by OpenVQA's conventions; absent: the reference's MCAN
