@@ -102,7 +102,7 @@ def checkpoint_seeds():
 
 
 def glove_seeds():
-    model = DATA / "glove" / "spacy-2.1"
+    model = TEXT_DATA / "glove" / "spacy-2.1"
     for mode, name in (("w", "package.tar"), ("w:gz", "package.tar.gz")):
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode=mode) as file:

@@ -1,7 +1,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcan::datasets::vqa2::{AnnotationFile, Evaluator, count_answers};
+use mcan_data::datasets::vqa2::{AnnotationFile, Evaluator, count_answers};
 
 fuzz_target!(|bytes: &[u8]| {
     let path = mcan_fuzz::file("annotations.json", bytes);

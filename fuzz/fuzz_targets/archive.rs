@@ -2,11 +2,11 @@
 
 use flate2::{Compression, write::GzEncoder};
 use libfuzzer_sys::fuzz_target;
-use mcan::data::features::FileNames;
-use mcan::data::pack::{PackOptions, pack};
-use mcan::data::source::{FileSource, Layout};
-use mcan::data::streams::StreamKind;
-use mcan::formats::bank::{Array, Bank, Dtype};
+use mcan_data::data::features::FileNames;
+use mcan_data::data::pack::{PackOptions, pack};
+use mcan_data::data::source::{FileSource, Layout};
+use mcan_data::data::streams::StreamKind;
+use mcan_data::formats::bank::{Array, Bank, Dtype};
 use std::io::Write;
 
 const FEATURE_SIZE: usize = 64;

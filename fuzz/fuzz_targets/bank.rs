@@ -1,7 +1,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcan::formats::bank::{Array, Bank};
+use mcan_data::formats::bank::{Array, Bank};
 
 const FEATURE_SIZE: usize = 64;
 

@@ -1,7 +1,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcan::data::answers::AnswerList;
+use mcan_data::data::answers::AnswerList;
 
 fuzz_target!(|bytes: &[u8]| {
     let path = mcan_fuzz::file("answer_dict.json", bytes);

@@ -1,7 +1,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcan::data::embeddings;
+use mcan_data::data::embeddings;
 
 const WORDS: [&str; 3] = ["cat", "10am", "don't"];
 

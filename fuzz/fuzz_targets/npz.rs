@@ -1,7 +1,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcan::formats::npz::with_reader;
+use mcan_data::formats::npz::with_reader;
 
 const FEATURE_SIZE: usize = 64;
 

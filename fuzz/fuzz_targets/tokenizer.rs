@@ -1,7 +1,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcan::data::embeddings;
+use mcan_data::data::embeddings;
 use std::fs;
 use std::sync::Once;
 

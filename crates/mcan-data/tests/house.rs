@@ -2,6 +2,7 @@
 //!
 //! Reads both packages as text, so it needs no libtorch.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -136,6 +137,27 @@ fn no_import_runs_up_or_breaks_a_never() {
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
+/// All packages that a package is built or tested with, from Cargo.lock.
+fn dependencies_of(package: &str) -> BTreeSet<String> {
+    let lock = fs::read_to_string(checkout().join("Cargo.lock")).unwrap();
+    let name = |entry: &str| entry.split('"').nth(1).unwrap().to_owned();
+    let mut direct: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for entry in lock.split("[[package]]").skip(1) {
+        let list = entry.split("dependencies = [").nth(1).unwrap_or_default();
+        let quoted = list.split('"').skip(1).step_by(2);
+        // An entry is a name, followed by a version where there are several.
+        let names = quoted.map(|text| text.split(' ').next().unwrap().to_owned());
+        direct.entry(name(entry)).or_default().extend(names);
+    }
+    let (mut found, mut waiting) = (BTreeSet::new(), vec![package.to_owned()]);
+    while let Some(next) = waiting.pop() {
+        if found.insert(next.clone()) {
+            waiting.extend(direct[&next].iter().cloned());
+        }
+    }
+    found
+}
+
 #[test]
 fn below_the_wall_nothing_knows_libtorch() {
     let manifest = fs::read_to_string(checkout().join("crates/mcan-data/Cargo.toml")).unwrap();
@@ -143,6 +165,9 @@ fn below_the_wall_nothing_knows_libtorch() {
         !manifest.contains("tch") && !manifest.contains("torch-sys"),
         "{manifest}"
     );
+    let below = dependencies_of("mcan-data");
+    assert!(below.contains("anyhow"), "{below:?}");
+    assert!(!below.contains("tch") && !below.contains("torch-sys"));
     for (path, _, text) in files() {
         let knows = code(&text).any(|(_, line)| line.contains("tch::") || line.contains("mcan::"));
         assert!(!path.starts_with("crates/") || !knows, "{path}");
