@@ -2,6 +2,7 @@
 
 use crate::base::atomic;
 use crate::data::QuestionId;
+use crate::formats::npy;
 use anyhow::{Context, Result, ensure};
 use std::io::{Seek, Write};
 use std::path::Path;
@@ -26,7 +27,7 @@ pub fn write_predictions<R: AsRef<[f32]>>(
             &mut archive,
             "pred",
             "<f4",
-            &format!("({}, {answer_count})", question_ids.len()),
+            &[question_ids.len(), answer_count],
         )?;
         let expected = question_ids
             .len()
@@ -59,7 +60,7 @@ pub fn write_predictions<R: AsRef<[f32]>>(
 /// Numbers as i64; where an id is a text, all as texts of the longest's length, so that leading zeros are kept.
 fn write_ids<W: Write + Seek>(archive: &mut ZipWriter<W>, ids: &[QuestionId]) -> Result<()> {
     let numbers: Option<Vec<i64>> = ids.iter().map(QuestionId::number).collect();
-    let shape = format!("({},)", ids.len());
+    let shape = [ids.len()];
     let bytes: Vec<u8> = match numbers {
         Some(numbers) => {
             start_array(archive, "question_id", "<i8", &shape)?;
@@ -85,25 +86,19 @@ fn write_ids<W: Write + Seek>(archive: &mut ZipWriter<W>, ids: &[QuestionId]) ->
     Ok(())
 }
 
-/// Opens the member of one array and writes its header (npy format 1.0: the text is padded so that data starts at a
-/// multiple of 64 bytes).
+/// Opens the member of one array and writes its header.
 fn start_array<W: Write + Seek>(
     archive: &mut ZipWriter<W>,
     name: &str,
     descr: &str,
-    shape: &str,
+    shape: &[usize],
 ) -> Result<()> {
-    const PREAMBLE_BYTES: usize = 10;
     // Sizes are known only at the end, and pred of the test split has 5.6 GB.
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Stored)
         .large_file(true);
     archive.start_file(format!("{name}.npy"), options)?;
-    let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
-    let text_bytes = (PREAMBLE_BYTES + text.len() + 1).next_multiple_of(64) - PREAMBLE_BYTES;
-    archive.write_all(b"\x93NUMPY\x01\x00")?;
-    archive.write_all(&u16::try_from(text_bytes)?.to_le_bytes())?;
-    archive.write_all(format!("{text:<width$}\n", width = text_bytes - 1).as_bytes())?;
+    archive.write_all(&npy::header(descr, false, shape)?)?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 pub mod bank;
 pub mod json;
+pub(crate) mod npy;
 pub mod npz;
 pub mod python_json;
 pub mod ragged;

@@ -3,9 +3,8 @@
 use super::questions::Question;
 use super::world::{FEATURE_SIZE, Regions};
 use crate::base::atomic;
+use crate::formats::npy;
 use anyhow::Result;
-use ndarray::{Array, ArrayView, Dimension, ShapeBuilder, arr0};
-use ndarray_npy::{WritableElement, WriteNpyExt};
 use serde_json::{Value, json};
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -83,22 +82,30 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
 /// The features of one image: deflated and in Fortran order like the published ones, or stored and in C order.
 pub fn write_features(path: &Path, regions: &Regions, deflated: bool) -> Result<()> {
     let count = regions.boxes.len();
-    // Row by row (n, 2048) is column by column (2048, n).
-    let by_column = ArrayView::from_shape((FEATURE_SIZE, count).f(), &regions.features)?;
-    let mut by_row = Array::zeros((FEATURE_SIZE, count));
-    by_row.assign(&by_column);
-    let x = if deflated {
-        npy(&by_column)?
+    let features = &regions.features;
+    // Region after region is column after column of (FEATURE_SIZE, count). One column is the same in both orders, and
+    // NumPy then writes C order.
+    let fortran_order = deflated && count > 1;
+    let x: Vec<f32> = if deflated {
+        features.clone()
     } else {
-        npy(&by_row.view())?
+        let row = |feature| features[feature..].iter().step_by(FEATURE_SIZE).copied();
+        (0..FEATURE_SIZE).flat_map(row).collect()
     };
-    let boxes = ArrayView::from_shape((count, 4), regions.boxes.as_flattened())?;
+    let x = array(
+        "<f4",
+        fortran_order,
+        &[FEATURE_SIZE, count],
+        x.iter().map(|v| v.to_le_bytes()),
+    )?;
+    let boxes = regions.boxes.as_flattened().iter().map(|v| v.to_le_bytes());
+    let scalar = |value: i64| array("<i8", false, &[], [value.to_le_bytes()]);
     let members = [
         ("x", x),
-        ("image_w", npy(&arr0(regions.width).view())?),
-        ("bbox", npy(&boxes)?),
-        ("num_bbox", npy(&arr0(count as i64).view())?),
-        ("image_h", npy(&arr0(regions.height).view())?),
+        ("image_w", scalar(regions.width)?),
+        ("bbox", array("<f4", false, &[count, 4], boxes)?),
+        ("num_bbox", scalar(count as i64)?),
+        ("image_h", scalar(regions.height)?),
     ];
     let method = if deflated {
         CompressionMethod::Deflated
@@ -115,8 +122,14 @@ pub fn write_features(path: &Path, regions: &Regions, deflated: bool) -> Result<
     atomic::write(path, |file| Ok(file.write_all(&bytes)?))
 }
 
-fn npy<T: WritableElement, D: Dimension>(array: &ArrayView<T, D>) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    array.write_npy(&mut bytes)?;
+/// A `.npy` array of the values of `values`, each as its bytes.
+fn array<const N: usize>(
+    descr: &str,
+    fortran_order: bool,
+    shape: &[usize],
+    values: impl IntoIterator<Item = [u8; N]>,
+) -> Result<Vec<u8>> {
+    let mut bytes = npy::header(descr, fortran_order, shape)?;
+    bytes.extend(values.into_iter().flatten());
     Ok(bytes)
 }

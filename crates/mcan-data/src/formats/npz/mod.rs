@@ -5,7 +5,6 @@
 //! not trusted: every size is checked against what the file can back before anything is allocated. This module knows
 //! neither image ids nor folders, and gives regions as they are, also those that are padding.
 
-mod npy;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, reason = "writing to memory does not fail")]
 pub mod testing;
@@ -13,11 +12,11 @@ pub mod testing;
 mod tests;
 mod zip;
 
+use crate::formats::npy::{self, Dtype, Header};
 use anyhow::{Context, Result, ensure};
 use crc32fast::hash as crc32;
 use half::f16;
 use libdeflater::Decompressor;
-use npy::{Dtype, Header};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;

@@ -1,5 +1,11 @@
 //! Finds one member of a zip file in memory: central directory, local header, no allocation.
 //!
+//! Speed is not a reason for this reader. Measured on two busy cores of an Intel Xeon, five rounds of 2000 reads of six
+//! deflated feature files: it finds a member in 0.03 us, the `zip` crate in 2 to 4 us. Reading the whole array takes
+//! 556 to 733 us with this reader and 539 to 888 us with the crate's directory and libdeflater: no difference beyond
+//! the noise. The crate's own decompression takes 806 to 1218 us. Stored files were not measured. A replacement has to
+//! keep the checks of sizes and their messages.
+//!
 //! Field offsets are those of PKWARE's APPNOTE.TXT, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.14
 //! to 4.3.16 (its end, zip64 and plain) and 4.5.3 (zip64 sizes).
 

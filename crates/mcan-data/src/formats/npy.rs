@@ -1,12 +1,13 @@
-//! The header of a `.npy` array: a magic string, a version, and a Python dictionary in text.
+//! Reads and writes the header of a `.npy` array: a magic string, a version, and a Python dictionary in text.
 //!
-//! Format: NumPy's `numpy.lib.format`, versions 1.0, 2.0 and 3.0. Only what the feature files hold is understood.
+//! Format: NumPy's `numpy.lib.format`. Versions 1.0, 2.0 and 3.0 are read, with little-endian numbers only; version
+//! 1.0 is written.
 
 use anyhow::{Context, Result, bail, ensure};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// Enough bytes to know how long the header is, whatever the version.
-pub(super) const PREFIX_BYTES: usize = 12;
+pub(crate) const PREFIX_BYTES: usize = 12;
 /// NumPy's own default limit for the text of a header.
 const MAX_HEADER_BYTES: usize = 10_000;
 /// Feature files have arrays of up to two dimensions; a few more are read so that the message can show them.
@@ -14,7 +15,7 @@ const MAX_DIMENSIONS: usize = 8;
 
 /// Little-endian element types that are understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dtype {
+pub(crate) enum Dtype {
     F2,
     F4,
     F8,
@@ -48,7 +49,7 @@ impl Dtype {
 }
 
 #[derive(Debug, PartialEq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     pub dtype: Dtype,
     pub fortran_order: bool,
     pub shape: Vec<usize>,
@@ -67,7 +68,7 @@ impl Header {
 }
 
 /// Where the array's data start, from the first [`PREFIX_BYTES`] bytes.
-pub(super) fn header_bytes(prefix: &[u8]) -> Result<usize> {
+pub(crate) fn header_bytes(prefix: &[u8]) -> Result<usize> {
     ensure!(
         prefix.len() >= PREFIX_BYTES && prefix.starts_with(MAGIC),
         "it is not a .npy array"
@@ -88,7 +89,7 @@ pub(super) fn header_bytes(prefix: &[u8]) -> Result<usize> {
 }
 
 /// Reads a header of the length that [`header_bytes`] gave.
-pub(super) fn parse(header: &[u8]) -> Result<Header> {
+pub(crate) fn parse(header: &[u8]) -> Result<Header> {
     let start = if header.get(6) == Some(&1) { 10 } else { 12 };
     let text = header
         .get(start..)
@@ -98,6 +99,31 @@ pub(super) fn parse(header: &[u8]) -> Result<Header> {
     };
     text.dictionary()
         .with_context(|| format!("its .npy header reads {:?}", text.rest.trim()))
+}
+
+/// The header (version 1.0) of a little-endian array in C order, or in Fortran order where `fortran_order` is set. The
+/// data follow it, at a multiple of 64 bytes.
+///
+/// # Errors
+/// `shape` has too many dimensions for a header of 64 KiB.
+pub(crate) fn header(descr: &str, fortran_order: bool, shape: &[usize]) -> Result<Vec<u8>> {
+    const PREAMBLE_BYTES: usize = 10;
+    const ALIGNMENT: usize = 64;
+    let order = if fortran_order { "True" } else { "False" };
+    let shape = match shape {
+        // A Python tuple of one number needs its comma.
+        [length] => format!("({length},)"),
+        _ => {
+            let lengths: Vec<String> = shape.iter().map(usize::to_string).collect();
+            format!("({})", lengths.join(", "))
+        }
+    };
+    let text = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}");
+    let text_bytes = (PREAMBLE_BYTES + text.len() + 1).next_multiple_of(ALIGNMENT) - PREAMBLE_BYTES;
+    let mut bytes = [MAGIC, &[1, 0]].concat();
+    bytes.extend(u16::try_from(text_bytes)?.to_le_bytes());
+    bytes.extend(format!("{text:<width$}\n", width = text_bytes - 1).bytes());
+    Ok(bytes)
 }
 
 /// What is left of a Python literal.
@@ -200,5 +226,65 @@ impl<'a> Text<'a> {
             }
         }
         Ok(shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array2, arr2};
+    use ndarray_npy::ReadNpyExt;
+
+    #[test]
+    fn headers_are_those_of_numpy() {
+        for (descr, fortran_order, shape, text) in [
+            (
+                "<f4",
+                false,
+                &[3, 2][..],
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }",
+            ),
+            (
+                "<f4",
+                true,
+                &[3, 2],
+                "{'descr': '<f4', 'fortran_order': True, 'shape': (3, 2), }",
+            ),
+            (
+                "<i8",
+                false,
+                &[2],
+                "{'descr': '<i8', 'fortran_order': False, 'shape': (2,), }",
+            ),
+            (
+                "<i8",
+                false,
+                &[],
+                "{'descr': '<i8', 'fortran_order': False, 'shape': (), }",
+            ),
+        ] {
+            let ours = header(descr, fortran_order, shape).unwrap();
+            let expected = format!("\u{1}\0v\0{text:<117}\n");
+            assert_eq!(&ours[MAGIC.len()..], expected.as_bytes());
+            assert_eq!(header_bytes(&ours).unwrap(), ours.len());
+            let read = parse(&ours).unwrap();
+            assert_eq!(
+                (read.fortran_order, &read.shape[..]),
+                (fortran_order, shape)
+            );
+        }
+    }
+
+    #[test]
+    fn another_reader_understands_both_orders() {
+        for (fortran_order, values) in [
+            (false, [1_f32, 2.0, 3.0, 4.0]),
+            (true, [1.0, 3.0, 2.0, 4.0]),
+        ] {
+            let mut file = header("<f4", fortran_order, &[2, 2]).unwrap();
+            file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            let read = Array2::<f32>::read_npy(&file[..]).unwrap();
+            assert_eq!(read, arr2(&[[1.0, 2.0], [3.0, 4.0]]));
+        }
     }
 }
