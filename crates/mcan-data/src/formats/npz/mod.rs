@@ -356,14 +356,18 @@ impl Layout {
             return;
         }
         // Transposing touches every cache line of a column for each row; a few columns at a time stay in the cache.
-        const BLOCK: usize = 16;
+        const BLOCK: usize = 64;
         let start = out.len();
         out.resize(start + self.taken * self.columns, 0.0);
         for first in (0..self.columns).step_by(BLOCK) {
+            let last = self.columns.min(first + BLOCK);
+            let block = &data[first * self.rows..last * self.rows];
             for (row, target) in out[start..].chunks_exact_mut(self.columns).enumerate() {
-                let last = self.columns.min(first + BLOCK);
-                for (column, value) in (first..last).zip(&mut target[first..last]) {
-                    *value = to_f32(data[column * self.rows + row]);
+                for (value, column) in target[first..last]
+                    .iter_mut()
+                    .zip(block.chunks_exact(self.rows))
+                {
+                    *value = to_f32(column[row]);
                 }
             }
         }
