@@ -1,9 +1,12 @@
-//! Reads and writes the header of a `.npy` array: a magic string, a version, and a Python dictionary in text.
+//! Reads and writes the header of a `.npy` array: a magic string, a version, and a Python dictionary in text. Decodes
+//! its values.
 //!
 //! Format: NumPy's `numpy.lib.format`. Versions 1.0, 2.0 and 3.0 are read, with little-endian numbers only; version
 //! 1.0 is written.
 
 use anyhow::{Context, Result, bail, ensure};
+use half::f16;
+use std::io::Read;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// Enough bytes to know how long the header is, whatever the version.
@@ -88,6 +91,21 @@ pub(crate) fn header_bytes(prefix: &[u8]) -> Result<usize> {
     Ok(start + text)
 }
 
+/// Reads a header, and leaves `reader` at the first value.
+///
+/// # Errors
+/// It ends early, or is not understood.
+pub(crate) fn read(reader: &mut impl Read) -> Result<Header> {
+    const CUT_SHORT: &str = "it ends within the .npy header";
+    let mut bytes = vec![0; PREFIX_BYTES];
+    reader.read_exact(&mut bytes).context(CUT_SHORT)?;
+    bytes.resize(header_bytes(&bytes)?.max(PREFIX_BYTES), 0);
+    reader
+        .read_exact(&mut bytes[PREFIX_BYTES..])
+        .context(CUT_SHORT)?;
+    parse(&bytes)
+}
+
 /// Reads a header of the length that [`header_bytes`] gave.
 pub(crate) fn parse(header: &[u8]) -> Result<Header> {
     let start = if header.get(6) == Some(&1) { 10 } else { 12 };
@@ -124,6 +142,63 @@ pub(crate) fn header(descr: &str, fortran_order: bool, shape: &[usize]) -> Resul
     bytes.extend(u16::try_from(text_bytes)?.to_le_bytes());
     bytes.extend(format!("{text:<width$}\n", width = text_bytes - 1).bytes());
     Ok(bytes)
+}
+
+/// A matrix in memory of which the first rows are wanted.
+pub(crate) struct Layout {
+    pub dtype: Dtype,
+    /// Else column after column.
+    pub row_major: bool,
+    pub rows: usize,
+    pub columns: usize,
+    /// How many of the rows.
+    pub taken: usize,
+}
+
+impl Layout {
+    /// Appends the wanted rows to `out`; `data` are all elements.
+    pub fn copy(&self, data: &[u8], out: &mut Vec<f32>) {
+        match self.dtype {
+            Dtype::F2 => self.copy_as(data, out, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::F4 => self.copy_as(data, out, f32::from_le_bytes),
+            Dtype::F8 => self.copy_as(data, out, |b| f64::from_le_bytes(b) as f32),
+            Dtype::I4 => self.copy_as(data, out, |b| i32::from_le_bytes(b) as f32),
+            Dtype::I8 => self.copy_as(data, out, |b| i64::from_le_bytes(b) as f32),
+        }
+    }
+
+    fn copy_as<const W: usize>(
+        &self,
+        data: &[u8],
+        out: &mut Vec<f32>,
+        to_f32: impl Fn([u8; W]) -> f32,
+    ) {
+        let (data, _) = data.as_chunks::<W>();
+        if self.row_major || data.is_empty() {
+            out.extend(
+                data[..self.taken * self.columns]
+                    .iter()
+                    .map(|&bytes| to_f32(bytes)),
+            );
+            return;
+        }
+        // Transposing touches every cache line of a column for each row; a few columns at a time stay in the cache.
+        const BLOCK: usize = 64;
+        let start = out.len();
+        out.resize(start + self.taken * self.columns, 0.0);
+        for first in (0..self.columns).step_by(BLOCK) {
+            let last = self.columns.min(first + BLOCK);
+            let block = &data[first * self.rows..last * self.rows];
+            for (row, target) in out[start..].chunks_exact_mut(self.columns).enumerate() {
+                for (value, column) in target[first..last]
+                    .iter_mut()
+                    .zip(block.chunks_exact(self.rows))
+                {
+                    *value = to_f32(column[row]);
+                }
+            }
+        }
+    }
 }
 
 /// What is left of a Python literal.
@@ -273,6 +348,24 @@ mod tests {
                 (fortran_order, shape)
             );
         }
+    }
+
+    #[test]
+    fn a_header_is_read_from_a_stream_in_every_version() {
+        let text = "{\"shape\":(3,2),'fortran_order':False,'descr':'<f2'}  \n";
+        let length = (text.len() as u32).to_le_bytes();
+        for (version, length) in [(1, &length[..2]), (2, &length), (3, &length)] {
+            let file = [MAGIC, &[version, 0], length, text.as_bytes(), b"data"].concat();
+            let mut rest = &file[..];
+            let header = read(&mut rest).unwrap();
+            assert_eq!((header.dtype, &header.shape[..]), (Dtype::F2, &[3, 2][..]));
+            assert_eq!(rest, b"data");
+            for end in 0..file.len() - 4 {
+                assert!(read(&mut &file[..end]).is_err(), "{end} bytes");
+            }
+        }
+        let too_short = [MAGIC, b"\x01\0\x01\0 data and more"].concat();
+        assert!(read(&mut &too_short[..]).is_err());
     }
 
     #[test]

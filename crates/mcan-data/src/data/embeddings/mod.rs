@@ -4,7 +4,6 @@
 //! keys, and GloVe text files. It runs no Python, writes nothing, and holds no vector that no word needs.
 
 mod hash;
-mod npy;
 mod package;
 mod pattern;
 mod symbols;
@@ -28,6 +27,8 @@ const PACKAGES: [&str; 3] = [
 ];
 /// Where the magic `ustar` stands in a tar file.
 const TAR_MAGIC: std::ops::Range<usize> = 257..262;
+/// Most values of a vector that are accepted; usual are 300.
+const MAX_DIMENSION: usize = 8192;
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 1 << 18;
 

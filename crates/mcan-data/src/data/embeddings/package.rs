@@ -7,9 +7,9 @@
 //! vectors come before the other two (`tar` and setuptools sort them after).
 
 use super::hash;
-use super::npy;
 use super::tokenizer::Tokenizer;
-use super::{Wanted, WordVectors};
+use super::{MAX_DIMENSION, Wanted, WordVectors};
+use crate::formats::npy::{self, Layout};
 use crate::formats::tar::{Member, Members, is_inside, read_limited};
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
@@ -187,31 +187,30 @@ impl<'a> Plan<'a> {
         reader: &mut R,
         skip: impl Fn(&mut R, u64) -> io::Result<()>,
     ) -> Result<WordVectors> {
-        let header = npy::read_header(reader)?;
-        self.wanted.check_width(header.columns)?;
+        let (count, layout) = matrix(&npy::read(reader)?)?;
+        self.wanted.check_width(layout.columns)?;
         let mut needed: Vec<u64> = self.rows.iter().flatten().copied().collect();
         needed.sort_unstable();
         needed.dedup();
         if let Some(&last) = needed.last() {
             ensure!(
-                last < header.rows,
-                "vocab/key2row names row {last} of the {} rows in {VECTORS}",
-                header.rows
+                last < count,
+                "vocab/key2row names row {last} of the {count} rows in {VECTORS}"
             );
         }
-        let mut row = vec![0; header.row_bytes()];
+        let mut row = vec![0; layout.columns * layout.dtype.bytes()];
         let mut values = Vec::new();
         let mut next = 0;
         for &wanted in &needed {
             let gap = (wanted - next)
-                .checked_mul(header.row_bytes() as u64)
+                .checked_mul(row.len() as u64)
                 .context("its shape is too large")?;
             skip(reader, gap)
                 .and_then(|()| reader.read_exact(&mut row))
                 .with_context(|| format!("at row {wanted}"))?;
-            values.extend(header.decode(&row));
+            layout.copy(&row, &mut values);
             ensure!(
-                values[values.len() - header.columns..]
+                values[values.len() - layout.columns..]
                     .iter()
                     .all(|v| v.is_finite()),
                 "row {wanted} is not finite"
@@ -221,7 +220,7 @@ impl<'a> Plan<'a> {
         // The search finds every row: `needed` holds them all.
         let place = |row: u64| needed.binary_search(&row).ok();
         let places: Vec<Option<usize>> = self.rows.iter().map(|row| row.and_then(place)).collect();
-        Ok(self.average(header.columns, &places, &values))
+        Ok(self.average(layout.columns, &places, &values))
     }
 
     /// spaCy's `Doc.vector`: the sum of the pieces' vectors in order, in f32, divided by the number of pieces.
@@ -240,6 +239,38 @@ impl<'a> Plan<'a> {
         }
         WordVectors::new(dimension, values)
     }
+}
+
+/// The number of rows, and the layout of one row, so that a matrix of a gigabyte can be read row by row.
+fn matrix(header: &npy::Header) -> Result<(u64, Layout)> {
+    let npy::Header {
+        dtype,
+        fortran_order,
+        ref shape,
+    } = *header;
+    ensure!(
+        dtype.is_float(),
+        "its dtype is {dtype:?}; float32 is expected"
+    );
+    ensure!(
+        !fortran_order,
+        "its values are in Fortran order; C order is expected"
+    );
+    let [rows, columns] = shape[..] else {
+        bail!("its shape is {shape:?}; (words, values of a vector) is expected")
+    };
+    ensure!(
+        (1..=MAX_DIMENSION).contains(&columns),
+        "its shape is {shape:?}; a vector must have 1 to {MAX_DIMENSION} values"
+    );
+    let row = Layout {
+        dtype,
+        row_major: true,
+        rows: 1,
+        columns,
+        taken: 1,
+    };
+    Ok((rows as u64, row))
 }
 
 /// Streams through `key2row` and notes the rows of the pieces in `slots`. A row of -1 is none.

@@ -3,6 +3,7 @@
 
 use super::tokenizer::Tokenizer;
 use super::*;
+use crate::formats::npy;
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -190,22 +191,9 @@ fn key2row(rows: &[(&str, i64)]) -> Vec<u8> {
 }
 
 fn npy_of(rows: &[[f32; 2]]) -> Vec<u8> {
-    let header = format!(
-        "{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, 2), }}\n",
-        rows.len()
-    );
-    let values = rows
-        .iter()
-        .flatten()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    [
-        b"\x93NUMPY\x01\x00".to_vec(),
-        (header.len() as u16).to_le_bytes().to_vec(),
-        header.into(),
-        values,
-    ]
-    .concat()
+    let header = npy::header("<f4", false, &[rows.len(), 2]).unwrap();
+    let values = rows.iter().flatten().flat_map(|value| value.to_le_bytes());
+    header.into_iter().chain(values).collect()
 }
 
 /// A small package with no rules: each word is one piece.
@@ -311,7 +299,7 @@ fn a_damaged_package_is_an_error_that_names_the_part() {
             &[
                 ("tokenizer", b"\x80"),
                 ("vocab/key2row", &keys),
-                ("vocab/vectors", &vectors[..70]),
+                ("vocab/vectors", &vectors[..vectors.len() - 1]),
             ],
             "vocab/vectors",
         ),
@@ -330,6 +318,39 @@ fn a_damaged_package_is_an_error_that_names_the_part() {
     ] {
         let error = error_of(&tar_of(members), &["a"]);
         assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[test]
+fn a_matrix_of_another_kind_is_an_error_that_says_what() {
+    let rules = msgpack(rmpv::Value::Map(vec![]));
+    let keys = key2row(&[("a", 0)]);
+    for (descr, fortran_order, shape, what) in [
+        ("<f4", false, &[1, 2][..], ""),
+        ("<f2", false, &[1, 2], ""),
+        ("<i4", false, &[1, 2], "float32"),
+        (">f4", false, &[1, 2], "float32"),
+        ("<f4", true, &[1, 2], "Fortran order"),
+        ("<f4", false, &[2], "(words, values of a vector)"),
+        ("<f4", false, &[1, 2, 1], "(words, values of a vector)"),
+        ("<f4", false, &[1, 0], "1 to 8192 values"),
+        ("<f4", false, &[1, 8193], "1 to 8192 values"),
+    ] {
+        let mut vectors = npy::header(descr, fortran_order, shape).unwrap();
+        vectors.extend([0; 8]);
+        let members = [
+            ("tokenizer", &rules[..]),
+            ("vocab/key2row", &keys),
+            ("vocab/vectors", &vectors),
+        ];
+        let read = load_bytes(&tar_of(&members), &["a"]);
+        match what {
+            "" => assert_eq!(read.unwrap().values, [0.0; 2]),
+            _ => {
+                let error = format!("{:#}", read.unwrap_err());
+                assert!(error.contains(what), "{descr} {shape:?}: {error}");
+            }
+        }
     }
 }
 
@@ -539,7 +560,7 @@ proptest! {
     fn any_bytes_as_a_file_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         let _ = load_bytes(&bytes, &WORDS);
         let _ = Tokenizer::from_msgpack(&bytes);
-        let _ = npy::read_header(&mut &bytes[..]);
+        let _ = npy::read(&mut &bytes[..]);
         let members = [("tokenizer", &b"\x80"[..]), ("vocab/key2row", &bytes), ("vocab/vectors", &bytes)];
         let _ = load_bytes(&tar_of(&members), &WORDS);
     }

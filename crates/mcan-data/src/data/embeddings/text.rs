@@ -4,7 +4,7 @@
 //! `cant` into `ca` and `nt`; a text file has a vector of its own for `cant` or none. The file is streamed; only the
 //! values of wanted words are parsed, but the number of values is checked on every line.
 
-use super::{Wanted, WordVectors, npy::MAX_COLUMNS};
+use super::{MAX_DIMENSION, Wanted, WordVectors};
 use anyhow::{Context, Result, ensure};
 use rustc_hash::FxHashMap;
 use std::io::{BufRead, Read};
@@ -45,7 +45,7 @@ pub(super) fn read(mut reader: impl BufRead, wanted: Wanted) -> Result<WordVecto
         }
         let columns = *dimension.get_or_insert(spaces);
         ensure!(
-            (2..=MAX_COLUMNS).contains(&columns) && spaces >= columns,
+            (2..=MAX_DIMENSION).contains(&columns) && spaces >= columns,
             "line {number} has {spaces} values where a word and {} were expected, so this is no GloVe text file or a \
              damaged one",
             if columns < 2 {

@@ -12,10 +12,9 @@ pub mod testing;
 mod tests;
 mod zip;
 
-use crate::formats::npy::{self, Dtype, Header};
+use crate::formats::npy::{self, Header, Layout};
 use anyhow::{Context, Result, ensure};
 use crc32fast::hash as crc32;
-use half::f16;
 use libdeflater::Decompressor;
 use std::cell::RefCell;
 use std::fs::File;
@@ -314,62 +313,5 @@ impl Inflate {
             "its deflated data are cut short or damaged"
         );
         Ok(decoded)
-    }
-}
-
-/// A matrix in memory of which the first rows are wanted.
-struct Layout {
-    dtype: Dtype,
-    /// Else column after column.
-    row_major: bool,
-    rows: usize,
-    columns: usize,
-    /// How many of the rows.
-    taken: usize,
-}
-
-impl Layout {
-    /// Appends the wanted rows to `out`; `data` are all elements.
-    fn copy(&self, data: &[u8], out: &mut Vec<f32>) {
-        match self.dtype {
-            Dtype::F2 => self.copy_as(data, out, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::F4 => self.copy_as(data, out, f32::from_le_bytes),
-            Dtype::F8 => self.copy_as(data, out, |b| f64::from_le_bytes(b) as f32),
-            Dtype::I4 => self.copy_as(data, out, |b| i32::from_le_bytes(b) as f32),
-            Dtype::I8 => self.copy_as(data, out, |b| i64::from_le_bytes(b) as f32),
-        }
-    }
-
-    fn copy_as<const W: usize>(
-        &self,
-        data: &[u8],
-        out: &mut Vec<f32>,
-        to_f32: impl Fn([u8; W]) -> f32,
-    ) {
-        let (data, _) = data.as_chunks::<W>();
-        if self.row_major || data.is_empty() {
-            out.extend(
-                data[..self.taken * self.columns]
-                    .iter()
-                    .map(|&bytes| to_f32(bytes)),
-            );
-            return;
-        }
-        // Transposing touches every cache line of a column for each row; a few columns at a time stay in the cache.
-        const BLOCK: usize = 64;
-        let start = out.len();
-        out.resize(start + self.taken * self.columns, 0.0);
-        for first in (0..self.columns).step_by(BLOCK) {
-            let last = self.columns.min(first + BLOCK);
-            let block = &data[first * self.rows..last * self.rows];
-            for (row, target) in out[start..].chunks_exact_mut(self.columns).enumerate() {
-                for (value, column) in target[first..last]
-                    .iter_mut()
-                    .zip(block.chunks_exact(self.rows))
-                {
-                    *value = to_f32(column[row]);
-                }
-            }
-        }
     }
 }

@@ -1,5 +1,6 @@
 use super::testing::{f4, feature_file, npy, zip};
 use super::*;
+use half::f16;
 use ndarray::{Array2, ShapeBuilder};
 use ndarray_npy::WriteNpyExt;
 use proptest::prelude::*;
