@@ -67,6 +67,20 @@ pub fn bytes(what: &'static str, bytes: impl Into<Vec<u8>>, says: &'static [&'st
     row(what, move |_| bytes.clone(), says)
 }
 
+/// The file is a zip archive that claims more members than it can have.
+pub fn zips_of_too_many(says: &'static [&'static str]) -> [Row; 2] {
+    let many = forge::zip_of_members(forge::ABSURD, 100);
+    let as_many_as_bytes = forge::zip_of_members(4 << 20, 4 << 20);
+    [
+        bytes("absurd size: 10^15 members", many, says),
+        bytes(
+            "absurd size: as many members as bytes",
+            as_many_as_bytes,
+            says,
+        ),
+    ]
+}
+
 /// The file is not there.
 pub fn absent(what: &'static str, says: &'static [&'static str]) -> Row {
     Row {

@@ -18,17 +18,18 @@ pub fn write_python_json(
 
 struct PythonStyle;
 
+/// What stands before a value or a key.
+fn separate<W: Write + ?Sized>(writer: &mut W, first: bool) -> io::Result<()> {
+    writer.write_all(if first { b"" } else { b", " })
+}
+
 impl Formatter for PythonStyle {
     fn begin_array_value<W: Write + ?Sized>(
         &mut self,
         writer: &mut W,
         first: bool,
     ) -> io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
+        separate(writer, first)
     }
 
     fn begin_object_key<W: Write + ?Sized>(
@@ -36,11 +37,7 @@ impl Formatter for PythonStyle {
         writer: &mut W,
         first: bool,
     ) -> io::Result<()> {
-        if first {
-            Ok(())
-        } else {
-            writer.write_all(b", ")
-        }
+        separate(writer, first)
     }
 
     fn begin_object_value<W: Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
