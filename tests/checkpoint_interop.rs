@@ -2,42 +2,15 @@
 //!
 //! Needs a Python with PyTorch, named by `MCAN_PYTHON`; skipped without.
 
+mod common;
+
+use common::{run_python, shared};
 use mcan::checkpoint::{self, Algorithm, Checkpoint, Moments, OptimizerState, RunState};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
-/// Runs a script with arguments; what it prints, or none where there is no such Python.
-fn python(script: &str, arguments: &[&Path]) -> Option<String> {
-    let Some(python) = std::env::var_os("MCAN_PYTHON") else {
-        eprintln!("skipped: MCAN_PYTHON names no Python with PyTorch");
-        return None;
-    };
-    let output = Command::new(python)
-        .arg("-c")
-        .arg(script)
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Some(String::from_utf8(output.stdout).unwrap())
-}
-
 fn golden(name: &str) -> Option<PathBuf> {
-    let shared = std::env::var_os("MCAN_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
-    let path = shared.join("golden/world/ckpts").join(name);
-    if !path.exists() {
-        eprintln!("skipped: {} is not there", path.display());
-        return None;
-    }
-    Some(path)
+    shared("golden/world/ckpts").map(|folder| folder.join(name))
 }
 
 #[test]
@@ -123,7 +96,7 @@ assert adam.state[weight]["step"].dtype == torch.float32 and adam.state[weight][
 weight.sum().backward(); bias.sum().backward(); adam.step()
 print("good")
 "#;
-    let Some(said) = python(script, &[&path]) else {
+    let Some(said) = run_python(script, &[&path]) else {
         return;
     };
     assert_eq!(said.trim(), "good");
@@ -157,7 +130,7 @@ print("good")
         let Some(path) = golden(name) else { return };
         let again = folder.path().join("again.pkl");
         checkpoint::save(&again, &checkpoint::load(&path).unwrap()).unwrap();
-        let Some(said) = python(script, &[&path, &again]) else {
+        let Some(said) = run_python(script, &[&path, &again]) else {
             return;
         };
         assert_eq!(said.trim(), "good", "{name}");

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{World, assert_same_state, demo_world, failure};
+use common::{World, assert_same_state, demo_world, failure, names};
 use mcan::checkpoint;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -53,17 +53,6 @@ fn mounts() -> Option<[&'static str; 2]> {
         eprintln!("skipped: no file system can be mounted here (unshare)");
     }
     Some(["unshare", found?])
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 /// Makes the questions unreadable: a run that ends with another message had not come to them.

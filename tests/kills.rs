@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -186,20 +186,8 @@ fn torment(victim: &Victim, most: u64, random: &mut StdRng, tally: &mut Tally) {
 }
 
 fn torch_reads(folder: &Path) {
-    let Some(python) = common::python() else {
-        return;
-    };
     let script = "import sys, os, torch\nfor name in os.listdir(sys.argv[1]):\n    torch.load(os.path.join(sys.argv[1], name), weights_only=True)\n";
-    let output = Command::new(python)
-        .args(["-c", script])
-        .arg(folder)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    common::run_python(script, &[folder]);
 }
 
 #[test]

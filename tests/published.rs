@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{World, python, shared};
+use common::{World, losses, python, shared};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use mcan::data::embeddings;
@@ -203,12 +203,6 @@ fn the_embedding_starts_from_the_vectors_of_spacys_package() {
     );
 }
 
-fn losses(log: &str) -> Vec<f64> {
-    log.lines()
-        .filter_map(|line| line.split("  loss = ").nth(1)?.parse().ok())
-        .collect()
-}
-
 /// Needs a checkout of the reference at MCAN_REFERENCE.
 #[test]
 fn the_original_resumes_and_evaluates_our_checkpoint() {
@@ -275,7 +269,7 @@ fn the_original_resumes_and_evaluates_our_checkpoint() {
         json!({"RUN_MODE": "train", "VERSION": "theirs", "RESUME": true, "CKPT_VERSION": "ours", "CKPT_EPOCH": 1, "MAX_EPOCH": 2}),
     );
     let theirs = losses(&fs::read_to_string(root.join("results/log/log_run_theirs.txt")).unwrap());
-    let ours = losses(&world.read("results/log/log_run_ours.txt"));
+    let ours = world.losses("ours");
     assert!(
         (ours[1] / theirs[0] - 1.0).abs() < 1e-5,
         "{ours:?} {theirs:?}"

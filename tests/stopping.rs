@@ -3,7 +3,7 @@
 mod common;
 
 use common::gate::{Gate, Told, last_image};
-use common::{World, assert_same_state, demo_world};
+use common::{World, assert_same_state, demo_world, names};
 use mcan::checkpoint;
 use std::fs;
 use std::path::Path;
@@ -308,17 +308,6 @@ fn a_second_run_of_a_version_is_refused_while_the_first_lives_and_not_after() {
         ]
         .concat(),
     );
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 /// Starts the program, sends SIGTERM when it has begun to write in `folder` and comes to the last file of `features`, and

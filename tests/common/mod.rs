@@ -114,6 +114,11 @@ impl World {
         text.lines().map(untimed).collect()
     }
 
+    /// The losses in the log of a version.
+    pub fn losses(&self, version: &str) -> Vec<f64> {
+        losses(&self.read(&format!("results/log/log_run_{version}.txt")))
+    }
+
     /// Runs the binary and expects success.
     pub fn succeed(&self, more: &[&str]) -> String {
         let output = self.run(more);
@@ -137,6 +142,46 @@ impl World {
     pub fn read(&self, path: &str) -> String {
         std::fs::read_to_string(self.path(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
     }
+}
+
+/// The losses in a log, one for each epoch.
+pub fn losses(log: &str) -> Vec<f64> {
+    log.lines()
+        .filter_map(|line| line.split("  loss = ").nth(1)?.parse().ok())
+        .collect()
+}
+
+/// As many values, and each within this part of its counterpart.
+pub fn assert_close(a: &[f64], b: &[f64], tolerance: f64) {
+    assert!(!a.is_empty() && a.len() == b.len(), "{a:?} {b:?}");
+    for (a, b) in a.iter().zip(b) {
+        assert!((a / b - 1.0).abs() < tolerance, "{a} is not {b}");
+    }
+}
+
+/// The names in a folder, sorted; none where there is no folder.
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Runs a Python script with torch and expects success; what it prints, or `None` where the test is skipped.
+pub fn run_python(script: &str, arguments: &[&Path]) -> Option<String> {
+    let output = Command::new(python()?)
+        .args(["-c", script])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Some(String::from_utf8(output.stdout).unwrap())
 }
 
 /// Runs the binary in `folder`.
