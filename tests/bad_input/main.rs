@@ -7,10 +7,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod answers;
 mod census;
 mod checkpoints;
 mod features;
 mod forge;
+mod old_checkpoints;
+mod packed_features;
+mod pickles;
 mod settings;
 mod vectors;
 mod words;

@@ -5,13 +5,15 @@ use super::{Row, absent, bytes, check, cut, row, world, zips_of_too_many};
 use serde_json::{Value, json};
 
 const TEST: [&str; 2] = ["--RUN=test", "--CKPT_PATH=WORLD/sound.pkl"];
+
 const VAL: [&str; 2] = ["--RUN=val", "--CKPT_PATH=WORLD/sound.pkl"];
+
 const QUESTIONS: &str = "datasets/vqa/v2_OpenEnded_mscoco_test2015_questions.json";
+
 const ANNOTATIONS: &str = "datasets/vqa/v2_mscoco_val2014_annotations.json";
-const DICTIONARY: &str = "datasets/vqa/answer_dict.json";
 
 /// The sound file with something changed in it.
-fn edit(
+pub(super) fn edit(
     what: &'static str,
     change: impl Fn(&mut Value) + 'static,
     says: &'static [&'static str],
@@ -320,169 +322,6 @@ fn annotations_to_train_on() {
         ANNOTATIONS,
         &["--RUN=train", "--SPLIT=train", "--VERSION=v"],
         val,
-    );
-}
-
-#[test]
-fn answer_dictionary() {
-    let rows = vec![
-        bytes("empty", "", &["not valid JSON", "line 1 column 0"]),
-        cut(&["not valid JSON", "line 1 column"]),
-        bytes(
-            "wrong type: a mapping",
-            "{\"yes\": 0}",
-            &["invalid type: map", "line 1 column"],
-        ),
-        bytes(
-            "wrong type: an index is text",
-            "[{\"a\": \"0\"}, {\"0\": \"a\"}]",
-            &["invalid type: string", "line 1 column"],
-        ),
-        bytes(
-            "wrong shape: one half",
-            "[{\"a\": 0}]",
-            &["a list of two objects", "line 1 column"],
-        ),
-        bytes(
-            "wrong shape: three parts",
-            "[{\"a\": 0}, {\"0\": \"a\"}, {}]",
-            &["line 1 column"],
-        ),
-        bytes(
-            "wrong shape: halves that disagree",
-            "[{\"a\": 0, \"b\": 1}, {\"0\": \"b\", \"1\": \"a\"}]",
-            &["index 0 is of \"a\""],
-        ),
-        bytes("NaN", "[{\"a\": NaN}, {}]", &["line 1 column"]),
-        bytes("infinity", "[{\"a\": 1e999}, {}]", &["line 1 column"]),
-        bytes(
-            "duplicate answer",
-            "[{\"a\": 0, \"a\": 1}, {\"0\": \"a\", \"1\": \"a\"}]",
-            &["an index for 1 answers"],
-        ),
-        bytes(
-            "duplicate index",
-            "[{\"a\": 0, \"b\": 0}, {\"0\": \"a\", \"1\": \"b\"}]",
-            &["\"b\" has index 0 where 1 is due"],
-        ),
-        bytes(
-            "missing index",
-            "[{\"a\": 0, \"b\": 2}, {\"0\": \"a\", \"2\": \"b\"}]",
-            &["\"b\" has index 2 where 1 is due"],
-        ),
-        bytes("missing: every answer", "[{}, {}]", &["it has no answer"]),
-        bytes(
-            "negative index",
-            "[{\"a\": -1}, {\"-1\": \"a\"}]",
-            &["line 1 column"],
-        ),
-        bytes(
-            "absurd size: index 10^15",
-            "[{\"a\": 1000000000000000}, {\"1000000000000000\": \"a\"}]",
-            &["line 1 column"],
-        ),
-        bytes(
-            "deeply nested",
-            nested("[", "", "]", 1_000_000),
-            &["line 1 column"],
-        ),
-    ];
-    let flags = ["--RUN=train", "--SPLIT=train", "--VERSION=v"];
-    check(&world(), "answer dictionary", DICTIONARY, &flags, rows);
-}
-
-#[test]
-fn result_file() {
-    let world = world();
-    world.succeed(&[
-        "--RUN=val",
-        "--CKPT_V=sound",
-        &format!("--CKPT_PATH={}/sound.pkl", world.root.display()),
-    ]);
-    let results = world.path("results/cache");
-    let file = std::fs::read_dir(results)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
-    std::fs::rename(file, world.root.join("answers.json")).unwrap();
-    let pair = |pair: &str| format!("[{pair}]").into_bytes();
-    let rows = vec![
-        bytes("empty", "", &["not valid JSON", "line 1 column 0"]),
-        cut(&["not valid JSON", "line 1 column"]),
-        bytes(
-            "wrong type: a mapping",
-            "{\"yes\": 0}",
-            &["expected a list", "line 1 column"],
-        ),
-        bytes(
-            "wrong type: an answer is a number",
-            pair(r#"{"question_id": 1, "answer": 2}"#),
-            &["expected a string", "line 1 column"],
-        ),
-        bytes(
-            "wrong type: an id is a fraction",
-            pair(r#"{"question_id": 1.5, "answer": "a"}"#),
-            &["expected i64", "line 1 column"],
-        ),
-        bytes(
-            "wrong shape: numbers",
-            pair("1, 2"),
-            &["an object with question_id", "line 1 column"],
-        ),
-        bytes(
-            "NaN",
-            pair(r#"{"question_id": NaN, "answer": "a"}"#),
-            &["line 1 column"],
-        ),
-        bytes(
-            "infinity",
-            pair(r#"{"question_id": -1e999, "answer": "a"}"#),
-            &["line 1 column"],
-        ),
-        edit(
-            "duplicate id",
-            |json| json[1]["question_id"] = json[0]["question_id"].clone(),
-            &["is answered twice", "line 1 column"],
-        ),
-        bytes(
-            "missing id",
-            pair(r#"{"answer": "a"}"#),
-            &["has no \"question_id\"", "line 1 column"],
-        ),
-        bytes(
-            "missing answer",
-            pair(r#"{"question_id": 1}"#),
-            &["question 1 has no \"answer\"", "line 1 column"],
-        ),
-        edit(
-            "missing question",
-            |json| drop(json.as_array_mut().unwrap().pop()),
-            &["1 missing (226005)", "val2014_annotations"],
-        ),
-        edit(
-            "an answer without question",
-            |json| json[0]["question_id"] = json!(5),
-            &["1 not annotated (5)", "val2014_annotations"],
-        ),
-        bytes(
-            "absurd size: id 10^30",
-            pair(r#"{"question_id": 1000000000000000000000000000000, "answer": "a"}"#),
-            &["line 1 column"],
-        ),
-        bytes(
-            "deeply nested",
-            nested("[", "", "]", 1_000_000),
-            &["line 1 column"],
-        ),
-    ];
-    check(
-        &world,
-        "result file",
-        "answers.json",
-        &["--RUN=score", "--RESULT_FILE=WORLD/answers.json"],
-        rows,
     );
 }
 
