@@ -1,6 +1,9 @@
 //! Against spaCy itself: `tests/data/glove` was written by spaCy 3.8.18 and 2.1.9 (MIT licence), and
 //! `tests/data/spacy_cases.json` holds what each of them made of some hundred difficult words.
 
+mod package;
+mod text;
+
 use super::tokenizer::Tokenizer;
 use super::*;
 use crate::formats::npy;
@@ -8,7 +11,7 @@ use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::io::{Cursor, Write};
+use std::io::Write;
 
 #[derive(Deserialize)]
 struct Case {
@@ -207,189 +210,6 @@ fn package(keys: &[(&str, i64)], rows: &[[f32; 2]]) -> Vec<u8> {
 }
 
 #[test]
-fn members_may_come_in_any_order_and_the_tar_may_be_plain() {
-    let expected = load(&golden(), &WORDS).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let model = unpack(folder.path());
-    let read = |name: &str| std::fs::read(model.join(name)).unwrap();
-    let (tokenizer, keys, vectors) = (
-        read("tokenizer"),
-        read("vocab/key2row"),
-        read("vocab/vectors"),
-    );
-    let members = [
-        ("m/vocab/vectors", &vectors[..]),
-        ("m/vocab/key2row", &keys),
-        ("m/tokenizer", &tokenizer),
-    ];
-    for order in [[0, 1, 2], [1, 0, 2], [2, 0, 1], [1, 2, 0]] {
-        let plain = tar_of(&order.map(|index: usize| members[index]));
-        assert_eq!(load_bytes(&plain, &WORDS).unwrap(), expected, "{order:?}");
-        assert_eq!(
-            load_bytes(&gzip(&plain), &WORDS).unwrap(),
-            expected,
-            "{order:?}"
-        );
-    }
-}
-
-#[test]
-fn keys_may_share_a_row_have_none_or_be_absent() {
-    let archive = package(
-        &[("a", 1), ("b", 1), ("c", -1), ("number", 0)],
-        &[[3.0, 4.0], [1.0, 2.0]],
-    );
-    let vectors = load_bytes(&archive, &["b", "a", "c", "d", "number", "a"]).unwrap();
-    assert_eq!(
-        vectors.values,
-        [1.0, 2.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0, 1.0, 2.0]
-    );
-    assert_eq!((vectors.dimension, vectors.found), (2, 4));
-    assert_eq!(load_bytes(&archive, &[]).unwrap().values, [0.0; 0]);
-}
-
-#[test]
-fn a_damaged_package_is_an_error_that_names_the_part() {
-    let rows = [[1.0, 2.0], [3.0, 4.0]];
-    assert!(error_of(&package(&[("a", 2)], &rows), &["a"]).contains("row 2 of the 2 rows"));
-    assert!(error_of(&package(&[("a", -2)], &rows), &["a"]).contains("negative"));
-    assert!(
-        error_of(&package(&[("a", 0)], &[[f32::NAN, 0.0]]), &["a"]).contains("row 0 is not finite")
-    );
-    let rules = msgpack(rmpv::Value::Map(vec![(
-        "suffix_search".into(),
-        "(?<=".into(),
-    )]));
-    let keys = key2row(&[("a", 1)]);
-    let vectors = npy_of(&rows);
-    for (members, part) in [
-        (
-            &[
-                ("tokenizer", &b"\xc1"[..]),
-                ("vocab/key2row", &keys),
-                ("vocab/vectors", &vectors),
-            ][..],
-            "tokenizer",
-        ),
-        (
-            &[
-                ("tokenizer", &rules),
-                ("vocab/key2row", &keys),
-                ("vocab/vectors", &vectors),
-            ],
-            "suffix_search",
-        ),
-        (
-            &[
-                ("tokenizer", b"\x80"),
-                ("vocab/key2row", &keys[..4]),
-                ("vocab/vectors", &vectors),
-            ],
-            "vocab/key2row",
-        ),
-        (
-            &[
-                ("tokenizer", b"\x80"),
-                ("vocab/key2row", &keys),
-                ("vocab/vectors", &vectors[1..]),
-            ],
-            "vocab/vectors",
-        ),
-        (
-            &[
-                ("tokenizer", b"\x80"),
-                ("vocab/key2row", &keys),
-                ("vocab/vectors", &vectors[..vectors.len() - 1]),
-            ],
-            "vocab/vectors",
-        ),
-        (
-            &[("tokenizer", b"\x80"), ("vocab/key2row", &keys)],
-            "no vocab/vectors",
-        ),
-        (
-            &[("tokenizer", b"\x80"), ("vocab/vectors", &vectors)],
-            "no vocab/key2row",
-        ),
-        (
-            &[("vocab/key2row", &keys), ("vocab/vectors", &vectors)],
-            "no tokenizer",
-        ),
-    ] {
-        let error = error_of(&tar_of(members), &["a"]);
-        assert!(error.contains(part), "{part}: {error}");
-    }
-}
-
-#[test]
-fn a_matrix_of_another_kind_is_an_error_that_says_what() {
-    let rules = msgpack(rmpv::Value::Map(vec![]));
-    let keys = key2row(&[("a", 0)]);
-    for (descr, fortran_order, shape, what) in [
-        ("<f4", false, &[1, 2][..], ""),
-        ("<f2", false, &[1, 2], ""),
-        ("<i4", false, &[1, 2], "float32"),
-        (">f4", false, &[1, 2], "float32"),
-        ("<f4", true, &[1, 2], "Fortran order"),
-        ("<f4", false, &[2], "(words, values of a vector)"),
-        ("<f4", false, &[1, 2, 1], "(words, values of a vector)"),
-        ("<f4", false, &[1, 0], "1 to 8192 values"),
-        ("<f4", false, &[1, 8193], "1 to 8192 values"),
-    ] {
-        let mut vectors = npy::header(descr, fortran_order, shape).unwrap();
-        vectors.extend([0; 8]);
-        let members = [
-            ("tokenizer", &rules[..]),
-            ("vocab/key2row", &keys),
-            ("vocab/vectors", &vectors),
-        ];
-        let read = load_bytes(&tar_of(&members), &["a"]);
-        match what {
-            "" => assert_eq!(read.unwrap().values, [0.0; 2]),
-            _ => {
-                let error = format!("{:#}", read.unwrap_err());
-                assert!(error.contains(what), "{descr} {shape:?}: {error}");
-            }
-        }
-    }
-}
-
-#[test]
-fn an_archive_that_was_cut_short_is_an_error() {
-    let bytes = std::fs::read(golden()).unwrap();
-    let words = golden_cases().into_keys().collect::<Vec<_>>();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    for kept in [
-        10,
-        1000,
-        bytes.len() / 4,
-        bytes.len() / 2,
-        bytes.len() * 9 / 10,
-    ] {
-        assert!(!error_of(&bytes[..kept], &words).is_empty());
-    }
-}
-
-#[test]
-fn a_folder_without_a_model_or_without_one_of_its_files_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let error = |path: &Path| format!("{:#}", load(path, &["a"]).unwrap_err());
-    assert!(error(folder.path()).contains("holds no spaCy model"));
-    let model = unpack(folder.path());
-    for name in ["tokenizer", "vocab/key2row", "vocab/vectors"] {
-        let aside = folder.path().join("aside");
-        std::fs::rename(model.join(name), &aside).unwrap();
-        let error = error(&model);
-        assert!(
-            error.contains("cannot open") && error.contains(name),
-            "{error}"
-        );
-        std::fs::rename(&aside, model.join(name)).unwrap();
-    }
-    assert!(error(&folder.path().join("absent")).contains("absent"));
-}
-
-#[test]
 fn exceptions_of_the_wrong_shape_are_errors() {
     for value in [
         rmpv::Value::from(1),
@@ -410,84 +230,6 @@ fn exceptions_of_the_wrong_shape_are_errors() {
     assert!(
         format!("{:#}", Tokenizer::from_msgpack(&rules).unwrap_err()).contains("infix_finditer")
     );
-}
-
-const TEXT: &str = "the 0.5 -1e-2\n. . . 1 2\nwörd 3 4 \ndog 7 8\r\ndog 9 9\n\ncant 5 6";
-
-#[test]
-fn text_files_are_looked_up_by_whole_words() {
-    let words = ["cant", "the", "wörd", "ca", "dog", "cant", "."];
-    let expected = [
-        5.0, 6.0, 0.5, -0.01, 3.0, 4.0, 0.0, 0.0, 7.0, 8.0, 5.0, 6.0, 0.0, 0.0,
-    ];
-    let with_header = format!("7 2\n{TEXT}");
-    for bytes in [
-        TEXT.into(),
-        with_header.into(),
-        gzip(TEXT.as_bytes()),
-        [gzip(b"the 0.5 "), gzip(&TEXT.as_bytes()[8..])].concat(),
-    ] {
-        let vectors = load_bytes(&bytes, &words).unwrap();
-        assert_eq!((vectors.dimension, vectors.found), (2, 5));
-        assert_eq!(vectors.values, expected);
-    }
-}
-
-#[test]
-fn a_zip_gives_its_only_text_or_the_one_of_300_dimensions() {
-    let zip = |members: &[(&str, &str)]| {
-        let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        for (name, text) in members {
-            archive
-                .start_file(*name, zip::write::SimpleFileOptions::default())
-                .unwrap();
-            archive.write_all(text.as_bytes()).unwrap();
-        }
-        archive.finish().unwrap().into_inner()
-    };
-    let value = |bytes: &[u8]| load_bytes(bytes, &["a"]).unwrap().values;
-    assert_eq!(
-        value(&zip(&[("glove.txt", "a 1 2"), ("README", "")])),
-        [1.0, 2.0]
-    );
-    let several = [
-        ("glove.6B.50d.txt", "a 1 2"),
-        ("glove.6B.300d.txt", "a 3 4 5"),
-    ];
-    assert_eq!(value(&zip(&several)), [3.0, 4.0, 5.0]);
-    assert!(error_of(&zip(&[("b.txt", ""), ("c.txt", "")]), &["a"]).contains("300d.txt"));
-    assert!(error_of(&zip(&[("README", "")]), &["a"]).contains("300d.txt"));
-}
-
-#[test]
-fn a_damaged_text_file_is_an_error_that_names_the_line() {
-    for (bytes, what) in [
-        (&b"a 1 2\nb 1\n"[..], "line 2 has 1 values"),
-        (
-            b"a 1 2\nb 1 2\nc x y\n",
-            "line 3 has values that are not numbers",
-        ),
-        (b"a 1 2\nb\xff 1\n", "line 2 has 1 values"),
-        (b"c \xff 2\n", "line 1 has values that are not numbers"),
-        (b"a 1 2\nc 1 nan\n", "line 2 has a value that is not finite"),
-        (b"a 1 2\nc 1  2\nc 1 2\n", ""),
-        (b"c 1e999 2\n", "line 1 has a value that is not finite"),
-        (b"\x00\x01\x02", "line 1"),
-        (b"{\"json\": 1}", "line 1"),
-        (b"", "empty"),
-        (b"2 2\n", "empty"),
-    ] {
-        match load_bytes(bytes, &["c"]) {
-            Ok(_) => assert_eq!(what, "", "{bytes:?}"),
-            Err(error) => assert!(
-                !what.is_empty() && format!("{error:#}").contains(what),
-                "{error:#}"
-            ),
-        }
-    }
-    let mut long = b"a ".repeat(1 << 20);
-    long.push(b'\n');
-    assert!(error_of(&long, &["a"]).contains("longer"));
 }
 
 #[test]
@@ -568,19 +310,6 @@ proptest! {
     #[test]
     fn a_damaged_package_never_panics(bytes in mutated(package(&[("the", 1), ("cant", 0)], &[[1.0, 2.0]; 2]))) {
         let _ = load_bytes(&bytes, &WORDS);
-    }
-
-    #[test]
-    fn a_damaged_text_never_panics(bytes in mutated(TEXT.into())) {
-        let _ = load_bytes(&bytes, &["the", "wörd", "cant"]);
-    }
-
-    #[test]
-    fn text_vectors_survive_the_round_trip(rows in prop::collection::vec(prop::array::uniform3(-1e30f32..1e30), 1..8)) {
-        let lines: String = rows.iter().enumerate().map(|(i, [a, b, c])| format!("w{i} {a} {b} {c}\n")).collect();
-        let words: Vec<String> = (0..rows.len()).map(|i| format!("w{i}")).collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        prop_assert_eq!(load_bytes(lines.as_bytes(), &words).unwrap().values, rows.concat());
     }
 }
 

@@ -3,6 +3,7 @@ use crate::data::features::FileNames;
 use crate::data::features::tests::{rows, shared, write_image};
 use crate::data::source::{FileSource, Layout};
 use crate::formats::bank::Bank;
+use crate::formats::bank::tests::{all_rows, numbers, open};
 use crate::formats::npz;
 use crate::formats::npz::testing::feature_file;
 use flate2::{Compression, write::GzEncoder};
@@ -88,29 +89,6 @@ fn pack_archive(archive: &[u8], options: PackOptions) -> Result<(Report, Vec<u8>
 
 fn error(archive: &[u8], options: PackOptions) -> String {
     format!("{:#}", pack_archive(archive, options).unwrap_err())
-}
-
-fn open(bytes: &[u8]) -> Result<Bank> {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), bytes).unwrap();
-    Bank::open(file.path(), Array::Regions, 4)
-}
-
-fn numbers(bank: &Bank) -> Vec<u64> {
-    let number = |key| match key {
-        Key::Number(number) => number,
-        Key::Text(text) => panic!("{text}"),
-    };
-    bank.keys().map(number).collect()
-}
-
-fn all_rows(bank: &Bank) -> Vec<(u64, Vec<f32>)> {
-    let read = |(index, id)| {
-        let mut values = Vec::new();
-        bank.append_f32(index, usize::MAX, &mut values).unwrap();
-        (id, values)
-    };
-    numbers(bank).into_iter().enumerate().map(read).collect()
 }
 
 #[test]
@@ -340,120 +318,6 @@ fn an_odd_feature_size_leaves_the_arrays_aligned() {
     );
 }
 
-/// A bank made with the safetensors library from the arrays given.
-fn bank(rows: usize, columns: usize, offset: &[i64], image_id: &[i64]) -> Vec<u8> {
-    let x = vec![0; rows * columns * 4];
-    let integers = |values: &[i64]| {
-        values
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect::<Vec<u8>>()
-    };
-    let (offset_bytes, id_bytes) = (integers(offset), integers(image_id));
-    let view =
-        |dtype, shape, data| safetensors::tensor::TensorView::new(dtype, shape, data).unwrap();
-    let arrays = [
-        ("x", view(Stored::F32, vec![rows, columns], &x)),
-        (
-            "offset",
-            view(Stored::I64, vec![offset.len()], &offset_bytes),
-        ),
-        (
-            "image_id",
-            view(Stored::I64, vec![image_id.len()], &id_bytes),
-        ),
-    ];
-    safetensors::serialize(arrays, None).unwrap()
-}
-
-#[test]
-fn banks_that_do_not_add_up_are_refused() {
-    let good = bank(3, 4, &[0, 2, 3], &[5, 9]);
-    assert_eq!(numbers(&open(&good).unwrap()), [5, 9]);
-    for (bytes, expected) in [
-        (Vec::new(), "bank"),
-        (good[..good.len() - 1].to_vec(), "bank"),
-        ([good.as_slice(), &[0]].concat(), "bank"),
-        (bank(3, 5, &[0, 2, 3], &[5, 9]), "IMG_FEAT_SIZE is 4"),
-        (bank(3, 4, &[0, 2, 4], &[5, 9]), "does not divide"),
-        (bank(3, 4, &[0, 4, 3], &[5, 9]), "does not divide"),
-        (bank(3, 4, &[1, 2, 3], &[5, 9]), "does not divide"),
-        (bank(3, 4, &[0, 3], &[5, 9]), "does not divide"),
-        (bank(3, 4, &[], &[]), "does not divide"),
-        (bank(3, 4, &[0, -2, 3], &[5, 9]), "negative"),
-        (bank(3, 4, &[0, 2, 3], &[5, 5]), "image 5 twice"),
-    ] {
-        let message = format!("{:#}", open(&bytes).err().unwrap());
-        assert!(
-            message.contains(expected) && message.contains("--RUN=pack"),
-            "{expected}: {message}"
-        );
-    }
-    let bank = open(&good).unwrap();
-    assert!(bank.append_f32(2, 100, &mut Vec::new()).is_err());
-    assert!(bank.append_f16(0, 100, &mut Vec::new()).is_err());
-}
-
-#[test]
-fn a_bank_of_a_later_version_is_refused_by_name() {
-    let path = tempfile::NamedTempFile::new().unwrap();
-    let id = 7i64.to_le_bytes();
-    let offset: Vec<u8> = [0i64, 1].iter().flat_map(|v| v.to_le_bytes()).collect();
-    let x = [0; 16];
-    let view =
-        |dtype, shape, data| safetensors::tensor::TensorView::new(dtype, shape, data).unwrap();
-    for (version, reason) in [
-        ("1", None),
-        ("2", None),
-        ("3", Some("version 3")),
-        ("x", Some("no number")),
-    ] {
-        let arrays = [
-            ("x", view(Stored::F32, vec![1, 4], &x[..])),
-            ("offset", view(Stored::I64, vec![2], &offset)),
-            ("image_id", view(Stored::I64, vec![1], &id)),
-        ];
-        let metadata = [("version".to_owned(), version.to_owned())].into();
-        let bytes = safetensors::serialize(arrays, Some(metadata)).unwrap();
-        fs::write(path.path(), bytes).unwrap();
-        let message = Bank::open(path.path(), Array::Regions, 4)
-            .err()
-            .map(|e| format!("{e:#}"));
-        match reason {
-            None => assert_eq!(message, None),
-            Some(reason) => assert!(message.unwrap().contains(reason), "{version}"),
-        }
-    }
-}
-
-#[test]
-fn a_bank_with_texts_and_cells_comes_back() {
-    let mut file = std::io::Cursor::new(Vec::new());
-    let mut bank = Writer::new(&mut file, Array::Grid, Dtype::F32, 2).unwrap();
-    let values = [[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]];
-    for (key, values) in [Key::Text("n07"), Key::Number(8)].into_iter().zip(&values) {
-        let features = Encoded::new(values, 2, Dtype::F32).unwrap();
-        bank.push(key, &features, None, Some((640, 480))).unwrap();
-    }
-    bank.finish().unwrap();
-    let path = tempfile::NamedTempFile::new().unwrap();
-    fs::write(path.path(), file.into_inner()).unwrap();
-    let bank = Bank::open(path.path(), Array::Grid, 2).unwrap();
-    assert!(bank.keys().eq([Key::Text("n07"), Key::Text("8")]));
-    let mut read = Vec::new();
-    bank.append_f32(1, 9, &mut read).unwrap();
-    assert_eq!(read, values[1]);
-    assert_eq!(
-        (bank.boxes(0, 9).unwrap(), bank.image_size(1)),
-        (None, Some((640, 480)))
-    );
-    let message = format!(
-        "{:#}",
-        Bank::open(path.path(), Array::Regions, 2).err().unwrap()
-    );
-    assert!(message.contains("no array x"), "{message}");
-}
-
 #[test]
 fn the_published_features_pack_within_f16_rounding() {
     let Some(folder) = shared("real/mini/datasets/coco_extract/train2014") else {
@@ -488,17 +352,6 @@ fn the_published_features_pack_within_f16_rounding() {
 }
 
 proptest! {
-    #[test]
-    fn mutated_banks_never_panic(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
-        let mut bytes = bank(3, 4, &[0, 2, 3], &[5, 9]);
-        for (at, value) in &flips {
-            *at.get_mut(&mut bytes) = *value;
-        }
-        if let Ok(bank) = open(&bytes) {
-            all_rows(&bank);
-        }
-    }
-
     #[test]
     fn mutated_archives_never_panic(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
         let mut archive = tar::Builder::new(Vec::new());

@@ -14,6 +14,8 @@
 //! `image_id`, `bbox` and `image_wh`; a bank of a later version than [`VERSION`] is refused.
 
 mod read;
+#[cfg(test)]
+pub(crate) mod tests;
 mod write;
 
 pub use read::{Bank, Key};
