@@ -27,7 +27,8 @@ use tensor::TensorView;
 /// What a checkpoint file holds.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// The model's tensors in file order: on the CPU, contiguous, in the stored type, without `module.` prefixes.
+    /// The model's tensors in file order: on the CPU, contiguous, in the stored type, without the prefixes of
+    /// wrappers such as `module.`.
     pub state_dict: Vec<(String, Tensor)>,
     /// Adam's state; bare weights have none.
     pub optimizer: Option<OptimizerState>,

@@ -6,18 +6,16 @@ use anyhow::{Context, Result, bail, ensure};
 use std::collections::{HashMap, HashSet};
 use tch::{Kind, Tensor};
 
-/// What `DataParallel` puts before every name.
-const PARALLEL_PREFIX: &str = "module.";
+/// What wrappers put before every name: `DataParallel`, `torch.compile`, and modules that hold the network.
+const WRAPPERS: [&str; 4] = ["module.", "_orig_mod.", "model.", "net."];
 
-/// The tensors of a state dict in file order, without the prefix of multi-GPU training.
+/// The tensors of a state dict in file order, without the prefixes of wrappers.
 ///
 /// # Errors
 /// Entries that are no named tensors, a name that comes twice, and whatever keeps a tensor from being read.
 pub(super) fn read(archive: &Archive, entries: &[(Value, Value)]) -> Result<Vec<(String, Tensor)>> {
-    let parallel = entries.iter().all(|(key, _)| {
-        key.as_str()
-            .is_some_and(|name| name.starts_with(PARALLEL_PREFIX))
-    });
+    let names: Vec<&str> = entries.iter().filter_map(|(key, _)| key.as_str()).collect();
+    let prefix_bytes = shared_prefix_bytes(&names);
     let (mut tensors, mut seen) = (Vec::with_capacity(entries.len()), HashSet::new());
     for (key, value) in entries {
         let (Some(name), Value::Tensor(view)) = (key.as_str(), value) else {
@@ -26,17 +24,25 @@ pub(super) fn read(archive: &Archive, entries: &[(Value, Value)]) -> Result<Vec<
                 value.kind_name()
             );
         };
-        let name = if parallel {
-            &name[PARALLEL_PREFIX.len()..]
-        } else {
-            name
-        };
+        let name = &name[prefix_bytes..];
         if !seen.insert(name) {
             bail!("its state_dict holds {name:?} twice; the file is damaged");
         }
         tensors.push((name.to_owned(), archive.tensor(view)?));
     }
     Ok(tensors)
+}
+
+/// How much of every name is the wrappers' (one wrapper may hold another).
+fn shared_prefix_bytes(names: &[&str]) -> usize {
+    let mut bytes = 0;
+    while let Some(wrapper) = WRAPPERS.iter().find(|wrapper| {
+        let has_it = |name: &&str| name[bytes..].starts_with(**wrapper);
+        !names.is_empty() && names.iter().all(has_it)
+    }) {
+        bytes += wrapper.len();
+    }
+    bytes
 }
 
 /// The tensors that a model expects, in its order, as float32 on the device they are on. Names are the same if
@@ -137,4 +143,28 @@ fn advice(misshapen: &[(&str, Vec<i64>, Vec<i64>)]) -> String {
         );
     }
     advice.join(". ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrappers_before_every_name_are_left_out() {
+        for (names, prefix) in [
+            (&["module.a", "module.b.c"][..], "module."),
+            (
+                &["module._orig_mod.a", "module._orig_mod.b"],
+                "module._orig_mod.",
+            ),
+            (&["_orig_mod.module.net.a"], "_orig_mod.module.net."),
+            (&["model.a", "net.b"], ""),
+            (&["module.a", "b"], ""),
+            (&["module.model.a", "module.b"], "module."),
+            (&["a", "b"], ""),
+            (&[], ""),
+        ] {
+            assert_eq!(shared_prefix_bytes(names), prefix.len(), "{names:?}");
+        }
+    }
 }

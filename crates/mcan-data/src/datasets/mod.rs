@@ -152,6 +152,13 @@ pub struct SplitFiles {
     pub annotations: Option<PathBuf>,
 }
 
+/// The parsed file of a split; `kind` says what the file holds.
+fn of_split<'a, T>(files: &'a [(SplitName, T)], wanted: SplitName, kind: &str) -> Result<&'a T> {
+    let found = files.iter().find(|(split, _)| *split == wanted);
+    let (_, file) = found.with_context(|| format!("the {wanted} {kind} were not read"))?;
+    Ok(file)
+}
+
 /// The parsed question files of a run.
 pub trait QuestionFiles {
     /// The distinct words of a split, in order of first appearance; none for a split that was not read.

@@ -20,6 +20,7 @@ use crate::data::{Dataset, ImageId, QuestionId};
 use crate::datasets::files::{Places, Split};
 use crate::datasets::{
     Benchmark, LossKind, Metric, QuestionFiles, SpecialWords, SplitFiles, SplitName, StreamSizes,
+    of_split,
 };
 use crate::formats::strings::Strings;
 use anyhow::{Context, Result, ensure};
@@ -175,10 +176,7 @@ struct Files(Vec<(SplitName, QuestionFile)>);
 
 impl Files {
     fn of(&self, wanted: SplitName) -> Result<&QuestionFile> {
-        let found = self.0.iter().find(|(split, _)| *split == wanted);
-        found
-            .map(|(_, file)| file)
-            .with_context(|| format!("the {wanted} questions were not read"))
+        of_split(&self.0, wanted, "questions")
     }
 }
 

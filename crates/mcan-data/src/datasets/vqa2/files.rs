@@ -10,6 +10,7 @@ use crate::data::{Dataset, QuestionId};
 use crate::datasets::files::{Places, Split};
 use crate::datasets::{
     Benchmark, LossKind, Metric, QuestionFiles, SpecialWords, SplitFiles, SplitName, StreamSizes,
+    of_split,
 };
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -194,17 +195,11 @@ struct Files {
 
 impl Files {
     fn questions_of(&self, wanted: SplitName) -> Result<&QuestionFile> {
-        let found = self.questions.iter().find(|(split, _)| *split == wanted);
-        found
-            .map(|(_, file)| file)
-            .with_context(|| format!("the {wanted} questions were not read"))
+        of_split(&self.questions, wanted, "questions")
     }
 
     fn annotations_of(&self, wanted: SplitName) -> Result<&AnnotationFile> {
-        let found = self.annotations.iter().find(|(split, _)| *split == wanted);
-        found
-            .map(|(_, file)| file)
-            .with_context(|| format!("the {wanted} annotations were not read"))
+        of_split(&self.annotations, wanted, "annotations")
     }
 }
 
