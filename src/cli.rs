@@ -3,7 +3,7 @@
 //! The flags with their help texts are made from the table of keys. This room reads no file and knows no default.
 
 use crate::config::{Given, Key, Kind, RunMode, common_keys};
-use crate::models::SCHEMA;
+use crate::datasets;
 use clap::builder::{
     PathBufValueParser, PossibleValuesParser, StringValueParser, TypedValueParser,
 };
@@ -57,7 +57,7 @@ fn flag_keys() -> impl Iterator<Item = (&'static Key, &'static str)> {
 /// The flag of a key.
 fn key_arg((key, name): (&'static Key, &'static str)) -> Arg {
     let meaning = match key.name {
-        "DATASET" => format!("{}: {}", key.help(), SCHEMA.datasets.join(", ")),
+        "DATASET" => format!("{}: {}", key.help(), datasets::names().join(", ")),
         _ => key.help(),
     };
     let help = match key.default_text() {

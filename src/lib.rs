@@ -27,8 +27,8 @@
 //! base         atomic files, memory maps, locks, error texts, who prints
 //! ```
 //!
-//! Nevers: `datasets` knows no model, `models` no data set but the names that a configuration may have, `nn` no
-//! configuration, `formats` nothing but `base`, and only `main` knows `cli`.
+//! Nevers: `datasets` knows no model, `models` no data set, `nn` no configuration, `formats` nothing but
+//! `base`, and only `main` knows `cli`.
 //!
 //! # Glossary
 //!

@@ -1,4 +1,4 @@
-//! The keys of a model family, which this room does not know but is told of.
+//! The keys of the model families.
 
 use super::error::ConfigError;
 use super::table::{Key, Keys};
@@ -6,13 +6,11 @@ use anyhow::Result;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-/// What the caller knows and the configuration has to be told: the model families and the data sets.
+/// The model families, which this room does not know: a caller passes them.
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
     /// The families that `MODEL_USE` may name. The reference's MCAN is the one named [`REFERENCE_FAMILY`].
     pub families: &'static [FamilyKeys],
-    /// The names that `DATASET` may have.
-    pub datasets: &'static [&'static str],
 }
 
 /// The family of a configuration without `MODEL_USE`.

@@ -5,20 +5,8 @@ use super::error::ConfigError;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
-macro_rules! built_in {
-    ($($name:literal),+ $(,)?) => {
-        [$((concat!("configs/", $name), include_str!(concat!("../../../../configs/", $name)))),+]
-    };
-}
-
-/// The configuration files that come with the program, compiled in so that they work from any working directory.
-const BUILT_IN: [(&str, &str); 5] = built_in![
-    "small_model.yml",
-    "large_model.yml",
-    "tiny_model.yml",
-    "vqa/butd.yml",
-    "clevr/mcan_small.yml",
-];
+/// The files of `configs/`, with their names: `build.rs` puts them into the program.
+const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
 /// A configuration file: what to call it in messages, and its text.
 pub(super) struct ConfigFile {

@@ -4,6 +4,7 @@ use super::error::ConfigError;
 use super::model::{FamilyKeys, ModelValues, Schema};
 use super::table::{Key, Kind};
 use super::{Config, DERIVED, FeatSize, OptParams, common_keys, model_file, show, yaml};
+use crate::datasets;
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -62,7 +63,7 @@ impl Config {
         }
         layers.complete()?;
         let mut config = layers.config()?;
-        check(&config, family, schema).map_err(|error| layers.with_place(error))?;
+        check(&config, family).map_err(|error| layers.with_place(error))?;
         config.run.flags = given.spelled_out.clone();
         Ok(config)
     }
@@ -120,11 +121,12 @@ fn typed(given: &Given) -> Result<Vec<Setting>, ConfigError> {
     Ok(settings)
 }
 
-fn check(config: &Config, family: &FamilyKeys, schema: &Schema) -> Result<(), ConfigError> {
+fn check(config: &Config, family: &FamilyKeys) -> Result<(), ConfigError> {
     (family.check)(&config.model)?;
     let dataset = config.data.dataset.as_str();
-    super::require(schema.datasets.contains(&dataset), "DATASET", || {
-        let known = schema.datasets.join(", ");
+    let known = datasets::names();
+    super::require(known.contains(&dataset), "DATASET", || {
+        let known = known.join(", ");
         format!("DATASET = {dataset}: there is no such data set, only {known}")
     })?;
     config.check()

@@ -36,7 +36,6 @@ const SCHEMA: Schema = Schema {
         derived: &[HALF],
         check: check_test_keys,
     }],
-    datasets: &["vqa", "clevr"],
 };
 
 /// Resolves `text`, the content of a configuration file, and `set`, pairs as behind `--SET`.
