@@ -313,18 +313,14 @@ mod tests {
 
     #[test]
     fn a_lost_replica_is_an_error_to_the_others_and_not_a_wait() {
-        let found = replicas(3, |rank, group| {
+        let failed = replicas(3, |rank, group| {
             let mine = Tensor::ones([2], (Kind::Float, Device::Cpu));
             group.all_reduce(&mine).unwrap();
-            if rank == 1 {
-                return String::new();
-            }
-            group.all_reduce(&mine).unwrap_err().to_string()
+            // The rest of the text is the system's, and depends on whether data was under way.
+            let is_lost = |error: anyhow::Error| !error.to_string().contains("Timed out");
+            rank != 1 && group.all_reduce(&mine).is_err_and(is_lost)
         });
-        assert!(
-            found[0].contains("Connection closed") || found[2].contains("Connection closed"),
-            "{found:?}"
-        );
+        assert_eq!(failed, [true, false, true]);
     }
 
     #[test]
