@@ -33,14 +33,23 @@ pub fn is_one_of_several() -> bool {
     matches!(Job::from_environment(), Ok(Some(_)))
 }
 
+/// The seed that the first process of a job gives to all.
+#[derive(Clone, Copy, Debug)]
+pub struct JobSeed {
+    /// The seed that its configuration names.
+    pub named: Option<u64>,
+    /// A random one, for a job without any.
+    pub drawn: u64,
+}
+
 /// Connects the replicas of this process to each other and to those of other processes. Returns them and the seed of
-/// the first process, which is `drawn_seed` unless the configuration names one.
+/// the first process, for which `drawn` was drawn here.
 ///
 /// # Errors
 /// A device that does not exist, a batch that cannot be shared evenly, processes that do not find each other or have
 /// different configurations.
-pub fn assemble(config: &Config, drawn_seed: u64) -> Result<(Vec<Replica>, u64)> {
-    let seed = config.run.seed.unwrap_or(drawn_seed);
+pub fn assemble(config: &Config, drawn: u64) -> Result<(Vec<Replica>, JobSeed)> {
+    let named = config.run.seed;
     prepare_engine();
     let timeout = Duration::from_secs(config.run.dist_timeout);
     let Some(job) = Job::from_environment()? else {
@@ -50,7 +59,7 @@ pub fn assemble(config: &Config, drawn_seed: u64) -> Result<(Vec<Replica>, u64)>
             [device] => vec![Replica::alone(device)],
             _ => in_threads(&devices, timeout)?,
         };
-        return Ok((replicas, seed));
+        return Ok((replicas, JobSeed { named, drawn }));
     };
     config.check_shares(job.size)?;
     if job.rank > 0 {
@@ -59,9 +68,10 @@ pub fn assemble(config: &Config, drawn_seed: u64) -> Result<(Vec<Replica>, u64)>
     let devices = devices::devices(config.run.gpu.as_deref(), job.local_rank, config.train.tf32)?;
     let device = device_of(&job, config.run.gpu.as_deref(), &devices)?;
     let replica = join(&job, device, timeout)?;
-    let seed = replica.text_of_first("seed", &seed.to_string())?.parse()?;
+    let seed = serde_json::to_string(&(named, drawn))?;
+    let (named, drawn) = serde_json::from_str(&replica.text_of_first("seed", &seed)?)?;
     check_same_config(&replica, config)?;
-    Ok((vec![replica], seed))
+    Ok((vec![replica], JobSeed { named, drawn }))
 }
 
 /// The device of this process: the CPU, the GPU of its local rank, or entry `local_rank` of `--GPU`.

@@ -52,8 +52,10 @@ pub struct Prepared {
 /// A missing device or file, processes that do not find each other, a checkpoint that cannot be used.
 pub fn prepare(config: &Config) -> Result<Prepared> {
     let (replicas, job_seed) = distributed::assemble(config, draw_seed())?;
+    let mut config = config.clone();
+    config.run.seed = job_seed.named;
     let devices: Vec<Device> = replicas.iter().map(|replica| replica.device).collect();
-    let before_loading = Plan::new(config, job_seed, &devices, None)?;
+    let before_loading = Plan::new(&config, job_seed.drawn, &devices, None)?;
     before_loading
         .config
         .check_files(network::needs(&before_loading.config)?)?;
@@ -75,7 +77,7 @@ pub fn prepare(config: &Config) -> Result<Prepared> {
     } else {
         checkpoint::load(&path)?
     };
-    let plan = Plan::new(config, job_seed, &devices, Some(&checkpoint))
+    let plan = Plan::new(&config, job_seed.drawn, &devices, Some(&checkpoint))
         .with_context(|| format!("cannot use {}", path.display()))?;
     Ok(Prepared {
         plan,
@@ -92,14 +94,14 @@ pub fn draw_seed() -> u64 {
 impl Plan {
     /// Makes the plan of `config`.
     ///
-    /// `job_seed` is the seed of a run for which neither `config` nor the checkpoint to continue names one. A run
+    /// `drawn_seed` is the seed of a run for which neither `config` nor the checkpoint to continue names one. A run
     /// without a version is named after its seed. An evaluation takes the sizes of the network from `checkpoint`.
     ///
     /// # Errors
     /// When `checkpoint` holds a network that cannot be built.
     pub fn new(
         config: &Config,
-        job_seed: u64,
+        drawn_seed: u64,
         devices: &[Device],
         checkpoint: Option<&Checkpoint>,
     ) -> Result<Plan> {
@@ -108,11 +110,11 @@ impl Plan {
         let continued = checkpoint.filter(|_| continues);
         let continued = continued.and_then(|checkpoint| checkpoint.mcan.as_ref());
         let saved_seed = continued.map(|state| state.seed);
-        let seed = said.seed.or(saved_seed).unwrap_or(job_seed);
+        let seed = said.seed.or(saved_seed).unwrap_or(drawn_seed);
         let version = said.version.clone().unwrap_or_else(|| seed.to_string());
         let ckpt_version = said.ckpt_version.clone().or(said.version.clone());
         let ckpt_version =
-            ckpt_version.unwrap_or_else(|| said.seed.unwrap_or(job_seed).to_string());
+            ckpt_version.unwrap_or_else(|| said.seed.unwrap_or(drawn_seed).to_string());
         let mut config = match (said.run_mode, checkpoint) {
             (RunMode::Val | RunMode::Test, Some(checkpoint)) => with_sizes_of(config, checkpoint)?,
             _ => config.clone(),

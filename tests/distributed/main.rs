@@ -7,7 +7,7 @@ mod job;
 mod start;
 
 use common::{World, assert_close, assert_same_state, demo_world, failure, shared};
-use job::{LONG, ends, job, start_job, stderr, wait_for};
+use job::{LONG, ends, free_port, job, member, start_job, stderr, wait_for};
 use mcan::checkpoint;
 use ndarray::Array2;
 use ndarray_npy::WriteNpyExt;
@@ -154,6 +154,37 @@ fn checkpoints_of_several_replicas_go_on_bit_for_bit_and_with_any_number() {
     };
     let ((ours, config), (theirs, _)) = (keys("whole"), keys("one"));
     assert!(ours == theirs && !config.to_string().contains("RANK"));
+}
+
+#[test]
+fn the_seed_of_the_first_process_is_that_of_all_also_on_resume() {
+    let world = demo_world();
+    world.succeed(&[&TRAIN[..], &["--VERSION=begun", "--MAX_EPOCH=1"]].concat());
+    let go_on = [
+        &TRAIN[..],
+        &["--RESUME=True", "--CKPT_V=begun", "--CKPT_E=1"],
+    ]
+    .concat();
+    let seed = "--SEED=4";
+    job(&world, 2, &[&go_on[..], &["--VERSION=both", seed]].concat());
+    let port = free_port();
+    let children = [
+        (0, &["--VERSION=first", seed][..]),
+        (1, &["--VERSION=first", "--SET=SEED=null"]),
+    ]
+    .map(|(rank, own)| {
+        let flags = [&go_on[..], own].concat();
+        member(&world, (rank, 2), "127.0.0.1", port, &flags)
+            .spawn()
+            .unwrap()
+    });
+    let outputs = ends(children.into());
+    let messages: Vec<String> = outputs.iter().map(stderr).collect();
+    assert!(
+        outputs.iter().all(|output| output.status.success()),
+        "{messages:?}"
+    );
+    assert_eq!(world.log("first"), world.log("both"));
 }
 
 #[test]
