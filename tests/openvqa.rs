@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{command, shared};
+use common::{command, distance, predictions, shared};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -121,11 +121,20 @@ impl Run {
         assert_same_answers(&self.path(&ours), &self.stored.join(stored));
     }
 
-    /// Answers the test questions and compares the file.
+    /// Answers the test questions and compares answers and logits.
     fn test(&self) {
-        self.succeed(&["--RUN=test", "--CKPT_V=golden", "--CKPT_E=3"]);
+        self.succeed(&[
+            "--RUN=test",
+            "--CKPT_V=golden",
+            "--CKPT_E=3",
+            "--SAVE_PRED=True",
+        ]);
         let answers = self.expected["test"]["answers"].as_str().unwrap();
         assert_same_answers(&self.path(answers), &self.stored.join(answers));
+        let logits = |file: &Path| predictions(file).1;
+        let ours = logits(&self.path("results/pred/result_run_golden_epoch3.npz"));
+        let apart = distance(&ours, &logits(&self.stored.join("pred_golden_epoch3.npz")));
+        assert!(apart < 1e-3, "logits differ by {apart}");
     }
 }
 
