@@ -178,6 +178,21 @@ fn butd_on_vqa_is_openvqas() {
 }
 
 #[test]
+fn mcan_on_vqa_is_openvqas() {
+    let Some(run) = Run::of("vqa", "vqa_mcan_small") else {
+        return;
+    };
+    run.train();
+    run.evaluate("golden", 2);
+    run.test();
+    // The names that several GPUs give, and the file format before PyTorch 1.6.
+    for version in ["module_prefix", "legacy_format"] {
+        run.take_checkpoint(&format!("ckpt_{version}/epoch2.pkl"));
+        run.evaluate(version, 2);
+    }
+}
+
+#[test]
 fn mcan_on_clevr_is_openvqas() {
     let Some(run) = Run::of("clevr", "clevr_mcan_small") else {
         return;
