@@ -30,7 +30,7 @@ pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Network) -> Re
         .model
         .size("WORD_EMBED_SIZE")
         .context("the model has no word vectors")?;
-    let vectors = embeddings::load_of_width(&path, &words, width)?;
+    let vectors = embeddings::load(&path, &words, Some(width))?;
     crate::note!(
         "Word vectors: {} of {} words found in {}",
         vectors.found,
