@@ -174,7 +174,7 @@ fn the_embedding_starts_from_the_vectors_of_spacys_package() {
     let inputs = Inputs::read(plan.config(), None, &[Replica::alone(Device::Cpu)]).unwrap();
     let trainer = Trainer::new(&plan, &inputs, Replica::alone(Device::Cpu)).unwrap();
     let words: Vec<&str> = inputs.vocabulary.words().collect();
-    let expected = embeddings::load(&package, &words).unwrap();
+    let expected = embeddings::load(&package, &words, None).unwrap();
     assert!(expected.found > 10, "{} of {}", expected.found, words.len());
     let embedding = trainer.net().parameters.tensors[0].view([-1]);
     assert!(embedding.equal(&Tensor::from_slice(&expected.values)));

@@ -27,7 +27,7 @@ pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Network) -> Re
     };
     let words: Vec<&str> = vocabulary.words().collect();
     let (_, width) = net.word_embedding().size2()?;
-    let vectors = embeddings::load_of_width(&path, &words, width as usize)?;
+    let vectors = embeddings::load(&path, &words, Some(width as usize))?;
     crate::note!(
         "Word vectors: {} of {} words found in {}",
         vectors.found,
