@@ -21,7 +21,7 @@ use tch::{Kind, Tensor};
 
 keys! {
     /// Sizes of BUTD.
-    pub struct ButdKeys: Model {
+    pub(crate) struct ButdKeys: Model {
         /// Width of the question and of the joint representation
         hidden_size: usize = 512;
         /// Probability that dropout zeroes a value before the attention
@@ -38,7 +38,7 @@ keys! {
 }
 
 /// Everything that the rest of the program knows of BUTD.
-pub const FAMILY: Family = Family {
+pub(crate) const FAMILY: Family = Family {
     keys: FamilyKeys {
         name: "butd",
         keys: ButdKeys::KEYS,

@@ -12,7 +12,7 @@ use tch::Tensor;
 ///
 /// # Errors
 /// When the vectors are damaged or their width is not `WORD_EMBED_SIZE`.
-pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Network) -> Result<()> {
+pub(crate) fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Network) -> Result<()> {
     let folders = [
         Path::new("."),
         Path::new("datasets"),
@@ -37,13 +37,8 @@ pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Network) -> Re
         words.len(),
         path.display()
     );
-    let embedding = net
-        .parameters
-        .tensors
-        .first()
-        .context("the network has no embedding")?;
     let values = Tensor::f_from_slice(&vectors.values)?
         .f_view([words.len() as i64, vectors.dimension as i64])?;
-    tch::no_grad(|| embedding.shallow_clone().f_copy_(&values))?;
+    tch::no_grad(|| net.word_embedding().shallow_clone().f_copy_(&values))?;
     Ok(())
 }

@@ -20,9 +20,9 @@ use tch::{Kind, Tensor};
 /// The answers to one batch.
 pub struct Prediction {
     /// (B) index of the most probable answer of each question, the lowest of equals; -1 where a probability is NaN.
-    pub answers: Vec<i64>,
+    pub(crate) answers: Vec<i64>,
     /// (B, answers) probabilities; empty unless asked for.
-    pub probabilities: Vec<f32>,
+    pub(crate) probabilities: Vec<f32>,
 }
 
 /// Iterator over the predictions of every question of a task, in order, batch by batch.

@@ -9,16 +9,16 @@ use tch::Tensor;
 
 /// Packed rows and how they lie in sequences.
 #[derive(Clone, Copy)]
-pub struct Sequences<'a> {
+pub(crate) struct Sequences<'a> {
     /// (R, D)
-    pub rows: &'a Tensor,
+    pub(crate) rows: &'a Tensor,
     /// B sequences of R rows in all.
-    pub layout: &'a Ragged,
+    pub(crate) layout: &'a Ragged,
 }
 
 /// Multi-head scaled dot-product attention (eq. 2 and 3): MA(q, K, V) = [head_1, ..., head_H] Wᵒ.
 #[derive(Debug)]
-pub struct MhAtt {
+pub(crate) struct MhAtt {
     linear_v: Linear,
     linear_k: Linear,
     linear_q: Linear,
@@ -29,7 +29,7 @@ pub struct MhAtt {
 
 impl MhAtt {
     /// Four linear layers `linear_{v,k,q,merge}` of width `size`.
-    pub fn new(mut path: Path, size: usize, heads: usize, dropout_r: f64) -> MhAtt {
+    pub(crate) fn new(mut path: Path, size: usize, heads: usize, dropout_r: f64) -> MhAtt {
         let mut linear = |name| Linear::new(path.sub(name), size, size);
         MhAtt {
             linear_v: linear("linear_v"),
@@ -45,7 +45,7 @@ impl MhAtt {
     ///
     /// # Shapes
     /// x (R, D) -> (R, D)
-    pub fn self_attention(&self, x: Sequences, pass: &Pass) -> Tensor {
+    pub(crate) fn self_attention(&self, x: Sequences, pass: &Pass) -> Tensor {
         let vkq = [&self.linear_v, &self.linear_k, &self.linear_q];
         let [linear_vkq, linear_merge] = ops::prepare([&vkq, &[&self.linear_merge]], pass);
         let vkq = ops::linear(x.rows, &linear_vkq, pass); // (R, 3 D)
@@ -58,7 +58,7 @@ impl MhAtt {
     ///
     /// # Shapes
     /// x (R, D), y (S, D) -> (R, D)
-    pub fn cross_attention(&self, x: Sequences, y: Sequences, pass: &Pass) -> Tensor {
+    pub(crate) fn cross_attention(&self, x: Sequences, y: Sequences, pass: &Pass) -> Tensor {
         let (vk, q) = ([&self.linear_v, &self.linear_k], [&self.linear_q]);
         let [linear_vk, linear_q, linear_merge] =
             ops::prepare([&vk, &q, &[&self.linear_merge]], pass);
@@ -72,27 +72,27 @@ impl MhAtt {
 
 /// Attention-weighted pooling of a sequence into one vector (eq. 5): α = softmax(MLP(X)), x̃ = Σ αᵢ xᵢ.
 #[derive(Debug)]
-pub struct AttFlat {
+pub(crate) struct AttFlat {
     mlp: Mlp,
     linear_merge: Linear,
 }
 
 /// Sizes of an [`AttFlat`].
 #[derive(Clone, Copy, Debug)]
-pub struct AttFlatSizes {
+pub(crate) struct AttFlatSizes {
     /// D
-    pub input: usize,
+    pub(crate) input: usize,
     /// Hidden width of the MLP.
-    pub mlp: usize,
+    pub(crate) mlp: usize,
     /// G, the distributions α.
-    pub glimpses: usize,
+    pub(crate) glimpses: usize,
     /// Width of the pooled vector.
-    pub output: usize,
+    pub(crate) output: usize,
 }
 
 impl AttFlat {
     /// Named `mlp` and `linear_merge`.
-    pub fn new(mut path: Path, sizes: AttFlatSizes, dropout_r: f64) -> AttFlat {
+    pub(crate) fn new(mut path: Path, sizes: AttFlatSizes, dropout_r: f64) -> AttFlat {
         let AttFlatSizes {
             input,
             mlp,
@@ -107,7 +107,7 @@ impl AttFlat {
 
     /// # Shapes
     /// x (R, D) -> (B, output)
-    pub fn forward(&self, x: Sequences, pass: &Pass) -> Tensor {
+    pub(crate) fn forward(&self, x: Sequences, pass: &Pass) -> Tensor {
         let logits = self.mlp.forward(x.rows, pass); // (R, G)
         let pooled = ops::weighted_sum(&logits, x.rows, x.layout); // (B, G D)
         self.linear_merge.forward(&pooled, pass)

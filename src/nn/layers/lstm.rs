@@ -6,14 +6,14 @@ use tch::{Cuda, Tensor};
 
 /// A table of word vectors.
 #[derive(Debug)]
-pub struct Embedding {
+pub(crate) struct Embedding {
     /// (words, E)
-    pub weight: Tensor,
+    pub(crate) weight: Tensor,
 }
 
 impl Embedding {
     /// Standard normal, PyTorch's default.
-    pub fn new(mut path: Path, words: usize, size: usize) -> Embedding {
+    pub(crate) fn new(mut path: Path, words: usize, size: usize) -> Embedding {
         Embedding {
             weight: path.normal("weight", &[words as i64, size as i64]),
         }
@@ -21,7 +21,7 @@ impl Embedding {
 
     /// # Shapes
     /// ids (S) or (B, T) -> (S, E) or (B, T, E)
-    pub fn forward(&self, ids: &Tensor) -> Tensor {
+    pub(crate) fn forward(&self, ids: &Tensor) -> Tensor {
         let (padding_index, scale_by_frequency, sparse) = (-1, false, false);
         Tensor::embedding(&self.weight, ids, padding_index, scale_by_frequency, sparse)
     }
@@ -29,14 +29,14 @@ impl Embedding {
 
 /// One layer of LSTM from a zero state.
 #[derive(Debug)]
-pub struct Lstm {
+pub(crate) struct Lstm {
     /// `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`
     weights: [Tensor; 4],
 }
 
 impl Lstm {
     /// Uniform in ±1/sqrt(`hidden`), PyTorch's default.
-    pub fn new(mut path: Path, inputs: usize, hidden: usize) -> Lstm {
+    pub(crate) fn new(mut path: Path, inputs: usize, hidden: usize) -> Lstm {
         let bound = 1.0 / (hidden as f64).sqrt();
         let (inputs, hidden) = (inputs as i64, hidden as i64);
         let weights = [
@@ -68,7 +68,7 @@ impl Lstm {
 
     /// # Shapes
     /// x (B, L, in) -> (B, L, D)
-    pub fn forward(&self, x: &Tensor) -> Tensor {
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
         ops::lstm(x, &self.weights)
     }
 }

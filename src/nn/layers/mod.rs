@@ -6,8 +6,8 @@ mod lstm;
 mod norm;
 mod weight_norm;
 
-pub use attention::{AttFlat, AttFlatSizes, MhAtt, Sequences};
+pub(crate) use attention::{AttFlat, AttFlatSizes, MhAtt, Sequences};
 pub use linear::{Linear, Mlp};
-pub use lstm::{Embedding, Lstm};
+pub(crate) use lstm::{Embedding, Lstm};
 pub use norm::LayerNorm;
-pub use weight_norm::WeightNormLinear;
+pub(crate) use weight_norm::WeightNormLinear;
