@@ -323,7 +323,9 @@ fn compared_texts(file: &AnnotationFile, texts: &mut Strings) -> Result<(Ragged<
 }
 
 /// For each question, the positions of its answer type and its question type in the two lists that follow.
-fn types_of(file: &AnnotationFile) -> Result<(Vec<(usize, usize)>, Strings, Strings)> {
+type Types = (Vec<(usize, usize)>, Strings, Strings);
+
+fn types_of(file: &AnnotationFile) -> Result<Types> {
     let (mut answer_types, mut question_types) = (Strings::default(), Strings::default());
     let types = file.annotations().iter().map(|annotation| {
         let answer_type = type_name(file, annotation, annotation.answer_type, "answer_type")?;
