@@ -1,4 +1,4 @@
-//! Which configuration file `--MODEL` or `--CFG` means.
+//! The configuration file that `--MODEL` or `--CFG` names.
 
 use super::check::check_folder_name;
 use super::error::ConfigError;
@@ -11,7 +11,7 @@ macro_rules! built_in {
     };
 }
 
-/// The configuration files that come with the program, compiled in so that they work from any working directory.
+/// The configuration files that come with the program. They are compiled in, so that they work in any working directory.
 const BUILT_IN: [(&str, &str); 5] = built_in![
     "small_model.yml",
     "large_model.yml",
@@ -20,17 +20,17 @@ const BUILT_IN: [(&str, &str); 5] = built_in![
     "clevr/mcan_small.yml",
 ];
 
-/// A configuration file: what to call it in messages, and its text.
+/// A configuration file: its name for messages, and its text.
 pub(super) struct ConfigFile {
     pub place: String,
     pub text: String,
 }
 
-/// The file `cfg` if given, else `configs/<dataset>/<model>.yml` or `configs/<model>_model.yml`, whichever is there
-/// first; a file in the working directory wins over the built-in one of the same name.
+/// The file `cfg` if given, else the first that exists of `configs/<dataset>/<model>.yml` and `configs/<model>_model.yml`.
+/// A file in the working directory wins over a built-in file of the same name.
 ///
 /// # Errors
-/// When there is no such file, with the names of those that there are.
+/// No such file; the error lists the built-in models.
 pub(super) fn find(cfg: Option<&PathBuf>, dataset: &str, model: &str) -> Result<ConfigFile> {
     if let Some(path) = cfg {
         return read(path.clone());
@@ -53,7 +53,7 @@ pub(super) fn find(cfg: Option<&PathBuf>, dataset: &str, model: &str) -> Result<
         }
     }
     let message = format!(
-        "--MODEL={model}: there is no {} and no {}; use {}, or write one of these files",
+        "--MODEL={model}: there is neither {} nor {}; write one of these files, or use {}",
         names[0],
         names[1],
         built_in_models(dataset).join(", ")
