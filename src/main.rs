@@ -1,4 +1,4 @@
-//! Parses, resolves, runs, and turns the outcome into an exit status.
+//! The program: parses the command line, resolves the configuration, runs, and turns the outcome into an exit status.
 
 #![cfg_attr(
     not(test),
