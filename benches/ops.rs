@@ -1,7 +1,8 @@
 //! Speed of the layers that `nn::ops` computes, forward on the CPU, at the shapes of the small model: 64 questions with
 //! 37 regions each.
 //!
-//! `cargo bench --bench ops`; the argument is the matmul dtype. `benches/products.rs` compares the products with libtorch's.
+//! `cargo bench --bench ops`; the argument is the matmul dtype. `benches/products.rs` compares the products with
+//! libtorch's.
 
 use divan::Bencher;
 use mcan::native::random::Generator;
