@@ -15,7 +15,7 @@ const ROWS: i64 = 64 * 37;
 const WIDTH: usize = 512;
 const DTYPES: [&str; 2] = ["float32", "bfloat16"];
 
-/// Calls `layer` on (R, D) rows in an evaluating pass.
+/// Times a layer on (R, D) rows, in a pass without dropout.
 fn time<L>(
     bencher: Bencher,
     dtype: &str,

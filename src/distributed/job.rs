@@ -13,7 +13,7 @@ pub(crate) struct Job {
     pub(crate) size: usize,
     /// Number of this process among those on this machine, from 0.
     pub(crate) local_rank: usize,
-    /// Where the processes find each other.
+    /// The place where the processes find each other.
     pub(crate) rendezvous: Rendezvous,
 }
 

@@ -51,7 +51,7 @@ pub(crate) const FAMILY: Family = Family {
     canonical_name,
 };
 
-/// Regions where the data set has them, else the grid.
+/// The regions if the data set has them, else the grid.
 fn needs(streams: Streams) -> Needs {
     Needs {
         regions: streams.regions.is_some(),

@@ -17,9 +17,9 @@ pub struct Packer {
     pub pin_mem: bool,
     /// Answers of the model.
     pub answers: usize,
-    /// Regions, where the model needs them.
+    /// Regions, if the model needs them.
     pub regions: Option<StreamSource>,
-    /// Grid cells, where the model needs them.
+    /// Grid cells, if the model needs them.
     pub grid: Option<StreamSource>,
 }
 
@@ -41,9 +41,9 @@ pub struct PackedBatch {
     pub(crate) words: Ragged,
     /// T, words of every question with the reference's padding.
     pub(crate) words_padded_to: i64,
-    /// Regions, where the model needs them.
+    /// Regions, if the model needs them.
     pub(crate) regions: Option<PackedFeatures>,
-    /// Grid cells, where the model needs them.
+    /// Grid cells, if the model needs them.
     pub(crate) grid: Option<PackedFeatures>,
     /// (P) positions in the flattened targets (B answers), and (P) the scores there, float32; all other targets are 0.
     targets: [Tensor; 2],
@@ -58,7 +58,7 @@ pub struct PackedBatch {
 pub(crate) struct PackedFeatures {
     /// (R_s, F) features of the I distinct images, in the precision in which they are stored.
     pub(crate) rows: Tensor,
-    /// (R_s, 4) corners of the regions, where the model asks for them; float32.
+    /// (R_s, 4) corners of the regions, if the model needs them; float32.
     #[expect(dead_code, reason = "no family reads boxes yet")]
     pub(crate) boxes: Option<Tensor>,
     /// The image of each row.

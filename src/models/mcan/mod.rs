@@ -34,7 +34,7 @@ pub(crate) const FAMILY: Family = Family {
     canonical_name: str::to_owned,
 };
 
-/// Regions where the data set has them, else the grid.
+/// The regions if the data set has them, else the grid.
 fn needs(_: &ModelValues, streams: Streams) -> Result<Needs> {
     Ok(Needs {
         regions: streams.regions.is_some(),
