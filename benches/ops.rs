@@ -1,7 +1,8 @@
 //! Speed of the layers that `nn::ops` computes, forward on the CPU, at the shapes of the small model: 64 questions of 7
 //! words, with 37 regions each.
 //!
-//! `cargo bench --bench ops`; the argument is the matmul dtype. `benches/products.rs` compares the products with libtorch's.
+//! `cargo bench --bench ops`; the argument is the matmul dtype. `benches/products.rs` compares the products with
+//! libtorch's.
 
 mod made_up;
 
@@ -15,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 
 const WIDTH: usize = 512;
 
-/// Calls a layer on the regions `x` (R, D) and the words `y` (S, D) in an evaluating pass.
+/// Times a layer on the regions `x` (R, D) and the words `y` (S, D), in a pass without dropout.
 fn time<L>(
     bencher: Bencher,
     dtype: &str,

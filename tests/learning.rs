@@ -80,8 +80,8 @@ fn accuracy_of(root: &Path, version: &str, blind: Option<Blind>) -> f64 {
     let (task, replica) = (inputs.answering.as_ref().unwrap(), replica());
     let predictor = Predictor::new(trainer.net(), task, &plan, &replica, false).unwrap();
     let answers = name_answers(task, &inputs.answers, &predictor.answers().unwrap()).unwrap();
-    let evaluator = inputs.evaluator.as_ref().unwrap();
-    evaluator.score(&answers).unwrap().headline
+    let metric = inputs.metric.as_ref().unwrap();
+    metric.score(&answers).unwrap().headline
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! a job that `torchrun` or Slurm has started, on one machine or many.
 //!
 //! Each replica holds the whole network and computes its share of every batch. Gradients are summed over the replicas
-//! before every optimizer step, so that all copies of the network stay equal. libtorch's c10d connects the replicas: NCCL
-//! between GPUs, Gloo between CPUs.
+//! before every optimizer step, so that all copies of the network stay equal. libtorch's c10d connects the replicas:
+//! NCCL between GPUs, Gloo between CPUs.
 
 mod devices;
 mod job;
@@ -26,7 +26,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 use tch::Device;
 
-/// Time that the replicas of this process have to end once one of them has failed. Most notice the failure at once.
+/// Time in which the replicas of this process must end after one of them has failed. Most notice the failure at once.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Whether this process is one of several.
@@ -171,16 +171,16 @@ fn check_same_config(replica: &Replica, config: &Config) -> Result<()> {
         let first = theirs.get(key).unwrap_or(&serde_json::Value::Null);
         ensure!(
             first == value,
-            "{} was started with {key} = {value}, and the first one with {first}; start all with the same options",
+            "{} was started with {key} = {value}, and the first one with {first}; start all processes with the same options",
             replica.name()
         );
     }
-    // All wait here, so that none goes on without a refused process.
+    // All wait here, so that no process goes on without a refused one.
     replica.broadcast_flag(true).map(drop)
 }
 
-/// Checks that the replicas of all processes have read the same questions, words and answers. Returns once all have read
-/// their inputs.
+/// Checks that the replicas of all processes have read the same questions, words and answers. Returns once all have
+/// read their inputs.
 ///
 /// # Errors
 /// The replica that has read other inputs, or has failed.
@@ -198,15 +198,16 @@ pub(crate) fn check_same_inputs(
     match all.iter().position(|other| *other != all[0]) {
         None => Ok(()),
         Some(rank) => bail!(
-            "process {rank} has read other questions, words or answers ({}) than the first one ({}); give all the same files",
+            "process {rank} has read other questions, words or answers ({}) than the first one ({}); give all processes the same files",
             all[rank],
             all[0]
         ),
     }
 }
 
-/// Runs `work` for every member, each on its own thread if there are several. Returns the first failure; a replica that
-/// waits for the failed one gets an error from its connection.
+/// Runs `work` for every member, each on its own thread if there are several.
+///
+/// Returns the first failure. Replicas that wait for the failed one get an error from their connection.
 ///
 /// # Errors
 /// The first failure of `work`.
@@ -242,22 +243,22 @@ pub(crate) fn run_all<T: Send>(
 
 /// The error of a replica that has noticed the failure of another one.
 #[derive(Debug)]
-pub(crate) struct Elsewhere(pub String);
+pub(crate) struct FailedElsewhere(pub String);
 
-impl fmt::Display for Elsewhere {
+impl fmt::Display for FailedElsewhere {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Elsewhere {}
+impl std::error::Error for FailedElsewhere {}
 
 fn first_failure(outcomes: &Receiver<Result<()>>) -> Result<()> {
     while let Ok(outcome) = outcomes.recv() {
         let Err(mut error) = outcome else { continue };
         loop {
             match outcomes.recv_timeout(GRACE) {
-                Ok(Err(cause)) if error.is::<Elsewhere>() => error = cause,
+                Ok(Err(cause)) if error.is::<FailedElsewhere>() => error = cause,
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(error),
                 Err(RecvTimeoutError::Timeout) => {
@@ -276,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_failure_is_told_and_nobody_hangs() {
+    fn the_first_failure_is_reported_and_no_replica_hangs() {
         let replicas = in_threads(&[Device::Cpu; 3], Duration::from_secs(60)).unwrap();
         let error = run_all(replicas, |replica| {
             ensure!(replica.rank != 1, "the one in the middle broke");

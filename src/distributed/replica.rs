@@ -8,7 +8,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// One copy of the network on its own device, which computes its share of every batch. All copies are equal after every
+/// One copy of the network on its own device, which computes a share of every batch. All copies are equal after every
 /// step.
 #[derive(Debug)]
 pub struct Replica {
@@ -22,7 +22,7 @@ pub struct Replica {
     comm: Option<Comm>,
 }
 
-/// The connection to the others.
+/// The connection to the other replicas.
 #[derive(Debug)]
 struct Comm {
     store: Arc<Store>,
@@ -75,7 +75,7 @@ impl Replica {
         }
     }
 
-    /// The share of `all` that this replica takes: each group of `batch` is shared evenly among the replicas in order of
+    /// This replica's share of `all`: each group of `batch` elements is divided evenly among the replicas, in order of
     /// rank.
     pub(crate) fn share_of<T: Copy>(&self, all: &[T], batch: usize) -> Vec<T> {
         let share = |group: &[T]| {
@@ -88,7 +88,7 @@ impl Replica {
     /// Copies `params` of the first replica to all replicas.
     ///
     /// # Errors
-    /// Here and below: another replica has failed or disconnected.
+    /// Here and in the functions below: another replica has failed or disconnected.
     pub(crate) fn broadcast_parameters(&self, params: &[Tensor]) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let params: Vec<&Tensor> = params.iter().collect();
@@ -115,17 +115,17 @@ impl Replica {
         Ok(Vec::<i64>::try_from(&answer)?[0] != 0)
     }
 
-    /// The `rows` of every replica in order of rank, each padded to `room` rows.
+    /// The `rows` of every replica in order of rank, each padded to `count` rows.
     ///
     /// # Shapes
-    /// rows (up to `room`, ...) -> (N, `room`, ...)
-    pub(crate) fn gather(&self, rows: Tensor, room: i64) -> Result<Tensor> {
-        let vacant = room - rows.size().first().copied().unwrap_or(0);
-        let rows = if vacant == 0 {
+    /// rows (up to `count`, ...) -> (N, `count`, ...)
+    pub(crate) fn gather(&self, rows: Tensor, count: i64) -> Result<Tensor> {
+        let missing = count - rows.size().first().copied().unwrap_or(0);
+        let rows = if missing == 0 {
             rows
         } else {
             let mut shape = rows.size();
-            shape[0] = vacant;
+            shape[0] = missing;
             Tensor::f_cat(
                 &[
                     &rows,
@@ -138,8 +138,8 @@ impl Replica {
             .unwrap_or_else(|| Ok(rows.f_unsqueeze(0)?))
     }
 
-    /// Sums a loss over the replicas, and tells them which signal asks this one to stop (0: none); absent in a single
-    /// replica.
+    /// Starts the step reduction: sums a loss over the replicas, and tells them which signal asks this one to stop (0:
+    /// none). Absent in a single replica.
     pub(crate) fn reduce_step(&self, loss: &Tensor, signal: i32) -> Result<Option<StepReduction>> {
         let Some(comm) = &self.comm else {
             return Ok(None);
@@ -160,11 +160,11 @@ impl Replica {
         )?;
         Ok(Some(StepReduction {
             values: fetch(&values)?,
-            there: Event::now(self.device)?,
+            copied: Event::now(self.device)?,
         }))
     }
 
-    /// The text that the first replica gives under `key`.
+    /// The text that the first replica stores under `key`.
     pub(crate) fn text_of_first(&self, key: &str, mine: &str) -> Result<String> {
         let Some(comm) = &self.comm else {
             return Ok(mine.to_string());
@@ -175,7 +175,7 @@ impl Replica {
         })
     }
 
-    /// The texts that all replicas give under `key`, in order of rank.
+    /// The texts that all replicas store under `key`, in order of rank.
     pub(crate) fn texts(&self, key: &str, mine: &str) -> Result<Vec<String>> {
         let Some(comm) = &self.comm else {
             return Ok(vec![mine.to_string()]);
@@ -209,21 +209,21 @@ impl Replica {
     }
 }
 
-/// The sums of one step over the replicas, on their way from the device.
+/// The sums of one step over all replicas, which may still be on the device.
 #[derive(Debug)]
 pub(crate) struct StepReduction {
     /// (3) loss, number of replicas stopped by Ctrl-C, number of replicas stopped by SIGTERM.
     values: Tensor,
-    there: Event,
+    copied: Event,
 }
 
 impl StepReduction {
-    /// Waits for the sums; returns the loss and the signal that asks a replica to stop, if any.
+    /// Waits for the sums. Returns the loss, and the signal that asks a replica to stop, if there is one.
     ///
     /// # Errors
     /// An error of the device.
     pub(crate) fn read(&self) -> Result<(f64, Option<i32>)> {
-        self.there.wait()?;
+        self.copied.wait()?;
         let values = Vec::<f64>::try_from(&self.values)?;
         let signal = if values[2] > 0.0 {
             Some(SIGTERM)
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn one_replica_needs_nobody() {
+    fn a_single_replica_needs_no_connection() {
         let replica = Replica::alone(Device::Cpu);
         assert!(replica.broadcast_flag(true).unwrap() && !replica.broadcast_flag(false).unwrap());
         assert_eq!(

@@ -19,7 +19,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network with fresh parameters, those that `seed` means.
+    /// A network whose initial parameters are drawn from `seed`.
     ///
     /// # Errors
     /// Values or sizes from which the model cannot be built.
@@ -35,7 +35,7 @@ impl Network {
         })
     }
 
-    /// Names and shapes of the parameters that such a network has, without the memory for them.
+    /// Names and shapes of the parameters of such a network. They take no memory.
     ///
     /// # Errors
     /// As [`Network::new`].
@@ -45,7 +45,7 @@ impl Network {
         Ok(parameters.shapes())
     }
 
-    /// How many numbers the parameters of such a network have.
+    /// Number of values in the parameters of such a network.
     ///
     /// # Errors
     /// As [`Network::new`].
@@ -57,12 +57,12 @@ impl Network {
             .sum())
     }
 
-    /// How many answers it chooses from.
+    /// Number of answers that it chooses from.
     pub(crate) fn answers(&self) -> usize {
         self.answers
     }
 
-    /// Answer logits: see [`Model::forward`].
+    /// Computes the logit of each answer: see [`Model::forward`].
     ///
     /// # Errors
     /// A batch without the features that the model needs.
@@ -70,7 +70,7 @@ impl Network {
         self.model.forward(batch, pass)
     }
 
-    /// The word embedding, (words, E).
+    /// (words, E) the word embedding.
     pub(crate) fn word_embedding(&self) -> &Tensor {
         self.model.word_embedding()
     }

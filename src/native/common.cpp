@@ -1,5 +1,5 @@
-// The functions of the C interface that belong to no room: memory of texts, and questions about the
-// processor.
+// The functions of the C interface that belong to no other file: freeing of texts, and whether the
+// CPU rounds to bfloat16.
 #include "common.h"
 
 extern "C" void mcan_free(char *text) { std::free(text); }

@@ -1,5 +1,5 @@
-//! Communication between replicas through c10d of libtorch: a store of small texts, a group that sums and gathers tensors
-//! through NCCL on GPUs and Gloo on CPUs, and a reducer of gradients.
+//! Communication between replicas through c10d of libtorch: a store of small texts, a group that sums and gathers
+//! tensors through NCCL on GPUs and Gloo on CPUs, and a reducer of gradients.
 
 use super::ffi;
 use super::{check, owned_text, pointers, returned};
@@ -19,14 +19,14 @@ owner! {
 }
 
 owner! {
-    /// Sums the gradients of parameters over all replicas of a group, bucket by bucket, while the backward pass still runs.
+    /// A sum of gradients over all replicas of a group, made bucket by bucket while the backward pass still runs.
     pub(crate) Reducer of RawReducer, freed by mcan_free_reducer
 }
 
 // SAFETY: libtorch's stores lock themselves.
 unsafe impl Sync for Store {}
 
-/// Makes failures of c10d errors: it neither prints them nor ends the process.
+/// Makes c10d report failures as errors, without printing them or ending the process.
 pub(crate) fn prepare_engine() {
     // SAFETY: sets a flag of libtorch, and an environment variable before the run starts threads.
     unsafe { ffi::mcan_prepare_engine() }
@@ -35,11 +35,11 @@ pub(crate) fn prepare_engine() {
 /// The address of a store that serves several processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rendezvous {
-    /// Name or address of the machine that serves.
+    /// Name or address of the server's machine.
     pub(crate) host: String,
     /// Its port.
     pub(crate) port: u16,
-    /// Whether this process serves.
+    /// Whether this process is the server.
     pub(crate) serve: bool,
     /// Prefix of all keys, so that one server can serve one job after another.
     pub(crate) prefix: String,
@@ -104,7 +104,7 @@ impl Store {
     }
 }
 
-/// How other replicas reach this one on the network.
+/// The address of this replica for the others.
 #[derive(Clone, Debug)]
 pub(crate) enum Endpoint {
     /// By an address of this machine.
@@ -205,7 +205,7 @@ impl Reducer {
         Ok(Reducer(reducer))
     }
 
-    /// Makes the next backward pass sum the gradients over all replicas. To be called before the forward pass of the last
+    /// Makes the next backward pass sum the gradients over all replicas. Called before the forward pass of the last
     /// micro-batch of a step.
     ///
     /// # Errors
@@ -256,19 +256,19 @@ mod tests {
         let found = replicas(3, |rank, group| {
             let mine = Tensor::full([2], rank as f64 + 1.0, (Kind::Float, Device::Cpu));
             let all = group.all_gather(&mine).unwrap();
-            let heard = mine.copy();
-            group.broadcast(&[&heard]).unwrap();
+            let received = mine.copy();
+            group.broadcast(&[&received]).unwrap();
             group.all_reduce(&mine).unwrap();
             group.check().unwrap();
-            (all, heard, mine)
+            (all, received, mine)
         });
-        for (all, heard, sum) in found {
+        for (all, received, sum) in found {
             assert_eq!(
                 all,
                 Tensor::from_slice(&[1f32, 1., 2., 2., 3., 3.]).view([3, 2])
             );
             assert_eq!(
-                (heard, sum),
+                (received, sum),
                 (
                     Tensor::from_slice(&[1f32, 1.]),
                     Tensor::from_slice(&[6f32, 6.])
@@ -289,8 +289,8 @@ mod tests {
             let mut sums = Vec::new();
             for step in 0..3 {
                 crate::native::clear_grads(&params).unwrap();
-                for part in 0..2 {
-                    if part == 1 {
+                for micro_batch in 0..2 {
+                    if micro_batch == 1 {
                         reducer.expect_last_micro_batch().unwrap();
                     }
                     let x = Tensor::from_slice(&[1f32, 10. * (rank + 1) as f32, step as f32]);
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_seen_by_all_and_missed_in_time() {
+    fn texts_are_stored_and_found() {
         let store = Store::here().unwrap();
         store.set("seed", "7").unwrap();
         assert_eq!(store.get("seed").unwrap(), "7");

@@ -1,7 +1,7 @@
 //! The Rust side of the C++ in this folder: operations of libtorch that tch does not bind, and kernels of this crate.
 //!
-//! All foreign calls of the crate are here. Every function passes tensors by pointer for the length of the call and turns
-//! a C++ exception into an error.
+//! All foreign calls of the crate are here. Every function passes tensors by pointer for the length of the call and
+//! turns a C++ exception into an error.
 #![allow(unsafe_code, reason = "foreign calls")]
 
 use anyhow::{Result, bail};
@@ -37,11 +37,12 @@ pub(crate) mod testing;
 pub(crate) mod varlen;
 pub(crate) mod weights;
 
-/// A mask of dropout on the CPU. It is a function of these three numbers, whatever the number of threads. The forward and
-/// the backward pass each draw it where they use it; it is never stored.
+/// A dropout mask on the CPU. The mask is a function of these three numbers, for any number of threads. It is never
+/// stored: the forward pass and the backward pass both draw it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mask {
-    /// Probability of zeroing a value, in [0, 1), rounded to 16 bits; the others are scaled by `1 / (1 - p)`. 0: no dropout.
+    /// Probability of zeroing a value, in [0, 1), rounded to 16 bits; kept values are scaled by `1 / (1 - p)`. 0: no
+    /// dropout.
     pub(crate) p: f64,
     /// Seed of the run.
     pub(crate) seed: u64,
@@ -63,20 +64,19 @@ impl Mask {
 pub enum Factors {
     /// In float32.
     Float,
-    /// With factors rounded to bfloat16 and sums in float32. A processor without instructions for that rounds and
-    /// multiplies in float32, which saves no time: see [`cpu_rounds_to_bf16`].
+    /// With factors rounded to bfloat16 and sums in float32. A processor without bfloat16 instructions multiplies the
+    /// rounded factors in float32, which saves no time: see [`cpu_rounds_to_bf16`].
     BFloat16,
 }
 
-/// Whether this CPU rounds factors to bfloat16 when the configuration asks for it: where that saves time, and where
-/// `MCAN_ROUND_TO_BF16` is set, so that the accuracy can be measured on any processor.
+/// Whether this CPU rounds factors to bfloat16 when the configuration asks for it: if it has bfloat16 instructions, or
+/// if `MCAN_ROUND_TO_BF16` is set, which serves to measure the accuracy on any processor.
 pub fn cpu_rounds_to_bf16() -> bool {
     // SAFETY: reads the processor's features and the environment.
     unsafe { ffi::mcan_cpu_rounds_to_bf16() }
 }
 
-/// Returns freed memory to the system. glibc keeps memory that the threads which parse files have freed, for these threads
-/// only.
+/// Returns freed memory to the system. glibc would keep the memory that threads have freed for these threads only.
 pub(crate) fn return_freed_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointers; memory in use does not move.
@@ -175,12 +175,12 @@ pub(crate) struct RaggedRows<'a> {
     pub(crate) starts: &'a Tensor,
     /// Length of the longest sequence.
     pub(crate) longest: i64,
-    /// (B) 0 for a sequence of padding only, else 1, float32; absent if no sequence is padding only.
+    /// (B) 0 for a sequence that is only padding, else 1, float32; absent if no sequence is only padding.
     pub(crate) present: Option<&'a Tensor>,
 }
 
-/// Multi-head scaled dot-product attention on the CPU, without padding: each row of sequence b of `queries` attends to the
-/// rows of sequence b of `keys`, uniformly if that sequence is padding only. Differentiable.
+/// Multi-head attention on the CPU, without padding: sequence b of `queries` attends to sequence b of `keys`, with
+/// uniform weights if that sequence is only padding. Differentiable.
 ///
 /// # Shapes
 /// kv (S, 2 D) v and k side by side, q (R, D) -> (R, D); without `q`, kv is (S, 3 D) and holds q too.
@@ -218,10 +218,11 @@ pub(crate) fn attention(
     })
 }
 
-/// Drops the gradients of `params`: the next backward pass stores its own instead of adding to zeros.
+/// Drops the gradients of `params`, so that the next backward pass stores its gradients instead of adding them to
+/// zeros.
 ///
 /// # Errors
-/// When libtorch refuses.
+/// An error of libtorch.
 pub(crate) fn clear_grads(params: &[Tensor]) -> Result<()> {
     let params = pointers(params);
     // SAFETY: an array of `len` tensors, borrowed for the length of the call.

@@ -1,7 +1,7 @@
 //! A CPU random generator that is independent of libtorch's global one.
 //!
-//! All threads of a process share libtorch's default generator, so that the draws of one thread change those of another.
-//! Replicas are threads, and so are tests.
+//! All threads of a process share libtorch's default generator, so that the draws of one thread change those of
+//! another. Replicas are threads, and so are tests.
 
 use super::check;
 use super::ffi;
@@ -17,7 +17,7 @@ impl Generator {
     /// A generator with this seed.
     ///
     /// # Errors
-    /// When libtorch refuses.
+    /// An error of libtorch.
     pub fn new(seed: u64) -> Result<Generator> {
         let mut generator = std::ptr::null_mut();
         // SAFETY: `generator` is written before null is returned.

@@ -1,4 +1,4 @@
-//! What models are built from: operations, layers, packed batches, losses, optimizers. No configuration, no data set.
+//! The parts that models and training are built from: operations, layers, packed batches, losses, optimizers.
 
 pub mod layers;
 pub mod loss;

@@ -1,10 +1,11 @@
 //! The operations that models are made of, and the one place that chooses kernels.
 //!
 //! Each function computes the formula in its doc comment. `Backend::Reference` is that formula in plain tensor
-//! operations; `Backend::Native` runs our fused kernels on a CPU; `Backend::Libtorch` runs libtorch's on a GPU. Tests
-//! compare the three. No other file of `nn` or `models` asks which backend a pass has.
+//! operations; `Backend::Native` runs this program's fused kernels on a CPU; `Backend::Libtorch` runs libtorch's on a
+//! GPU. Tests compare the three. No other file of `nn` or `models` asks which backend a pass has.
 //!
-//! Letters of shapes: B sequences; R, S packed rows; L, M longest sequence; D width; H heads; K = D / H.
+//! Letters of shapes: B sequences; R, S packed rows; L, M longest sequence; D width; H heads; d = D / H, the width of a
+//! head.
 
 use super::layers::{LayerNorm, Linear};
 use super::pass::{Backend, Pass, or_oom};
@@ -13,11 +14,11 @@ use crate::native::weights::join_and_cast;
 use crate::native::{self, varlen};
 use tch::{Kind, Tensor};
 
-/// PyTorch's kernel divides by sqrt(variance + epsilon). This epsilon is far below the variance of any activation; the
-/// 1e-6 that the reference adds to the deviation is below float32 rounding there too.
+/// The epsilon of libtorch's kernel, which divides by sqrt(variance + epsilon). As the 1e-6 that the reference adds to
+/// the deviation, it is negligible beside the deviations of activations.
 const VARIANCE_EPSILON: f64 = 1e-12;
 
-/// Weights and biases of linear layers, ready for [`linear`].
+/// The weights and biases of linear layers, side by side, in the dtype of their kernel.
 #[derive(Debug)]
 pub(crate) struct LinearWeights {
     /// (out, in)
@@ -26,8 +27,8 @@ pub(crate) struct LinearWeights {
     bias: Tensor,
 }
 
-/// Casts weights to the matmul dtype and concatenates the layers of each group, so that v, k and q are one product. On a
-/// GPU all casts run in one kernel.
+/// Casts weights to the matmul dtype and concatenates the layers of each group, so that v, k and q are one product. On
+/// a GPU all casts run in one kernel.
 pub(crate) fn prepare<const N: usize>(groups: [&[&Linear]; N], pass: &Pass) -> [LinearWeights; N] {
     let kind = match pass.backend {
         Backend::Native | Backend::Reference => Kind::Float,
@@ -138,10 +139,9 @@ pub(crate) fn add_norm(x: &Tensor, f: Tensor, layer: &LayerNorm, p: f64, pass: &
     }
 }
 
-/// Att(q, k, v) = dropout(softmax(q kᵀ / sqrt(K))) v for each head and each pair of sequences (Yu et al., eq. 1 to 3)
+/// A(q, K, V) = softmax(q Kᵀ / √d) V for each head (Yu et al., eq. 1), with dropout on the softmax
 ///
-/// Each row of a sequence of `queries` sees the rows of the sequence of `keys` with the same number, and sees them
-/// uniformly if that sequence is nothing but padding.
+/// Sequence b of `queries` attends to sequence b of `keys`. If that sequence is only padding, its weights are uniform.
 ///
 /// # Shapes
 /// vk (S, 2 D) v and k side by side, q (R, D) -> (R, D); without `q`, vk is (S, 3 D) and holds q too
@@ -183,7 +183,7 @@ pub(crate) fn attention(
     }
 }
 
-/// The reference arm of [`attention`]: sequences are padded to the longest one, and padding is masked.
+/// The reference arm of [`attention`]: pads sequences to the longest one, and masks the padding.
 fn attention_in_grid(
     vk: &Tensor,
     q: Option<&Tensor>,
@@ -192,10 +192,10 @@ fn attention_in_grid(
     p: f64,
     pass: &Pass,
 ) -> Tensor {
-    let vkq = split_heads(&keys.pad(vk), if q.is_some() { 2 } else { 3 }, heads); // (B, H, M, K) each
+    let vkq = split_heads(&keys.pad(vk), if q.is_some() { 2 } else { 3 }, heads); // (B, H, M, d) each
     let (v, k) = (&vkq[0], &vkq[1]);
     let q = match q {
-        Some(q) => split_heads(&queries.pad(q), 1, heads).remove(0), // (B, H, L, K)
+        Some(q) => split_heads(&queries.pad(q), 1, heads).remove(0), // (B, H, L, d)
         None => vkq[2].shallow_clone(),
     };
     let (b, h, l, d_k) = q.size4().unwrap_or_default();
@@ -203,13 +203,13 @@ fn attention_in_grid(
     let scores = q.matmul(&k.transpose(-2, -1)).to_kind(Kind::Float); // (B, H, L, M)
     let scores = scores + keys.key_bias(&[b, 1, 1, keys.longest]);
     let weights = pass.dropout(scores.softmax(-1, Kind::Float), p); // (B, H, L, M)
-    let attended = weights.to_kind(v.kind()).matmul(v); // (B, H, L, K)
+    let attended = weights.to_kind(v.kind()).matmul(v); // (B, H, L, d)
     queries.unpad(&attended.transpose(1, 2).reshape([b, l, h * d_k])) // (R, D)
 }
 
-/// Weighted sums of each sequence's rows: softmax over the rows of each column of `logits` (Yu et al., eq. 5)
+/// α = softmax(logits) over the rows of a sequence; Σ αᵢ xᵢ for each of the G columns of α (Yu et al., eq. 5)
 ///
-/// A sequence that is nothing but padding weighs its rows uniformly.
+/// If a sequence is only padding, its weights are uniform.
 ///
 /// # Shapes
 /// logits (R, G), x (R, D) -> (B, G D)
@@ -222,7 +222,7 @@ pub(crate) fn weighted_sum(logits: &Tensor, x: &Tensor, layout: &Ragged) -> Tens
     sums.view([layout.batch, -1]) // (B, G D)
 }
 
-/// The outputs of a one-layer LSTM from a zero state (Hochreiter and Schmidhuber, 1997)
+/// The outputs of a one-layer LSTM that starts from a zero state (Hochreiter and Schmidhuber, 1997)
 ///
 /// `weights` are `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`.
 ///

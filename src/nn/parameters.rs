@@ -62,8 +62,8 @@ pub struct Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// The root; what is created under it is drawn from `generator`, which is of the CPU so that a seed means the same
-    /// network on every device, and is appended to `parameters`.
+    /// The root of the tree. A new parameter is drawn from `generator` and appended to `parameters`. The generator is
+    /// on the CPU, so that a seed means the same network on every device.
     pub fn root(
         parameters: &'a mut Parameters,
         generator: &'a mut Generator,
@@ -77,8 +77,8 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// A root under which parameters have names and shapes but no memory of their own, to count them or to compare
-    /// them with a checkpoint.
+    /// A root whose parameters have names and shapes but no memory of their own, to count them or to compare them with
+    /// a checkpoint.
     pub(crate) fn shapes_only(parameters: &'a mut Parameters) -> Path<'a> {
         Path {
             parameters,
@@ -88,7 +88,7 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// Where parameters are created.
+    /// The device of the parameters.
     pub(crate) fn device(&self) -> Device {
         self.device
     }
@@ -104,7 +104,7 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// The child of this name, for a path that is needed no longer.
+    /// The child of this name; consumes the path.
     pub(crate) fn into_sub(self, name: impl std::fmt::Display) -> Path<'a> {
         let prefix = format!("{}{name}.", self.prefix);
         Path { prefix, ..self }
@@ -145,7 +145,7 @@ impl<'a> Path<'a> {
     }
 }
 
-/// A tensor of this shape, all of whose elements are one and the same number in memory.
+/// A tensor of this shape whose elements all share one number in memory.
 fn without_memory(shape: &[i64]) -> Tensor {
     let implicit = false;
     Tensor::zeros([], (Kind::Float, Device::Cpu)).expand(shape, implicit)

@@ -5,13 +5,13 @@ use anyhow::Result;
 use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
 
-/// Whose kernels an operation of [`ops`](super::ops) runs.
+/// The kernels that the operations of [`ops`](super::ops) run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Backend {
     /// The formula in plain tensor operations. It defines what the other two compute.
     #[cfg_attr(not(test), expect(dead_code, reason = "only tests choose it"))]
     Reference,
-    /// Our fused kernels for a CPU.
+    /// This program's fused kernels for a CPU.
     Native,
     /// libtorch's kernels; on a GPU those for sequences of variable length.
     Libtorch,
@@ -46,12 +46,13 @@ impl Pass {
         }
     }
 
-    /// A pass with dropout, whose masks depend on the seed of the run and on `pass`, a number that no other pass has.
+    /// A pass with dropout. Its masks depend on the seed of the run and on `pass`, a number that no other pass has.
     ///
-    /// A GPU draws the masks from its own generator, which is seeded anew here; hence a resumed run draws the same.
+    /// A GPU draws the masks from its own generator. The generator is seeded for each pass, so a resumed run draws the
+    /// same masks.
     ///
     /// # Errors
-    /// When libtorch refuses.
+    /// An error of libtorch.
     pub fn training(matmul_dtype: Kind, seed: u64, pass: u64, device: Device) -> Result<Pass> {
         if device.is_cuda() {
             device::seed(device, seed ^ pass.wrapping_mul(0x9E37_79B9_7F4A_7C15))?;
@@ -74,7 +75,7 @@ impl Pass {
         self.dropout.is_some()
     }
 
-    /// The type of the factors, as the native products name it.
+    /// The matmul dtype, as the native products name it.
     pub(super) fn factors(&self) -> Factors {
         if self.matmul_dtype == Kind::BFloat16 {
             Factors::BFloat16

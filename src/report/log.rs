@@ -1,7 +1,7 @@
-//! The log of a run, in the reference's format, so that scripts which read it go on working.
+//! The log of a run, in the reference's format, so that scripts which read the format still work.
 //!
-//! Each entry is appended in one write. If the machine stops during a write, the next run of the version cuts off the torn
-//! entry ([`Log::resume`]) and writes it again.
+//! Each entry is appended in one write. If the machine stops during a write, the next run of the version removes the
+//! torn entry ([`Log::resume`]) and writes it again.
 
 use crate::base::atomic;
 use anyhow::{Context, Result};
@@ -25,7 +25,7 @@ pub(crate) struct Log {
     pub(crate) state: LogState,
 }
 
-/// How far the entries of a log go.
+/// The state of a log: the epochs that its entries cover.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LogState {
     /// Whether an epoch has begun and not ended.
@@ -34,7 +34,7 @@ pub(crate) struct LogState {
     epoch: Option<u64>,
     /// Whether val has been evaluated since.
     evaluated: bool,
-    /// Bytes of whole entries; a torn entry may follow.
+    /// Number of bytes of whole entries; a torn entry may follow.
     whole: usize,
 }
 
@@ -96,8 +96,8 @@ impl LogState {
         state
     }
 
-    /// Whether the log lacks an entry of `epoch`, whose checkpoint exists: the end of the epoch, or its scores if the run
-    /// evaluates epochs.
+    /// Whether the log lacks an entry of `epoch`, whose checkpoint exists: the end of the epoch, or its scores if the
+    /// run evaluates epochs.
     pub(crate) fn lacks(&self, epoch: u64, evaluates: bool) -> bool {
         let last = self.epoch.unwrap_or(0);
         match self.begun {
@@ -108,7 +108,7 @@ impl LogState {
 }
 
 impl Log {
-    /// Opens the log at `path` for appending. Makes the file and the folder when missing. `scores_begin`: see
+    /// Opens the log at `path` for appending. Makes the file and its folder if they are missing. `scores_begin`: see
     /// [`LogState::read`].
     ///
     /// # Errors
@@ -123,7 +123,7 @@ impl Log {
         })
     }
 
-    /// Opens the log of a run that continues it, and cuts off an entry that was torn when the machine stopped.
+    /// Opens the log for a run that continues it, and removes an entry that was torn when the machine stopped.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -138,7 +138,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Cuts off a torn entry at the end; returns whether there was one.
+    /// Removes a torn entry at the end; returns whether there was one.
     fn cut_torn_entry(&self) -> Result<bool> {
         let whole = self.state.whole as u64;
         let torn = whole < self.file.metadata()?.len();

@@ -1,4 +1,4 @@
-//! `PROFILE`: the time that each phase of a step takes.
+//! The profile of a run (`PROFILE`): the time that each phase of a step takes.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -26,22 +26,23 @@ impl Phase {
     ];
 }
 
-/// Adds up the time of each phase over the steps of an epoch or of an evaluation. Does nothing unless it is on.
+/// The time of each phase, summed over the steps of an epoch or of an evaluation.
 ///
-/// At the end of each phase it waits for the GPU, which makes the run a little slower.
+/// At the end of each phase the profile waits for the GPU, which makes the run a little slower. A profile that is off
+/// does nothing.
 #[derive(Debug)]
 pub(crate) struct Profile {
     on: bool,
     device: Device,
     last: Instant,
-    /// Beginning of the step under way.
+    /// Beginning of the current step.
     began: Instant,
     phases: [Duration; Phase::ALL.len()],
     steps: Vec<Duration>,
 }
 
 impl Profile {
-    /// Starts the clock.
+    /// A profile that starts now, if it is `on`.
     pub(crate) fn new(on: bool, device: Device) -> Profile {
         let now = Instant::now();
         Profile {
@@ -81,7 +82,7 @@ impl Profile {
         }
     }
 
-    /// Median duration of the steps, without the first one, which warms up.
+    /// Median duration of the steps, without the first one, which is a warm-up.
     fn median(&self) -> Duration {
         let mut steps = self
             .steps

@@ -1,4 +1,4 @@
-//! Initial word embeddings from GloVe vectors, if there are any.
+//! Word vectors as initial word embeddings.
 
 use crate::config::Config;
 use crate::data::embeddings;
@@ -8,7 +8,8 @@ use anyhow::Result;
 use std::path::Path;
 use tch::Tensor;
 
-/// Copies the vector of each word into the embedding. Without vectors it prints a note, and the embedding stays random.
+/// Copies the vector of each word into the embedding. If there are no vectors, prints a note and keeps the random
+/// embedding.
 ///
 /// # Errors
 /// When the vectors are damaged or their width is not `WORD_EMBED_SIZE`.

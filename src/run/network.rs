@@ -22,7 +22,7 @@ pub(super) fn build(plan: &Plan, inputs: &Inputs, device: Device) -> Result<Netw
     Network::new(&config.model, &sizes, plan.seed(), device)
 }
 
-/// How many numbers the parameters of the network have for a vocabulary of `words` and a list of `answers`.
+/// Number of values in the network's parameters, for a vocabulary of `words` words and a list of `answers` answers.
 ///
 /// # Errors
 /// As [`build`].
@@ -40,7 +40,7 @@ fn sizes(config: &Config, words: usize, answers: usize) -> Result<Sizes> {
     })
 }
 
-/// Whether the conventions of OpenVQA hold: its names of parameters and its special words.
+/// Whether the run follows OpenVQA's conventions: its parameter names and special words.
 pub(super) fn is_openvqa(config: &Config) -> bool {
     config.run.model_use.is_some()
 }
@@ -54,7 +54,7 @@ pub(super) fn predicts_probabilities(config: &Config) -> Result<bool> {
     Ok(!is_openvqa(config) && loss_kind(config)? == LossKind::BinaryCrossEntropy)
 }
 
-/// What the model needs of a batch.
+/// The features that the model needs in a batch.
 ///
 /// # Errors
 /// An unknown model, or one that cannot use the features of the data set.
@@ -74,7 +74,7 @@ pub(super) fn loss_kind(config: &Config) -> Result<LossKind> {
     })
 }
 
-/// The optimizer of `OPT`, `OPT_BETAS` and `OPT_EPS`, or of `OPT_PARAMS`.
+/// The hyper-parameters of `OPT`, `OPT_BETAS` and `OPT_EPS`, or of `OPT_PARAMS`.
 pub(super) fn hyper_parameters(config: &Config) -> HyperParameters {
     let train = &config.train;
     HyperParameters {
@@ -87,7 +87,7 @@ pub(super) fn hyper_parameters(config: &Config) -> HyperParameters {
     }
 }
 
-/// What the learning rate depends on.
+/// The keys of the learning rate's schedule.
 pub(super) fn schedule_keys(config: &Config) -> ScheduleKeys {
     let train = &config.train;
     ScheduleKeys {

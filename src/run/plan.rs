@@ -1,4 +1,4 @@
-//! The plan of a run: everything that the configuration, the job and a checkpoint decide together, before the run starts.
+//! The plan of a run: everything that is settled before the run starts, by the configuration, the job and a checkpoint.
 //!
 //! A [`Plan`] is made by one function, [`Plan::new`], and nothing changes it afterwards. [`prepare`] collects what the
 //! function needs: it connects the replicas, checks that the files are there and loads the checkpoint.
@@ -27,7 +27,7 @@ pub(crate) struct Start {
 /// The plan of one run: what it does, from which start point, and where it writes.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The configuration with every open value filled in: seed, versions, workers, and the sizes of a loaded network.
+    /// The configuration, complete: with seed, versions, workers, and the sizes of a loaded network.
     config: Config,
     seed: u64,
     version: String,
@@ -35,7 +35,7 @@ pub struct Plan {
     start: Start,
 }
 
-/// A plan with the replicas that carry it out and the checkpoint that it starts from.
+/// A plan, with the replicas that execute it and the checkpoint that it starts from.
 pub(crate) struct Prepared {
     /// The plan.
     pub(crate) plan: Plan,
@@ -48,7 +48,7 @@ pub(crate) struct Prepared {
 /// Connects the replicas, checks that all files are there, loads the checkpoint and makes the plan.
 ///
 /// # Errors
-/// A missing device or file, processes that do not find each other, a checkpoint that cannot be used.
+/// A device or file that is missing, processes that do not find each other, or a checkpoint that cannot be used.
 pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
     let (replicas, job_seed) = distributed::assemble(config, draw_seed())?;
     let mut config = config.clone();
@@ -84,7 +84,7 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
     })
 }
 
-/// A seed for a run that names none.
+/// A random seed, for a run without `--SEED`.
 pub(crate) fn draw_seed() -> u64 {
     rand::random_range(0..100_000_000)
 }
@@ -92,23 +92,23 @@ pub(crate) fn draw_seed() -> u64 {
 impl Plan {
     /// Makes the plan of `config`.
     ///
-    /// `drawn_seed` is the seed of a run for which neither `config` nor the checkpoint to continue names one. A run
-    /// without a version is named after its seed. An evaluation takes the sizes of the network from `checkpoint`.
+    /// `drawn_seed` is the seed if neither `config` nor the checkpoint to continue has one. A run without a version is
+    /// named after its seed. An evaluation takes the sizes of the network from `checkpoint`.
     ///
     /// # Errors
     /// When `checkpoint` holds a network that cannot be built.
     pub fn new(config: &Config, drawn_seed: u64, checkpoint: Option<&Checkpoint>) -> Result<Plan> {
-        let said = &config.run;
-        let continues = config.train.resume && said.run_mode == RunMode::Train;
+        let run = &config.run;
+        let continues = config.train.resume && run.run_mode == RunMode::Train;
         let continued = checkpoint.filter(|_| continues);
         let continued = continued.and_then(|checkpoint| checkpoint.mcan.as_ref());
         let saved_seed = continued.map(|state| state.seed);
-        let seed = said.seed.or(saved_seed).unwrap_or(drawn_seed);
-        let version = said.version.clone().unwrap_or_else(|| seed.to_string());
-        let ckpt_version = said.ckpt_version.clone().or(said.version.clone());
+        let seed = run.seed.or(saved_seed).unwrap_or(drawn_seed);
+        let version = run.version.clone().unwrap_or_else(|| seed.to_string());
+        let ckpt_version = run.ckpt_version.clone().or(run.version.clone());
         let ckpt_version =
-            ckpt_version.unwrap_or_else(|| said.seed.unwrap_or(drawn_seed).to_string());
-        let mut config = match (said.run_mode, checkpoint) {
+            ckpt_version.unwrap_or_else(|| run.seed.unwrap_or(drawn_seed).to_string());
+        let mut config = match (run.run_mode, checkpoint) {
             (RunMode::Val | RunMode::Test, Some(checkpoint)) => with_sizes_of(config, checkpoint)?,
             _ => config.clone(),
         };
@@ -130,7 +130,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The configuration, with every open value filled in.
+    /// The complete configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }

@@ -1,4 +1,4 @@
-//! Answers questions with a trained network.
+//! Answering questions with a trained network.
 
 use super::inputs::Task;
 use super::network::{matmul_dtype, predicts_probabilities};
@@ -25,9 +25,9 @@ pub struct Prediction {
     pub(crate) scores: Vec<f32>,
 }
 
-/// Iterator over the predictions of every question of a task, in order, batch by batch.
+/// The predictions of all questions of a task: an iterator over batches, in order.
 ///
-/// The N replicas of a run take the batches in turns: a round is one batch for each replica. Every replica receives the
+/// The N replicas of a run take the batches in turns. A round is one batch for each replica. Every replica receives the
 /// predictions of all. The predictions of a round are read while the device computes the next round.
 pub struct Predictor<'a> {
     net: &'a Network,
@@ -40,24 +40,25 @@ pub struct Predictor<'a> {
     as_probabilities: bool,
     progress: Progress,
     profile: Profile,
-    /// Questions given to the devices.
+    /// Questions whose computation was started.
     asked: usize,
     /// Questions whose predictions were read.
     answered: usize,
-    /// The round on its way from the device.
-    waiting: Option<Round>,
+    /// The round that is computed and not yet read.
+    in_flight: Option<Round>,
     /// Predictions that were read and not yet returned.
     read: VecDeque<Prediction>,
 }
 
-/// The predictions of a round, on their way from the device.
+/// The predictions of a round, which may still be on the device.
 struct Round {
     /// (N, B)
     answers: Tensor,
     /// (N, B, answers)
     scores: Option<Tensor>,
     reduction: Option<StepReduction>,
-    there: Event,
+    /// Reached when the predictions have been copied to the CPU.
+    copied: Event,
     /// Questions of the round; only the last batch of all is smaller than B.
     questions: usize,
 }
@@ -72,7 +73,7 @@ impl Round {
         {
             bail!(Stopped::by(signal));
         }
-        self.there.wait()?;
+        self.copied.wait()?;
         let mut answers = Vec::<i64>::try_from(self.answers.f_view([-1])?)?;
         answers.truncate(self.questions);
         let scores = match self.scores {
@@ -93,8 +94,8 @@ impl Round {
 }
 
 impl<'a> Predictor<'a> {
-    /// `with_scores` also copies the scores from the device. Scores are what answers are chosen by: probabilities in the
-    /// reference, logits in OpenVQA.
+    /// A predictor for the questions of `task`. `with_scores`: also return the scores by which answers are chosen, which
+    /// are probabilities in the reference and logits in OpenVQA.
     ///
     /// # Errors
     /// When the loader cannot start.
@@ -140,12 +141,12 @@ impl<'a> Predictor<'a> {
             profile: Profile::new(config.run.profile && replica.is_first(), device),
             asked: 0,
             answered: 0,
-            waiting: None,
+            in_flight: None,
             read: VecDeque::new(),
         })
     }
 
-    /// Starts the next round; none after the last.
+    /// Starts the next round; returns `None` after the last one.
     fn begin(&mut self) -> Result<Option<Round>> {
         let questions =
             (self.task.dataset.len() - self.asked).min(self.batch_size * self.replica.size);
@@ -171,43 +172,43 @@ impl<'a> Predictor<'a> {
             }
             // The last round may have no batch for this replica.
             None => {
-                let nothing = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, device));
+                let empty = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, device));
                 (
-                    nothing(&[0], Kind::Int64)?,
-                    nothing(&[0, self.net.answers() as i64], Kind::Float)?,
+                    empty(&[0], Kind::Int64)?,
+                    empty(&[0, self.net.answers() as i64], Kind::Float)?,
                 )
             }
         };
-        let room = self.batch_size as i64;
-        let gather = |rows| fetch(&self.replica.gather(rows, room)?);
+        let batch_size = self.batch_size as i64;
+        let gather = |rows| fetch(&self.replica.gather(rows, batch_size)?);
         let answers = gather(answers)?;
         let scores = self.with_scores.then(|| gather(scores)).transpose()?;
         let reduction = self.replica.reduce_step(
             &Tensor::f_zeros([1], (Kind::Double, device))?,
             stop::asked(),
         )?;
-        let there = Event::now(device)?;
+        let copied = Event::now(device)?;
         self.profile.end(Phase::Forward);
         self.profile.end_step();
         Ok(Some(Round {
             answers,
             scores,
             reduction,
-            there,
+            copied,
             questions,
         }))
     }
 
-    /// The next prediction; none after the last.
+    /// The next prediction; `None` after the last one.
     fn predict(&mut self) -> Result<Option<Prediction>> {
         if self.read.is_empty() {
-            if self.waiting.is_none() {
-                self.waiting = self.begin()?;
+            if self.in_flight.is_none() {
+                self.in_flight = self.begin()?;
             }
-            let Some(round) = self.waiting.take() else {
+            let Some(round) = self.in_flight.take() else {
                 return Ok(None);
             };
-            self.waiting = self.begin()?;
+            self.in_flight = self.begin()?;
             self.read.extend(round.read(self.batch_size)?);
         }
         self.read
@@ -216,10 +217,10 @@ impl<'a> Predictor<'a> {
             .transpose()
     }
 
-    /// The index of every question's answer.
+    /// The answer index of every question.
     ///
     /// # Errors
-    /// When a batch cannot be read or memory runs out.
+    /// A batch that cannot be read, or no memory left.
     pub fn answers(self) -> Result<Vec<i64>> {
         self.map(|prediction| Ok(prediction?.answers))
             .collect::<Result<Vec<_>>>()
@@ -269,7 +270,7 @@ fn largest(scores: &Tensor) -> Tensor {
 /// Pairs of question id and answer text, for the answer index of every question of `task`.
 ///
 /// # Errors
-/// When there are more or fewer answers than questions.
+/// More or fewer indices than questions, or an index without an answer.
 pub fn name_answers<'a>(
     task: &Task,
     answers: &'a AnswerList,

@@ -1,4 +1,4 @@
-//! Preflight of a run: its outputs are writable, and no earlier run is overwritten.
+//! Preflight: checks that the outputs of a run are writable and that no earlier run is overwritten.
 
 use super::plan::Plan;
 use crate::checkpoint;
@@ -8,20 +8,20 @@ use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use tracing::debug;
 
-/// The checks of one plan.
+/// The preflight of one plan.
 pub(crate) struct Preflight<'a> {
     plan: &'a Plan,
 }
 
 impl<'a> Preflight<'a> {
-    /// The checks of `plan`.
+    /// The preflight of `plan`.
     pub(crate) fn new(plan: &'a Plan) -> Preflight<'a> {
         Preflight { plan }
     }
 
     /// Checks that no file of an older run of the same version is lost, unless `--OVERWRITE=True` is given.
     ///
-    /// A new run replaces all checkpoints and the log of the older run; a resumed run replaces the checkpoints that go
+    /// A new run replaces all checkpoints and the log of the older run. A resumed run replaces the checkpoints that go
     /// further than its start point.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl<'a> Preflight<'a> {
         paths
     }
 
-    /// Removes `last.pkl`. Called once the checkpoint of an epoch goes further.
+    /// Removes `last.pkl`, once the checkpoint of an epoch goes further.
     ///
     /// # Errors
     /// When it cannot be removed.
@@ -91,8 +91,8 @@ impl<'a> Preflight<'a> {
         if last.exists() { remove(&last) } else { Ok(()) }
     }
 
-    /// The folders that this run writes in, without the folder of checkpoints.
-    fn written_to(&self) -> Vec<PathBuf> {
+    /// The folders that this run writes to, without the folder of checkpoints.
+    fn output_folders(&self) -> Vec<PathBuf> {
         let config = self.plan.config();
         let run = &config.run;
         let folders = match run.run_mode {
@@ -109,9 +109,9 @@ impl<'a> Preflight<'a> {
     /// Checks that the folders and the log of this run are writable. (Checkpoints: see [`check_writable`].)
     ///
     /// # Errors
-    /// The first folder or log that is not.
+    /// The first folder or log that is not writable.
     pub(crate) fn check_outputs(&self) -> Result<()> {
-        check_writable(self.written_to())?;
+        check_writable(self.output_folders())?;
         let plan = self.plan;
         // A new run starts a new log. All other outputs are new files.
         let log = match plan.config().run.run_mode {

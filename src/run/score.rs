@@ -1,11 +1,11 @@
-//! `--RUN=score`: the accuracy of an answer file.
+//! `--RUN=score`: scores an answer file.
 
 use crate::config::Config;
 use crate::datasets::VAL;
 use crate::datasets::files::split;
 use anyhow::{Context, Result};
 
-/// Prints the score of `RESULT_FILE`, against val unless `QUESTIONS` and `ANNOTATIONS` name other files.
+/// Prints the scores of `RESULT_FILE` on val, or on the files that `QUESTIONS` and `ANNOTATIONS` name.
 ///
 /// # Errors
 /// A file that is missing or damaged, or answers to other questions.

@@ -1,6 +1,8 @@
-//! Ctrl-C and SIGTERM: the first asks the run to stop after the present step, the second ends the program at once.
+//! Ctrl-C and SIGTERM: the first signal asks the run to stop after the current step, the second ends the program at
+//! once.
 //!
-//! Before [`listen`] is called a signal ends the program at once: while a run reads its inputs there is nothing to save.
+//! Before [`listen`] is called a signal ends the program at once: while a run reads its inputs there is nothing to
+//! save.
 
 use super::plan::Plan;
 use crate::base::output;
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 /// The first signal received, or 0.
 static ASKED: AtomicI32 = AtomicI32::new(0);
 
-/// The error of a run that a signal has stopped.
+/// The error of a run that a signal stopped.
 #[derive(Debug)]
 pub struct Stopped {
     signal: i32,
@@ -27,7 +29,7 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// Stopped by `signal`, without advice.
+    /// The error for `signal`, without advice.
     pub(crate) fn by(signal: i32) -> Stopped {
         Stopped {
             signal,
@@ -35,7 +37,7 @@ impl Stopped {
         }
     }
 
-    /// The exit status that shells give a program that a signal has ended: 130 after Ctrl-C, 143 after SIGTERM.
+    /// The exit status by the convention of shells: 130 after Ctrl-C, 143 after SIGTERM.
     pub fn exit_status(&self) -> u8 {
         128 + self.signal as u8
     }
@@ -79,8 +81,8 @@ pub(crate) fn listen() -> Result<()> {
 
 fn start() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    // After a Ctrl-C in the terminal each process of a job gets the signal twice: from the terminal and from the launcher.
-    let same = if is_one_of_several() {
+    // After a Ctrl-C, each process of a job gets the signal twice: from the terminal and from the launcher.
+    let repeat = if is_one_of_several() {
         Duration::from_secs(2)
     } else {
         Duration::ZERO
@@ -90,7 +92,7 @@ fn start() -> Result<()> {
         let mut first = None;
         for signal in signals.forever() {
             match first {
-                Some(first) if Instant::elapsed(&first) >= same => exit(128 + signal),
+                Some(first) if Instant::elapsed(&first) >= repeat => exit(128 + signal),
                 Some(_) => {}
                 None => {
                     ASKED.store(signal, Ordering::Relaxed);
@@ -115,10 +117,10 @@ pub(crate) fn asked() -> i32 {
     ASKED.load(Ordering::Relaxed)
 }
 
-/// Fails once a signal has been received. Called where the run can stop.
+/// Fails if a signal has been received. Called where the run can stop.
 ///
 /// # Errors
-/// [`Stopped`].
+/// [`Stopped`] after a signal.
 pub(crate) fn check() -> Result<()> {
     match asked() {
         0 => Ok(()),

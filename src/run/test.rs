@@ -1,4 +1,4 @@
-//! `--RUN=test`: the answers of a checkpoint to a test split, and their scores with `--SAVE_PRED`.
+//! `--RUN=test`: answers a test split with a checkpoint; with `--SAVE_PRED` also saves the scores of all answers.
 
 use super::evaluation::Evaluation;
 use super::network::predicts_probabilities;
@@ -61,7 +61,7 @@ pub(super) fn run(config: &Config) -> Result<()> {
     })
 }
 
-/// Returns the answer indices, and streams the scores to `file` at the same time: those of the whole test split
+/// Returns the answer indices, and streams the scores to `file` meanwhile, because those of the whole test split
 /// take gigabytes.
 fn answer_and_save_scores(
     predictor: Predictor,

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
 
 type Outcome = Result<(), String>;
 
+/// The checks, which run in the root folder of the repository.
 struct Checks {
     root: PathBuf,
     began: Instant,
@@ -82,7 +83,16 @@ impl Checks {
         ];
         self.cargo(&lints)?;
         self.step("documentation");
-        let mut doc = self.command("cargo", &["doc", "--quiet", "--workspace", "--no-deps"]);
+        let mut doc = self.command(
+            "cargo",
+            &[
+                "doc",
+                "--quiet",
+                "--workspace",
+                "--no-deps",
+                "--document-private-items",
+            ],
+        );
         run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
         self.step("dependencies");
         self.dependencies()?;
@@ -126,7 +136,7 @@ impl Checks {
         run(&mut self.command("bash", &["-c", &check]))
     }
 
-    /// Which crates the tree may have: deny.toml.
+    /// Checks the crates of the tree against deny.toml.
     fn dependencies(&self) -> Outcome {
         let cache =
             env::var_os("MCAN_CACHE").map_or_else(|| self.root.join("target"), PathBuf::from);
@@ -135,7 +145,7 @@ impl Checks {
         if !self.output(&deny, &["--version"]).contains(CARGO_DENY) {
             let wanted = format!("cargo-deny@{CARGO_DENY}");
             let folder = tools.display().to_string();
-            // Unoptimised it is built in half the time, and fast enough.
+            // An unoptimised build takes half the time, and the program is fast enough.
             let install = [
                 "install", "--quiet", "--locked", "--debug", "--root", &folder, &wanted,
             ];
@@ -165,7 +175,8 @@ impl Checks {
         Ok(())
     }
 
-    /// A few seconds of every fuzz target, from the seeds: a corpus that is kept would grow, and take longer each time.
+    /// Runs every fuzz target for a few seconds, from the seeds. A corpus that is kept would grow and take longer each
+    /// time.
     fn fuzz(&self) -> Outcome {
         if !self.fetch("fuzz/Cargo.toml")? {
             println!("notice: libFuzzer could not be fetched: nothing is fuzzed");
@@ -180,8 +191,8 @@ impl Checks {
             .env("FUZZ_CORPUS", corpus))
     }
 
-    /// Whether the crates of a manifest could be had. A lock file that is behind the manifest is an error: it must not
-    /// pass for a missing network.
+    /// Whether the crates of a manifest can be fetched. A lock file that is older than the manifest is an error: it
+    /// must not look like a missing network.
     fn fetch(&self, manifest: &str) -> Result<bool, String> {
         let arguments = ["fetch", "--locked", "--manifest-path", manifest];
         let output = self

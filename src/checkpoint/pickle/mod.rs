@@ -1,6 +1,6 @@
 //! Python's pickle as data: what a checkpoint's `data.pkl` says, without ever running any of it.
 //!
-//! [`read`] takes the opcodes of protocols 2 to 4 and the few global names that PyTorch writes for tensors and plain
+//! [`read()`] takes the opcodes of protocols 2 to 4 and the few global names that PyTorch writes for tensors and plain
 //! containers, and refuses every other one by name. [`write()`] gives protocol 2, the one that `torch.save` uses. Where
 //! a tensor's bytes lie is the business of [`super::archive`]; here a tensor is only a view of a storage's key.
 

@@ -1,4 +1,4 @@
-//! The layer that brings image features to the width of the network.
+//! The layer that maps image features to the width of the network.
 
 use crate::models::Sizes;
 use crate::nn::layers::Linear;
@@ -44,6 +44,8 @@ impl Adapter {
             .with_context(|| format!("the batch has no {name}"))
     }
 
+    /// Applies the layer.
+    ///
     /// # Shapes
     /// features (R_s, F) -> (R_s, D), float32
     pub(crate) fn forward(&self, features: &PackedFeatures, pass: &Pass) -> Tensor {

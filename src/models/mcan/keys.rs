@@ -71,12 +71,12 @@ fn check_values(values: &ModelValues) -> Result<(), ConfigError> {
 }
 
 impl McanKeys {
-    /// Checks what the network needs to be built.
+    /// Checks that a network of these sizes can be built.
     ///
     /// # Errors
-    /// Names the key and the value at fault.
+    /// The key and its wrong value.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        const LARGEST: usize = 1 << 20; // far beyond any network, and products of two stay far from overflow
+        const LARGEST: usize = 1 << 20; // far above any network, and a product of two cannot overflow
         for (key, value) in [
             ("LAYER", self.layer),
             ("HIDDEN_SIZE", self.hidden_size),

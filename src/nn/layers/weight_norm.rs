@@ -17,8 +17,8 @@ pub(crate) struct WeightNormLinear {
 }
 
 impl WeightNormLinear {
-    /// Named `bias`, `weight_g`, `weight_v`, in this order. At first v is the weight of a linear layer with PyTorch's
-    /// default, and g its norm.
+    /// Parameters `bias`, `weight_g`, `weight_v`, in this order. The initial v is PyTorch's default for a linear layer,
+    /// and the initial g is the norm of v.
     pub(crate) fn new(mut path: Path, inputs: usize, outputs: usize) -> WeightNormLinear {
         let bound = 1.0 / (inputs as f64).sqrt();
         let (inputs, outputs) = (inputs as i64, outputs as i64);
@@ -34,7 +34,7 @@ impl WeightNormLinear {
         }
     }
 
-    /// The layer with its weight multiplied out, to be used several times in a pass.
+    /// The linear layer with weight W, for several uses in a pass.
     pub(crate) fn layer(&self) -> Linear {
         Linear {
             weight: &self.weight_v * (&self.weight_g / self.weight_v.norm()),
@@ -42,6 +42,8 @@ impl WeightNormLinear {
         }
     }
 
+    /// Applies the layer.
+    ///
     /// # Shapes
     /// x (R, in) -> (R, out), float32
     pub(crate) fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
