@@ -120,7 +120,12 @@ def json_seeds():
     ]
     annotation = {"question_id": 10, "image_id": 1, "question_type": "what", "answer_type": "other"}
     annotation |= {"multiple_choice_answer": "cat", "answers": answers}
-    for name, value in (("questions", questions), ("annotations", {"annotations": [annotation]})):
+    program = [{"function": name, "inputs": [], "value_inputs": []} for name in ("scene", "unique", "query_size")]
+    clevr = {"image_index": 3, "question": "What size is the cube; is it big?", "answer": "large", "program": program}
+    test = {"image_index": 3, "question": "Are there any cubes?"}
+    seed("clevr", "test", json.dumps({"questions": [test]}).encode())
+    lists = {"questions": questions, "clevr": {"questions": [clevr]}, "annotations": {"annotations": [annotation]}}
+    for name, value in lists.items():
         text = json.dumps(value).encode()
         seed(name, "plain", text)
         for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
