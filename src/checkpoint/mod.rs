@@ -1,7 +1,7 @@
 //! Checkpoints: a model, its optimizer and the state of the run, in PyTorch's file formats.
 //!
 //! [`load`] reads the files of the reference, of this program and of other programs that use `torch.save`; [`save`]
-//! writes files that `torch.load(weights_only=True)` reads. [`pt`](crate::formats::pt) knows the formats and executes
+//! writes files that `torch.load(weights_only=True)` reads. [`pt`] knows the formats and executes
 //! nothing that is in a file. This room gives the entries a meaning: [`state_dict`] (names and shapes of a model's
 //! tensors), the optimizer, the run.
 

@@ -208,6 +208,14 @@ pub(super) fn write(
         ]);
         entries.push((Value::Int(i as i128), entry));
     }
+    Ok(Value::dict([
+        ("state", Value::Dict(entries)),
+        ("param_groups", Value::List(vec![param_group(state)])),
+    ]))
+}
+
+/// The only parameter group: all settings, and the numbers of the parameters.
+fn param_group(state: &OptimizerState) -> Value {
     let betas = [state.betas.0, state.betas.1].map(Value::Float);
     let flag = |name| (name, Value::Bool(false));
     let mut group = vec![
@@ -235,8 +243,5 @@ pub(super) fn write(
     }
     let params = (0..state.moments.len()).map(|i| Value::Int(i as i128));
     group.push(("params", Value::List(params.collect())));
-    Ok(Value::dict([
-        ("state", Value::Dict(entries)),
-        ("param_groups", Value::List(vec![Value::dict(group)])),
-    ]))
+    Value::dict(group)
 }

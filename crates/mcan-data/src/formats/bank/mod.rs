@@ -11,7 +11,7 @@
 //! | `image_wh` | i32 (N, 2) | width and height of the images, in pixels |
 //!
 //! A bank has `x` or `grid`, or both. The metadata `version` is absent in banks of version 1, which have `x`, `offset`,
-//! `image_id`, `bbox` and `image_wh`; a bank of a later version than [`VERSION`] is refused.
+//! `image_id`, `bbox` and `image_wh`; a bank of a later version than 2 is refused.
 
 mod read;
 #[cfg(test)]

@@ -95,6 +95,7 @@ fn directory(file: &[u8]) -> Result<(u64, usize)> {
     }
 }
 
+/// The member that an entry of the directory describes.
 fn member<'a>(file: &'a [u8], entry: &[u8], extra: &[u8]) -> Result<Member<'a>> {
     ensure!(u16_at(entry, 8) & 1 == 0, "it is encrypted");
     let deflated = match u16_at(entry, 10) {
@@ -104,20 +105,7 @@ fn member<'a>(file: &'a [u8], entry: &[u8], extra: &[u8]) -> Result<Member<'a>> 
             bail!("compression method {other} is not one that NumPy writes (stored or deflated)")
         }
     };
-    let (mut packed, mut size, mut local) =
-        (u32_at(entry, 20), u32_at(entry, 24), u32_at(entry, 42));
-    if [packed, size, local].contains(&IN_ZIP64) {
-        let mut wide = zip64_extra(extra).context("its zip64 sizes are missing")?;
-        for field in [&mut size, &mut packed, &mut local] {
-            if *field == IN_ZIP64 {
-                let (value, rest) = wide
-                    .split_at_checked(8)
-                    .context("its zip64 sizes are cut short")?;
-                (*field, wide) = (u64_at(value, 0), rest);
-            }
-        }
-    }
-    let (packed, size, local) = (to_usize(packed)?, to_usize(size)?, to_usize(local)?);
+    let [packed, size, local] = extent(entry, extra)?;
     let header = slice(file, local, LOCAL_BYTES).filter(|h| h.starts_with(LOCAL));
     let header = header.context("its local zip header is damaged or cut off")?;
     let start = local + LOCAL_BYTES + u16_at(header, 26) + u16_at(header, 28);
@@ -141,6 +129,23 @@ fn member<'a>(file: &'a [u8], entry: &[u8], extra: &[u8]) -> Result<Member<'a>> 
         crc: u32_at(entry, 16) as u32,
         deflated,
     })
+}
+
+/// The size of a member in the file, its size once decoded, and the place of its local header.
+fn extent(entry: &[u8], extra: &[u8]) -> Result<[usize; 3]> {
+    let [mut packed, mut size, mut local] = [20, 24, 42].map(|field| u32_at(entry, field));
+    if [packed, size, local].contains(&IN_ZIP64) {
+        let mut wide = zip64_extra(extra).context("its zip64 sizes are missing")?;
+        for field in [&mut size, &mut packed, &mut local] {
+            if *field == IN_ZIP64 {
+                let (value, rest) = wide
+                    .split_at_checked(8)
+                    .context("its zip64 sizes are cut short")?;
+                (*field, wide) = (u64_at(value, 0), rest);
+            }
+        }
+    }
+    Ok([to_usize(packed)?, to_usize(size)?, to_usize(local)?])
 }
 
 /// The content of the extra field with id 1.
