@@ -16,13 +16,13 @@
 //! distributed  replicas on several devices and in several processes
 //! models       trait Model, FAMILIES; mcan, butd: equations
 //! nn           ops (the one place that chooses kernels), layers, loss, optim, packed, ragged, parameters, pass
-//! checkpoint   state dict, optimizer state, run state, in PyTorch's file formats
+//! checkpoint   the entries of a checkpoint: state dict, optimizer state, run state
 //! native       C++: kernels, and functions of libtorch that tch does not bind; its Rust side
 //! ------------ the wall: package mcan-data, without libtorch ------------
 //! config       one table of keys; resolve; the files of a run
 //! datasets     trait Benchmark, BENCHMARKS; vqa2, clevr, demo: each with its files and its metric
 //! data         ids, streams, samples, vocabulary, answers, features, loader, word vectors, packing
-//! formats      npy, npz, zip, tar, json, banks
+//! formats      npy, npz, tar, json, pickle, pt (PyTorch's files), banks
 //! text         words of a question, normal form of an answer
 //! base         atomic files, memory maps, locks, error texts, output
 //! ```
@@ -78,7 +78,7 @@
 //! | `core/model/optim.py` | [`nn::optim`] |
 //! | `utils/vqa.py`, `utils/vqaEval.py` | [`datasets::vqa2`], [`text`] |
 //! | `setup.sh` | `setup.sh`, `--RUN=pack` |
-//! | `torch.save`, `torch.load` | [`checkpoint`] |
+//! | `torch.save`, `torch.load` | [`formats::pickle`], [`formats::pt`], [`checkpoint`] |
 
 // A user's file or flag never ends the program with a panic; tests may.
 #![cfg_attr(

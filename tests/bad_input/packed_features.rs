@@ -285,7 +285,7 @@ fn bank() {
         bytes(
             "negative id",
             of_ids(&[0, 2], &[-5]),
-            &["in image_id is a negative number"],
+            &["its array image_id has a negative number"],
         ),
         bytes(
             "duplicate id",
