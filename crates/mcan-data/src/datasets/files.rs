@@ -138,7 +138,9 @@ impl Places<'_> {
         let mut places: Vec<FeaturePlace> = Vec::new();
         for name in splits {
             let place = benchmark.feature_place(split(benchmark, name)?, kind, self);
-            let is_new = |place: &FeaturePlace| !places.contains(place);
+            // One folder can have the images of several splits, whose numbers mean different images.
+            let key = |place: &FeaturePlace| (place.folder.clone(), place.names.split);
+            let is_new = |place: &FeaturePlace| places.iter().all(|known| key(known) != key(place));
             places.extend(place.filter(is_new));
         }
         Ok(places)

@@ -9,7 +9,7 @@ mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use place::{FeaturePlace, FileNames, archive_path, bank_path};
+pub use place::{FeaturePlace, FileNames, archive_path, bank_path, image_number};
 pub use store::FeatureStore;
 
 use super::streams::{StreamKind, StreamSpec};
@@ -91,9 +91,9 @@ impl Features {
                 };
                 let bank = Arc::new(Bank::open(&path, array, spec.width)?);
                 all_f16 &= bank.dtype() == Dtype::F16;
-                for (index, key) in bank.keys().enumerate() {
+                for (index, key) in bank.keys().iter().enumerate() {
                     let bank = Arc::clone(&bank);
-                    put(names.image_of_key(key), Place::Bank { bank, index });
+                    put(names.image_id(key), Place::Bank { bank, index });
                 }
                 places.push(path);
                 banks.push(bank);
@@ -101,13 +101,13 @@ impl Features {
                 all_f16 = false;
                 places.push(folder.clone());
                 let shared: Arc<Path> = folder.as_path().into();
-                for (image, name) in names.images(folder)? {
+                for (key, name) in names.list(folder)? {
                     let place = Place::File {
                         folder: Arc::clone(&shared),
                         name,
-                        rows_first: names.rows_first(),
+                        rows_first: names.rows_first,
                     };
-                    put(Some(image), place);
+                    put(names.image_id(&key), place);
                 }
             } else {
                 bail!(

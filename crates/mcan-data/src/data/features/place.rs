@@ -1,7 +1,7 @@
 //! Where the image features of a split are, and how their files are named.
 
 use crate::data::ImageId;
-use crate::formats::bank::Key;
+use crate::formats::bank::ImageKey;
 use anyhow::{Context, Result, bail};
 use rustc_hash::FxHashMap;
 use std::collections::hash_map::Entry;
@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// A folder of feature files, which may also be packed in a bank beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct FeaturePlace {
     /// The folder.
     pub folder: PathBuf,
@@ -17,88 +17,78 @@ pub struct FeaturePlace {
     pub names: FileNames,
 }
 
-/// How feature files are named, and how their arrays lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileNames {
-    /// `COCO_<split>_<12-digit image id>.jpg.npz` with `x` (F, n), as for VQA-v2.
-    Coco,
-    /// `<number>.npz` with `x` (n, F), as for CLEVR, where numbers start anew in each split: image 7 of val is `val/7`.
-    Numbered {
-        /// The split.
-        split: &'static str,
-    },
+/// How the feature files of a data set are named, and how their arrays lie. The data set supplies this.
+#[derive(Clone, Copy, Debug)]
+pub struct FileNames {
+    /// The image in a file's name, which is given without `.npz`; none where it has none. A data set names all its images by
+    /// numbers, or all by texts, as its questions do.
+    pub image: fn(&str) -> Option<ImageKey>,
+    /// How a file's name has to look, for messages.
+    pub expected: &'static str,
+    /// The split, where numbers start anew in each: image 7 of val is then `val/7`.
+    pub split: Option<&'static str>,
+    /// Whether `x` is (n, F), rather than (F, n).
+    pub rows_first: bool,
+}
+
+/// The image whose name is these digits; none where there are other characters. Leading zeros do not count.
+pub fn image_number(digits: &str) -> Option<ImageKey> {
+    // The parser alone would accept a sign.
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.parse().ok().filter(|_| is_plain);
+    number.map(ImageKey::Number)
 }
 
 impl FileNames {
-    /// Whether `x` is (n, F).
-    pub(crate) fn rows_first(self) -> bool {
-        matches!(self, FileNames::Numbered { .. })
-    }
-
-    /// The image that a file has under this number; none for a number that no image can have.
-    fn image(self, number: u64) -> Option<ImageId> {
-        match self {
-            FileNames::Coco => i64::try_from(number).ok().map(ImageId::Number),
-            FileNames::Numbered { split } => {
-                Some(ImageId::InSplit(split, u32::try_from(number).ok()?))
+    /// The id of the image that a file or a bank has under this name; none for a number that no image can have.
+    pub(crate) fn image_id(&self, key: &ImageKey) -> Option<ImageId> {
+        match (key, self.split) {
+            (ImageKey::Number(number), None) => i64::try_from(*number).ok().map(ImageId::Number),
+            (ImageKey::Number(number), Some(split)) => {
+                Some(ImageId::InSplit(split, u32::try_from(*number).ok()?))
             }
+            (ImageKey::Text(text), _) => Some(ImageId::from(text.as_str())),
         }
     }
 
-    /// The image that a bank has under this name.
-    pub(crate) fn image_of_key(self, key: Key) -> Option<ImageId> {
-        match key {
-            Key::Number(number) => self.image(number),
-            Key::Text(text) => Some(ImageId::from(text)),
-        }
-    }
-
-    /// The number in a file's name; none for a file that is not a feature file (hidden, or not `.npz`).
+    /// The image of a file; none for a file that is not a feature file (hidden, or not `.npz`).
     ///
     /// # Errors
-    /// A feature file without a number.
-    pub(crate) fn number(self, name: &str) -> Result<Option<u64>> {
-        if name.starts_with('.') || !name.ends_with(".npz") {
+    /// A feature file without an image in its name.
+    pub(crate) fn key(&self, name: &str) -> Result<Option<ImageKey>> {
+        let Some(stem) = name.strip_suffix(".npz") else {
+            return Ok(None);
+        };
+        if name.starts_with('.') {
             return Ok(None);
         }
-        // As the reference reads it: between the last `_` and the first `.` behind it.
-        let last = match self {
-            FileNames::Coco => name.rsplit('_').next().unwrap_or(name),
-            FileNames::Numbered { .. } => name,
-        };
-        let digits = last.split('.').next().unwrap_or(last);
-        let is_plain = digits.bytes().all(|b| b.is_ascii_digit());
-        let number = digits.parse().ok().filter(|_| is_plain);
-        let number = number.filter(|&number| self.image(number).is_some());
-        let expected = match self {
-            FileNames::Coco => "COCO_<split>_<image id>.jpg.npz",
-            FileNames::Numbered { .. } => "<image number>.npz",
-        };
-        let number = number.with_context(|| {
+        let key = (self.image)(stem).filter(|key| self.image_id(key).is_some());
+        let key = key.with_context(|| {
+            let expected = self.expected;
             format!("{name} has no image id in its name; {expected} is expected")
         })?;
-        Ok(Some(number))
+        Ok(Some(key))
     }
 
-    /// The feature files of a folder with their image numbers, by ascending number.
+    /// The feature files of a folder with their images, numbers in ascending order.
     ///
     /// # Errors
-    /// A folder that cannot be listed, a feature file without a number, two files with the same.
-    pub(crate) fn list(self, folder: &Path) -> Result<Vec<(u64, OsString)>> {
+    /// A folder that cannot be listed, a feature file without an image in its name, two files of one image.
+    pub(crate) fn list(&self, folder: &Path) -> Result<Vec<(ImageKey, OsString)>> {
         let cannot = || format!("cannot list the image features in {}", folder.display());
-        let mut found: FxHashMap<u64, OsString> = FxHashMap::default();
+        let mut found: FxHashMap<ImageKey, OsString> = FxHashMap::default();
         for entry in std::fs::read_dir(folder).with_context(cannot)? {
             let name = entry.with_context(cannot)?.file_name();
-            let number = self.number(&name.to_string_lossy()).with_context(cannot)?;
-            let Some(number) = number else {
+            let key = self.key(&name.to_string_lossy()).with_context(cannot)?;
+            let Some(key) = key else {
                 continue;
             };
-            match found.entry(number) {
+            match found.entry(key) {
                 Entry::Vacant(vacant) => vacant.insert(name),
                 Entry::Occupied(other) => {
-                    let other = other.get();
+                    let (key, other) = (other.key(), other.get());
                     bail!(
-                        "{} has two files for image {number}: {other:?} and {name:?}; remove one",
+                        "{} has two files for image {key}: {other:?} and {name:?}; remove one",
                         folder.display()
                     )
                 }
@@ -107,14 +97,6 @@ impl FileNames {
         let mut found: Vec<_> = found.into_iter().collect();
         found.sort_unstable();
         Ok(found)
-    }
-
-    /// The images of a folder's feature files.
-    pub(super) fn images(self, folder: &Path) -> Result<Vec<(ImageId, OsString)>> {
-        let listed = self.list(folder)?.into_iter();
-        Ok(listed
-            .filter_map(|(number, name)| Some((self.image(number)?, name)))
-            .collect())
     }
 }
 

@@ -1,6 +1,8 @@
 use super::*;
 use crate::data::pack::{PackOptions, pack};
 use crate::data::source::{FileSource, Layout};
+use crate::datasets::vqa2::FEATURE_FILES;
+use crate::formats::bank::ImageKey;
 use crate::formats::npz::testing::feature_file;
 use serde_json::Value;
 use std::fs;
@@ -45,7 +47,7 @@ pub(crate) fn pack_at(source: &Path, target: &Path, dtype: Dtype, feature_size: 
     };
     let layout = Layout {
         kind,
-        names: FileNames::Coco,
+        names: FEATURE_FILES,
         feature_size,
     };
     let mut images = FileSource::open(source, layout).unwrap();
@@ -63,9 +65,20 @@ pub(crate) fn try_open(
     padded_to: usize,
     images: impl IntoIterator<Item = i64>,
 ) -> Result<Features> {
+    let ids = images.into_iter().map(ImageId::from).collect();
+    open_named(folders, FEATURE_FILES, width, padded_to, ids)
+}
+
+pub(crate) fn open_named(
+    folders: &[PathBuf],
+    names: FileNames,
+    width: usize,
+    padded_to: usize,
+    ids: Arc<[ImageId]>,
+) -> Result<Features> {
     let place = |folder: &PathBuf| FeaturePlace {
         folder: folder.clone(),
-        names: FileNames::Coco,
+        names,
     };
     let places: Vec<FeaturePlace> = folders.iter().map(place).collect();
     let spec = StreamSpec {
@@ -73,7 +86,6 @@ pub(crate) fn try_open(
         width,
         boxes: true,
     };
-    let ids = images.into_iter().map(ImageId::from).collect();
     Features::open(&places, StreamKind::Regions, spec, ids)
 }
 
@@ -159,8 +171,12 @@ fn golden_features_are_what_numpy_reads() {
         let bank = tempfile::tempdir().unwrap();
         let packed = bank.path().join(split);
         pack_at(&folder, &bank_path(&packed), Dtype::F32, 64);
-        let listed = FileNames::Coco.list(&folder).unwrap();
-        let ids = || listed.iter().map(|(number, _)| *number as i64);
+        let listed = FEATURE_FILES.list(&folder).unwrap();
+        let number = |key: &ImageKey| match key {
+            ImageKey::Number(number) => *number as i64,
+            ImageKey::Text(text) => panic!("{text}"),
+        };
+        let ids = || listed.iter().map(|(key, _)| number(key));
         let folder = open(&[folder], 64, 100, ids());
         let packed = open(&[packed], 64, 100, ids());
         for (image, (_, name)) in listed.iter().enumerate() {
@@ -349,36 +365,6 @@ fn preloading_names_what_is_damaged() {
         message.contains("COCO_any_000000000002.jpg.npz"),
         "{message}"
     );
-}
-
-#[test]
-fn file_names_give_image_ids_as_in_the_reference() {
-    let id = |name| FileNames::Coco.number(name).map_err(|e| e.to_string());
-    assert_eq!(id("COCO_train2014_000000000009.jpg.npz"), Ok(Some(9)));
-    assert_eq!(id("2407890.npz"), Ok(Some(2407890)));
-    assert_eq!(id("._COCO_train2014_000000000009.jpg.npz"), Ok(None));
-    assert_eq!(id("README.md"), Ok(None));
-    for wrong in [
-        "COCO_train2014_.npz",
-        "COCO_+9.npz",
-        "COCO_99999999999999999999.npz",
-        "mean.npz",
-    ] {
-        assert!(id(wrong).unwrap_err().contains(wrong));
-    }
-}
-
-#[test]
-fn numbered_files_are_images_of_their_split() {
-    let names = FileNames::Numbered { split: "val" };
-    let number = |name| names.number(name).map_err(|e| e.to_string());
-    assert_eq!(number("12.npz"), Ok(Some(12)));
-    assert_eq!(number("mean.txt"), Ok(None));
-    for wrong in ["val_12.npz", "mean.npz", "4294967296.npz"] {
-        assert!(number(wrong).unwrap_err().contains(wrong), "{wrong}");
-    }
-    let key = crate::formats::bank::Key::Number(12);
-    assert_eq!(names.image_of_key(key), Some(ImageId::InSplit("val", 12)));
 }
 
 #[test]

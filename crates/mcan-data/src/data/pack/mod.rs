@@ -5,7 +5,7 @@ mod tests;
 
 use super::source::{BadImage, GROUP_IMAGES, Image, RegionSource};
 use crate::data::streams::StreamKind;
-use crate::formats::bank::{Array, Dtype, Encoded, Key, Writer};
+use crate::formats::bank::{Array, Dtype, Encoded, ImageKey, Writer};
 use anyhow::{Context, Error, Result, ensure};
 use rayon::prelude::*;
 use std::path::Path;
@@ -33,7 +33,7 @@ pub struct Report {
     /// With `skip_bad`, what was left out and why, one line each.
     pub skipped: Vec<String>,
     /// The largest difference that rounding to f16 made, and the image it is in.
-    pub largest_rounding: Option<(f32, u64)>,
+    pub largest_rounding: Option<(f32, ImageKey)>,
 }
 
 /// Writes the bank `target` from `images`, which `source` names in messages; `progress` is told how many images are done,
@@ -105,12 +105,17 @@ impl Report {
         let boxes = image.boxes.as_ref();
         let size = boxes.map(|boxes| (boxes.width, boxes.height));
         let corners = boxes.map(|boxes| &boxes.bbox[..]);
-        bank.push(Key::Number(image.number), features, corners, size)?;
+        bank.push(&image.key, features, corners, size)?;
         self.images += 1;
         self.regions += features.rows;
         let rounding = features.largest_rounding;
-        if bank.dtype() == Dtype::F16 && self.largest_rounding.is_none_or(|(e, _)| e < rounding) {
-            self.largest_rounding = Some((rounding, image.number));
+        if bank.dtype() == Dtype::F16
+            && self
+                .largest_rounding
+                .as_ref()
+                .is_none_or(|(largest, _)| *largest < rounding)
+        {
+            self.largest_rounding = Some((rounding, image.key.clone()));
         }
         Ok(())
     }

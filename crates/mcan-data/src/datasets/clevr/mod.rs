@@ -13,7 +13,7 @@ pub use questions::QuestionFile;
 pub use results::{read_answers, write_answers};
 
 use crate::data::answers::AnswerList;
-use crate::data::features::{FeaturePlace, FileNames};
+use crate::data::features::{FeaturePlace, FileNames, image_number};
 use crate::data::streams::{StreamKind, StreamSpec, Streams};
 use crate::data::vocab::Vocabulary;
 use crate::data::{Dataset, ImageId, QuestionId};
@@ -60,6 +60,16 @@ static SPLITS: [Split; 3] = [
         supply: PUBLISHED,
     },
 ];
+
+/// Feature files are named by the numbers of a split's images.
+fn feature_files(split: SplitName) -> FileNames {
+    FileNames {
+        image: |name| image_number(name.split('.').next()?),
+        expected: "<image number>.npz",
+        split: Some(split),
+        rows_first: true,
+    }
+}
 
 impl Benchmark for Clevr {
     fn name(&self) -> &'static str {
@@ -118,7 +128,7 @@ impl Benchmark for Clevr {
         let folder = places.features(self, split)?;
         (kind == StreamKind::Grid).then_some(FeaturePlace {
             folder,
-            names: FileNames::Numbered { split: split.name },
+            names: feature_files(split.name),
         })
     }
 

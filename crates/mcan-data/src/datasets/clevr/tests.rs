@@ -1,5 +1,6 @@
 use super::*;
 use crate::datasets::{VAL, benchmark};
+use crate::formats::bank::ImageKey;
 use crate::testing::{shared, write_bytes, write_json};
 use serde_json::{Value, json};
 use std::fs;
@@ -238,5 +239,20 @@ fn an_answer_that_the_model_does_not_have_cannot_be_learned() {
     assert!(
         message.contains("--SPLIT") && message.contains("train or train+val"),
         "{message}"
+    );
+}
+
+#[test]
+fn numbered_files_are_images_of_their_split() {
+    let names = feature_files(VAL);
+    let key = |name| names.key(name).map_err(|e| e.to_string());
+    assert_eq!(key("12.npz"), Ok(Some(ImageKey::Number(12))));
+    assert_eq!(key("mean.txt"), Ok(None));
+    for wrong in ["val_12.npz", "mean.npz", "4294967296.npz"] {
+        assert!(key(wrong).unwrap_err().contains(wrong), "{wrong}");
+    }
+    assert_eq!(
+        names.image_id(&ImageKey::Number(12)),
+        Some(ImageId::InSplit("val", 12))
     );
 }

@@ -3,7 +3,7 @@
 use super::answer_list::count_answers;
 use super::{AnnotationFile, Evaluator, QuestionFile, read_all, samples, score, write_answers};
 use crate::data::answers::AnswerList;
-use crate::data::features::{FeaturePlace, FileNames};
+use crate::data::features::{FeaturePlace, FileNames, image_number};
 use crate::data::streams::{StreamKind, StreamSpec, Streams};
 use crate::data::vocab::Vocabulary;
 use crate::data::{Dataset, QuestionId};
@@ -17,6 +17,15 @@ use std::path::{Path, PathBuf};
 
 /// VQA-v2 (Goyal et al., CVPR 2017), with the questions of Visual Genome.
 pub struct Vqa2;
+
+/// Feature files are named by the numbers of COCO's images.
+pub const FEATURE_FILES: FileNames = FileNames {
+    // As the reference reads it: from the last `_` to the first `.` behind it.
+    image: |name| image_number(name.rsplit('_').next()?.split('.').next()?),
+    expected: "COCO_<split>_<image id>.jpg.npz",
+    split: None,
+    rows_first: false,
+};
 
 const FETCHED: &str = "./setup.sh data fetches it";
 
@@ -130,7 +139,7 @@ impl Benchmark for Vqa2 {
         let folder = places.features(self, split)?;
         (kind == StreamKind::Regions).then_some(FeaturePlace {
             folder,
-            names: FileNames::Coco,
+            names: FEATURE_FILES,
         })
     }
 

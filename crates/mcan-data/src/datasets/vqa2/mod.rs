@@ -17,7 +17,7 @@ pub(crate) mod tests;
 
 pub use annotations::{Annotation, AnnotationFile};
 pub use answer_list::count_answers;
-pub use files::Vqa2;
+pub use files::{FEATURE_FILES, Vqa2};
 pub use metric::{Accuracy, Evaluator, Matching};
 pub use questions::{Question, QuestionFile};
 pub use results::{Answer, read_answers, write_answers};

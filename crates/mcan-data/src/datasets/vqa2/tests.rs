@@ -1,4 +1,5 @@
 use super::*;
+use crate::formats::bank::ImageKey;
 use crate::formats::json::{Location, locate};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -102,6 +103,26 @@ fn zipped(members: &[(&str, &str)]) -> Vec<u8> {
         archive.write_all(text.as_bytes()).unwrap();
     }
     archive.finish().unwrap().into_inner()
+}
+
+#[test]
+fn file_names_give_image_ids_as_in_the_reference() {
+    let id = |name| FEATURE_FILES.key(name).map_err(|e| e.to_string());
+    assert_eq!(
+        id("COCO_train2014_000000000009.jpg.npz"),
+        Ok(Some(ImageKey::Number(9)))
+    );
+    assert_eq!(id("2407890.npz"), Ok(Some(ImageKey::Number(2407890))));
+    assert_eq!(id("._COCO_train2014_000000000009.jpg.npz"), Ok(None));
+    assert_eq!(id("README.md"), Ok(None));
+    for wrong in [
+        "COCO_train2014_.npz",
+        "COCO_+9.npz",
+        "COCO_99999999999999999999.npz",
+        "mean.npz",
+    ] {
+        assert!(id(wrong).unwrap_err().contains(wrong));
+    }
 }
 
 #[test]

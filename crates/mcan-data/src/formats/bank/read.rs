@@ -1,6 +1,6 @@
 //! Reads a bank.
 
-use super::{Array, Dtype, Stored, check_version};
+use super::{Array, Dtype, ImageKey, Stored, check_version};
 use crate::base::mapped::Mapped;
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
@@ -8,15 +8,6 @@ use rustc_hash::FxHashSet;
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-/// The name of an image in a bank.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Key<'a> {
-    /// A number.
-    Number(u64),
-    /// A text.
-    Text(&'a str),
-}
 
 /// One array of features of an open bank. No feature is read before it is asked for.
 pub struct Bank {
@@ -27,32 +18,11 @@ pub struct Bank {
     dtype: Dtype,
     feature_size: usize,
     offset: Vec<usize>,
-    keys: Keys,
+    keys: Vec<ImageKey>,
     /// Bytes of the boxes in the map, where the bank has boxes of these features.
     bbox: Option<Range<usize>>,
     /// Bytes of the image sizes in the map.
     image_wh: Option<Range<usize>>,
-}
-
-enum Keys {
-    Numbers(Vec<u64>),
-    Texts(Vec<String>),
-}
-
-impl Keys {
-    fn len(&self) -> usize {
-        match self {
-            Keys::Numbers(numbers) => numbers.len(),
-            Keys::Texts(texts) => texts.len(),
-        }
-    }
-
-    fn get(&self, i: usize) -> Key<'_> {
-        match self {
-            Keys::Numbers(numbers) => Key::Number(numbers[i]),
-            Keys::Texts(texts) => Key::Text(&texts[i]),
-        }
-    }
 }
 
 /// The header of a mapped bank.
@@ -119,9 +89,10 @@ impl Header<'_> {
     }
 
     /// The names of the images, each once.
-    fn keys(&self) -> Result<Keys> {
+    fn keys(&self) -> Result<Vec<ImageKey>> {
         if self.find("image_key").is_none() {
-            return Ok(Keys::Numbers(self.integers("image_id")?));
+            let numbers = self.integers("image_id")?.into_iter();
+            return Ok(numbers.map(ImageKey::Number).collect());
         }
         let (info, range) = self.need("image_key")?;
         ensure!(
@@ -137,9 +108,12 @@ impl Header<'_> {
             .product::<usize>();
         let parts = parts.saturating_sub(1);
         let offset = self.offsets("image_key_offset", parts, bytes.len(), "bytes of image_key")?;
-        let text = |ends: &[usize]| Ok(std::str::from_utf8(&bytes[ends[0]..ends[1]])?.to_owned());
-        let texts: Result<Vec<String>> = offset.windows(2).map(text).collect();
-        Ok(Keys::Texts(texts.context("its image_key is not UTF-8")?))
+        let key = |ends: &[usize]| {
+            let text = std::str::from_utf8(&bytes[ends[0]..ends[1]])?;
+            Ok(ImageKey::Text(text.to_owned()))
+        };
+        let keys: Result<Vec<ImageKey>> = offset.windows(2).map(key).collect();
+        keys.context("its image_key is not UTF-8")
     }
 
     /// The bytes of an optional array, if it has this type and shape.
@@ -185,14 +159,8 @@ impl Bank {
         let keys = header.keys()?;
         let offset = header.offsets(offset_name, keys.len(), rows, &format!("rows of {name}"))?;
         let mut seen = FxHashSet::default();
-        if let Some(twice) = (0..keys.len())
-            .map(|i| keys.get(i))
-            .find(|&key| !seen.insert(key))
-        {
-            match twice {
-                Key::Number(number) => bail!("it has image {number} twice"),
-                Key::Text(text) => bail!("it has image {text} twice"),
-            }
+        if let Some(twice) = keys.iter().find(|&key| !seen.insert(key)) {
+            bail!("it has image {twice} twice");
         }
         let bbox = match array {
             Array::Regions => header.optional("bbox", Stored::F32, [rows, 4]),
@@ -231,8 +199,8 @@ impl Bank {
     }
 
     /// (N) names of the images, in the order in which the images are stored.
-    pub fn keys(&self) -> impl ExactSizeIterator<Item = Key<'_>> {
-        (0..self.keys.len()).map(|i| self.keys.get(i))
+    pub fn keys(&self) -> &[ImageKey] {
+        &self.keys
     }
 
     /// The first `max_rows` rows of the `index`th image.

@@ -1,6 +1,6 @@
 //! Writes a bank, wherever its images come from.
 
-use super::{Array, Dtype, Key, Stored, VERSION};
+use super::{Array, Dtype, ImageKey, Stored, VERSION};
 use anyhow::{Result, ensure};
 use half::f16;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -64,8 +64,9 @@ pub struct Writer<'w, W> {
     images: usize,
     rows: usize,
     offset: Vec<u8>,
-    /// Empty when a name is not a number.
+    /// The names, where they are numbers.
     image_id: Vec<u8>,
+    /// The names, where they are texts.
     image_key: Vec<u8>,
     image_key_offset: Vec<u8>,
     has_texts: bool,
@@ -101,30 +102,19 @@ impl<'w, W: Write + Seek> Writer<'w, W> {
     /// Adds an image; `boxes` has four numbers for each row, `size` is width and height. Without them there are zeros.
     ///
     /// # Errors
-    /// When the file cannot be written, or the boxes are not as many as the rows.
+    /// When the file cannot be written, the boxes are not as many as the rows, or some names are numbers and others texts.
     pub fn push(
         &mut self,
-        key: Key,
+        key: &ImageKey,
         features: &Encoded,
         boxes: Option<&[f32]>,
         size: Option<(i32, i32)>,
     ) -> Result<()> {
+        self.push_key(key)?;
         self.file.write_all(&features.bytes)?;
         self.images += 1;
         self.rows += features.rows;
         self.offset.extend((self.rows as i64).to_le_bytes());
-        match key {
-            Key::Number(number) => {
-                self.image_id.extend((number as i64).to_le_bytes());
-                self.image_key.extend(number.to_string().bytes());
-            }
-            Key::Text(text) => {
-                self.has_texts = true;
-                self.image_key.extend(text.bytes());
-            }
-        }
-        self.image_key_offset
-            .extend((self.image_key.len() as i64).to_le_bytes());
         match boxes {
             Some(boxes) => {
                 ensure!(
@@ -142,6 +132,26 @@ impl<'w, W: Write + Seek> Writer<'w, W> {
         let (width, height) = size.unwrap_or_default();
         self.image_wh
             .extend([width, height].iter().flat_map(|v| v.to_le_bytes()));
+        Ok(())
+    }
+
+    fn push_key(&mut self, key: &ImageKey) -> Result<()> {
+        let is_text = matches!(key, ImageKey::Text(_));
+        // A number that became a text would be the name of another image.
+        ensure!(
+            self.images == 0 || is_text == self.has_texts,
+            "the name of image {key} is a {}, but the names before it are not",
+            if is_text { "text" } else { "number" }
+        );
+        self.has_texts = is_text;
+        match key {
+            ImageKey::Number(number) => self.image_id.extend((*number as i64).to_le_bytes()),
+            ImageKey::Text(text) => {
+                self.image_key.extend(text.bytes());
+                let end = self.image_key.len() as i64;
+                self.image_key_offset.extend(end.to_le_bytes());
+            }
+        }
         Ok(())
     }
 
