@@ -76,6 +76,11 @@ pub trait Benchmark: Sync {
     /// All splits with their official files.
     fn splits(&self) -> &'static [Split];
 
+    /// The archive that a question or annotation file of this name was published in, if it was.
+    fn archive(&self, _file: &str) -> Option<&'static str> {
+        None
+    }
+
     /// Folders that hold the files unless the user names another, the first that exists: of questions, of features.
     fn folders(&self) -> (&'static [&'static str], &'static [&'static str]);
 

@@ -12,34 +12,6 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::str::Utf8Error;
 
-/// Where the official files were published: (member, archive).
-const PUBLISHED: [(&str, &str); 6] = [
-    (
-        "v2_OpenEnded_mscoco_train2014_questions.json",
-        "v2_Questions_Train_mscoco.zip",
-    ),
-    (
-        "v2_OpenEnded_mscoco_val2014_questions.json",
-        "v2_Questions_Val_mscoco.zip",
-    ),
-    (
-        "v2_OpenEnded_mscoco_test2015_questions.json",
-        "v2_Questions_Test_mscoco.zip",
-    ),
-    (
-        "v2_OpenEnded_mscoco_test-dev2015_questions.json",
-        "v2_Questions_Test_mscoco.zip",
-    ),
-    (
-        "v2_mscoco_train2014_annotations.json",
-        "v2_Annotations_Train_mscoco.zip",
-    ),
-    (
-        "v2_mscoco_val2014_annotations.json",
-        "v2_Annotations_Val_mscoco.zip",
-    ),
-];
-
 /// Longest text that is taken out of an archive; the largest published file has 0.4 GB.
 const MAX_INFLATED_BYTES: u64 = 4 << 30;
 
@@ -57,7 +29,7 @@ pub struct Location {
 }
 
 /// Finds the JSON file called `path`: itself; or, when it does not exist, the member that `archive.zip/member.json` names;
-/// or the archive beside it, under the official name or its own with `.zip`. `None` when there is none of these.
+/// or the archive beside it that has its name with `.zip`. `None` when there is none of these.
 pub fn locate(path: &Path) -> Option<Location> {
     if path.is_file() {
         return Some(Location {
@@ -66,19 +38,9 @@ pub fn locate(path: &Path) -> Option<Location> {
         });
     }
     let name = path.file_name()?.to_str()?;
-    let published = PUBLISHED
-        .iter()
-        .find(|(member, _)| *member == name)
-        .map(|(_, archive)| path.with_file_name(archive));
-    [
-        path.parent().map(Path::to_owned),
-        published,
-        Some(path.with_extension("zip")),
-    ]
-    .into_iter()
-    .flatten()
-    .find(|file| file.is_file())
-    .map(|file| Location {
+    let archives = [path.parent()?.to_owned(), path.with_extension("zip")];
+    let file = archives.into_iter().find(|file| file.is_file())?;
+    Some(Location {
         file,
         member: Some(name.to_owned()),
     })

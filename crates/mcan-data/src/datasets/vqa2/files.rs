@@ -68,6 +68,34 @@ static SPLITS: [Split; 5] = [
     },
 ];
 
+/// Where the official files were published: (member, archive).
+const ARCHIVES: [(&str, &str); 6] = [
+    (
+        "v2_OpenEnded_mscoco_train2014_questions.json",
+        "v2_Questions_Train_mscoco.zip",
+    ),
+    (
+        "v2_OpenEnded_mscoco_val2014_questions.json",
+        "v2_Questions_Val_mscoco.zip",
+    ),
+    (
+        "v2_OpenEnded_mscoco_test2015_questions.json",
+        "v2_Questions_Test_mscoco.zip",
+    ),
+    (
+        "v2_OpenEnded_mscoco_test-dev2015_questions.json",
+        "v2_Questions_Test_mscoco.zip",
+    ),
+    (
+        "v2_mscoco_train2014_annotations.json",
+        "v2_Annotations_Train_mscoco.zip",
+    ),
+    (
+        "v2_mscoco_val2014_annotations.json",
+        "v2_Annotations_Val_mscoco.zip",
+    ),
+];
+
 impl Benchmark for Vqa2 {
     fn name(&self) -> &'static str {
         "vqa"
@@ -75,6 +103,11 @@ impl Benchmark for Vqa2 {
 
     fn splits(&self) -> &'static [Split] {
         &SPLITS
+    }
+
+    fn archive(&self, file: &str) -> Option<&'static str> {
+        let found = ARCHIVES.iter().find(|(member, _)| *member == file);
+        found.map(|(_, archive)| *archive)
     }
 
     fn folders(&self) -> (&'static [&'static str], &'static [&'static str]) {

@@ -12,6 +12,7 @@ mod questions;
 mod results;
 mod samples;
 mod score;
+mod targets;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -1,5 +1,6 @@
 //! From question and annotation files to the samples of a run.
 
+use super::targets::{indices_of, targets};
 use super::{AnnotationFile, QuestionFile};
 use crate::data::answers::AnswerList;
 use crate::data::vocab::Vocabulary;
@@ -31,7 +32,7 @@ pub(super) fn for_training(
             .find_map(|((questions, _), ids)| Some((questions, ids, questions.position(id)?)))
     };
     for &(questions, annotations) in splits {
-        let indices = answers.indices_of(annotations.strings());
+        let indices = indices_of(answers, annotations.strings());
         for (i, annotation) in annotations.annotations().iter().enumerate() {
             let Some((asked, word_ids, at)) = find(annotation.question_id) else {
                 let (theirs, ours) = (annotations.name(), questions.name());
@@ -46,7 +47,7 @@ pub(super) fn for_training(
                 annotation.question_id.into(),
                 id_of_image(annotation.image_id),
                 words.map(|word| word_ids[*word as usize]),
-                AnswerList::targets(given.map(|answer| indices[*answer as usize])),
+                targets(given.map(|answer| indices[*answer as usize])),
             );
         }
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::datasets::files::in_archive;
 use crate::formats::bank::ImageKey;
 use crate::formats::json::{Location, locate};
 use proptest::prelude::*;
@@ -138,7 +139,8 @@ fn a_file_is_found_in_the_archive_it_was_published_in() {
         ("readme.txt", "hello"),
     ]);
     let (folder, zip) = write_bytes("v2_Questions_Test_mscoco.zip", &archive);
-    let wanted = folder.path().join(dev);
+    let named = folder.path().join(dev);
+    let wanted = in_archive(&Vqa2, named.clone());
     assert_eq!(
         locate(&wanted),
         Some(Location {
@@ -178,6 +180,7 @@ fn a_file_is_found_in_the_archive_it_was_published_in() {
         absent.contains("it has no member VG_questions.json"),
         "{absent}"
     );
+    let wanted = in_archive(&Vqa2, named);
     let nowhere = format!("{:#}", QuestionFile::read(&wanted).err().unwrap());
     assert!(
         nowhere.contains("there is no file") && nowhere.contains(dev),
