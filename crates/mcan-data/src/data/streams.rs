@@ -1,5 +1,7 @@
 //! The kinds of image features: what a data set offers, and what a model needs of it.
 
+use crate::formats::bank::Array;
+
 /// A kind of image features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamKind {
@@ -7,6 +9,16 @@ pub enum StreamKind {
     Regions,
     /// Cells of a feature map.
     Grid,
+}
+
+impl StreamKind {
+    /// Where a bank has these features.
+    pub fn array(self) -> Array {
+        match self {
+            StreamKind::Regions => Array::Regions,
+            StreamKind::Grid => Array::Grid,
+        }
+    }
 }
 
 /// The size of one kind of image features.

@@ -15,7 +15,7 @@ pub use store::FeatureStore;
 use super::streams::{StreamKind, StreamSpec};
 use super::values::ZERO_ROW;
 use super::{FeatureRows, ImageId, Values};
-use crate::formats::bank::{Array, Bank, Dtype};
+use crate::formats::bank::{Bank, Dtype};
 use crate::formats::npz;
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
@@ -85,11 +85,7 @@ impl Features {
         for FeaturePlace { folder, names } in all {
             let path = bank_path(folder);
             if path.is_file() {
-                let array = match kind {
-                    StreamKind::Regions => Array::Regions,
-                    StreamKind::Grid => Array::Grid,
-                };
-                let bank = Arc::new(Bank::open(&path, array, spec.width)?);
+                let bank = Arc::new(Bank::open(&path, kind.array(), spec.width)?);
                 all_f16 &= bank.dtype() == Dtype::F16;
                 for (index, key) in bank.keys().iter().enumerate() {
                     let bank = Arc::clone(&bank);

@@ -5,7 +5,7 @@ mod tests;
 
 use super::source::{BadImage, GROUP_IMAGES, Image, RegionSource};
 use crate::data::streams::StreamKind;
-use crate::formats::bank::{Array, Dtype, Encoded, ImageKey, Writer};
+use crate::formats::bank::{Dtype, Encoded, ImageKey, Writer};
 use anyhow::{Context, Error, Result, ensure};
 use rayon::prelude::*;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub struct Report {
     /// Number of images in the bank.
     pub images: usize,
     /// Number of rows in the bank.
-    pub regions: usize,
+    pub rows: usize,
     /// With `skip_bad`, what was left out and why, one line each.
     pub skipped: Vec<String>,
     /// The largest difference that rounding to f16 made, and the image it is in.
@@ -50,12 +50,13 @@ pub fn pack(
     progress: &dyn Fn(usize) -> Result<()>,
 ) -> Result<Report> {
     let mut report = Report::default();
-    let array = match options.kind {
-        StreamKind::Regions => Array::Regions,
-        StreamKind::Grid => Array::Grid,
-    };
     crate::base::atomic::write(target, |file| {
-        let mut bank = Writer::new(file, array, options.dtype, options.feature_size)?;
+        let mut bank = Writer::new(
+            file,
+            options.kind.array(),
+            options.dtype,
+            options.feature_size,
+        )?;
         loop {
             let group: Vec<Result<Image>> = images.take(GROUP_IMAGES).collect();
             if group.is_empty() {
@@ -107,7 +108,7 @@ impl Report {
         let corners = boxes.map(|boxes| &boxes.bbox[..]);
         bank.push(&image.key, features, corners, size)?;
         self.images += 1;
-        self.regions += features.rows;
+        self.rows += features.rows;
         let rounding = features.largest_rounding;
         if bank.dtype() == Dtype::F16
             && self

@@ -4,8 +4,8 @@ use crate::data::features::{FileNames, bank_path, image_number};
 use crate::data::source::{FileSource, Layout};
 use crate::data::{ImageId, Values};
 use crate::datasets::vqa2::FEATURE_FILES;
-use crate::formats::bank::Bank;
 use crate::formats::bank::tests::{all_rows, numbers, open};
+use crate::formats::bank::{Array, Bank};
 use crate::formats::npz;
 use crate::formats::npz::testing::feature_file;
 use flate2::{Compression, write::GzEncoder};
@@ -116,7 +116,7 @@ fn an_archive_and_its_folder_make_the_same_bank_with_every_region() {
         Ok(())
     })
     .unwrap();
-    assert_eq!((report.images, report.regions), (150, 150 * 151 / 2));
+    assert_eq!((report.images, report.rows), (150, 150 * 151 / 2));
     assert!(progress.borrow().is_sorted() && progress.borrow().last() == Some(&150));
     let (again, bytes) = pack_archive(&tar_gz(&members(n)), OPTIONS).unwrap();
     assert_eq!(again, report);
@@ -124,7 +124,7 @@ fn an_archive_and_its_folder_make_the_same_bank_with_every_region() {
     let expected: Vec<_> = (1..=n).map(|id| (id, rows(id, id as usize))).collect();
     assert_eq!(all_rows(&open(&bytes).unwrap()), expected);
     let bank = SafeTensors::deserialize(&bytes).unwrap();
-    assert_eq!(bank.tensor("bbox").unwrap().shape(), [report.regions, 4]);
+    assert_eq!(bank.tensor("bbox").unwrap().shape(), [report.rows, 4]);
     let wh: Vec<u8> = [640i32, 480].iter().flat_map(|v| v.to_le_bytes()).collect();
     assert!(
         bank.tensor("image_wh")
@@ -390,7 +390,7 @@ fn the_published_features_pack_within_f16_rounding() {
             &|_| Ok(()),
         )
         .unwrap();
-        assert_eq!((report.images, report.regions), (2, 60));
+        assert_eq!((report.images, report.rows), (2, 60));
         all_rows(&Bank::open(&path, Array::Regions, 2048).unwrap())
     };
     for ((id, exact), (same, rounded)) in made(Dtype::F32).into_iter().zip(made(Dtype::F16)) {

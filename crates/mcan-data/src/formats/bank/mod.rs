@@ -82,6 +82,22 @@ pub enum Array {
 }
 
 impl Array {
+    /// What its rows are.
+    pub fn rows(self) -> &'static str {
+        match self {
+            Array::Regions => "regions",
+            Array::Grid => "grid cells",
+        }
+    }
+
+    /// The configured number of values of a row.
+    fn width_key(self) -> &'static str {
+        match self {
+            Array::Regions => "IMG_FEAT_SIZE",
+            Array::Grid => "the width in GRID_FEAT_SIZE",
+        }
+    }
+
     /// The names of the array and of its offsets.
     fn names(self) -> (&'static str, &'static str) {
         match self {

@@ -154,7 +154,9 @@ impl Bank {
         };
         ensure!(
             columns == feature_size,
-            "its regions have {columns} values, but IMG_FEAT_SIZE is {feature_size}"
+            "its {} have {columns} values, but {} is {feature_size}",
+            array.rows(),
+            array.width_key()
         );
         let keys = header.keys()?;
         let offset = header.offsets(offset_name, keys.len(), rows, &format!("rows of {name}"))?;

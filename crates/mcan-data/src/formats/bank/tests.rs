@@ -141,6 +141,9 @@ fn a_bank_with_texts_and_cells_comes_back() {
         Bank::open(path.path(), Array::Regions, 2).err().unwrap()
     );
     assert!(message.contains("no array x"), "{message}");
+    let narrow = Bank::open(path.path(), Array::Grid, 3).err().unwrap();
+    let expected = "its grid cells have 2 values, but the width in GRID_FEAT_SIZE is 3";
+    assert!(format!("{narrow:#}").contains(expected), "{narrow:#}");
 }
 
 proptest! {
