@@ -1,8 +1,8 @@
 //! The image features that a run reads from, whatever they are stored in.
 //!
 //! For each split in order, a packed bank `<folder>.safetensors` when there is one, else the folder of `.npz` files.
-//! This module drops padding: it gives the rows that are not zero among the first `padded_to`. What the model makes of
-//! an image without a row is the loader's to decide.
+//! This module drops padding: it gives the rows that are not zero among the first `padded_to`. In a batch, an image without
+//! such a row keeps `padded_to` rows of zeros and is marked; what that means is the model's to decide.
 
 mod place;
 mod store;
@@ -17,7 +17,7 @@ use super::values::ZERO_ROW;
 use super::{FeatureRows, ImageId, Values};
 use crate::formats::bank::{Bank, Dtype};
 use crate::formats::npz;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use half::f16;
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
@@ -36,15 +36,16 @@ pub struct Features {
     /// The folders and banks that were opened.
     places: Vec<PathBuf>,
     banks: Vec<Arc<Bank>>,
-    /// By image.
-    stored: Vec<Option<Place>>,
-    /// By image; empty unless they are in memory.
-    preloaded: Vec<Values>,
-    /// By image, its rows of a table that the device holds; empty unless there is one.
-    in_table: Vec<Range<i64>>,
+    /// By image, what holds it on disk.
+    stored: Vec<Option<Stored>>,
+    rows: Rows,
 }
 
-enum Place {
+/// The numbers of a run's images.
+type Images<'a> = FxHashMap<&'a ImageId, usize>;
+
+/// What holds an image on disk.
+enum Stored {
     File {
         folder: Arc<Path>,
         name: OsString,
@@ -54,6 +55,16 @@ enum Place {
         bank: Arc<Bank>,
         index: usize,
     },
+}
+
+/// Where rows are taken from.
+enum Rows {
+    /// The files and banks, each time.
+    OnDisk,
+    /// Memory: by image, its rows that are not padding.
+    InMemory(Vec<Values>),
+    /// A table that the device holds: by image, the numbers of its rows.
+    InTable(Vec<Range<i64>>),
 }
 
 impl Features {
@@ -73,58 +84,66 @@ impl Features {
             spec.width > 0 && spec.padded_to > 0,
             "IMG_FEAT_SIZE and IMG_FEAT_PAD_SIZE have to be at least 1"
         );
-        let numbers: FxHashMap<&ImageId, usize> = image_ids.iter().zip(0..).collect();
-        let mut stored: Vec<Option<Place>> = image_ids.iter().map(|_| None).collect();
-        let mut put = |image: Option<ImageId>, place: Place| {
-            if let Some(&number) = image.and_then(|image| numbers.get(&image)) {
-                stored[number] = Some(place);
-            }
+        let mut features = Features {
+            spec,
+            dtype: Dtype::F32,
+            stored: image_ids.iter().map(|_| None).collect(),
+            image_ids: Arc::clone(&image_ids),
+            places: Vec::new(),
+            banks: Vec::new(),
+            rows: Rows::OnDisk,
         };
-        let (mut banks, mut places) = (Vec::new(), Vec::new());
-        let mut all_f16 = !all.is_empty();
+        let images: Images = image_ids.iter().zip(0..).collect();
         for FeaturePlace { folder, names } in all {
             let path = bank_path(folder);
             if path.is_file() {
-                let bank = Arc::new(Bank::open(&path, kind.array(), spec.width)?);
-                all_f16 &= bank.dtype() == Dtype::F16;
-                for (index, key) in bank.keys().iter().enumerate() {
-                    let bank = Arc::clone(&bank);
-                    put(names.image_id(key), Place::Bank { bank, index });
-                }
-                places.push(path);
-                banks.push(bank);
+                features.add_bank(path, kind, *names, &images)?;
             } else if folder.is_dir() {
-                all_f16 = false;
-                places.push(folder.clone());
-                let shared: Arc<Path> = folder.as_path().into();
-                for (key, name) in names.list(folder)? {
-                    let place = Place::File {
-                        folder: Arc::clone(&shared),
-                        name,
-                        rows_first: names.rows_first,
-                    };
-                    put(names.image_id(&key), place);
-                }
+                features.add_folder(folder, *names, &images)?;
             } else {
-                bail!(
-                    "there are no image features: neither the folder {} nor the bank {} exists; unpack the published \
-                     archive there, or put it beside as {} and use --RUN=pack, or name another place with --FEAT_PATH",
-                    folder.display(),
-                    path.display(),
-                    archive_path(folder).display()
-                );
+                return Err(no_features(folder));
             }
         }
-        Ok(Features {
-            spec,
-            dtype: if all_f16 { Dtype::F16 } else { Dtype::F32 },
-            image_ids: Arc::clone(&image_ids),
-            places,
-            banks,
-            stored,
-            preloaded: Vec::new(),
-            in_table: Vec::new(),
-        })
+        let are_banks = features.banks.len() == all.len() && !all.is_empty();
+        let mut banks = features.banks.iter();
+        if are_banks && banks.all(|bank| bank.dtype() == Dtype::F16) {
+            features.dtype = Dtype::F16;
+        }
+        Ok(features)
+    }
+
+    fn add_bank(
+        &mut self,
+        path: PathBuf,
+        kind: StreamKind,
+        names: FileNames,
+        images: &Images,
+    ) -> Result<()> {
+        let bank = Arc::new(Bank::open(&path, kind.array(), self.spec.width)?);
+        for (index, key) in bank.keys().iter().enumerate() {
+            if let Some(image) = names.image_id(key).and_then(|id| images.get(&id)) {
+                let bank = Arc::clone(&bank);
+                self.stored[*image] = Some(Stored::Bank { bank, index });
+            }
+        }
+        self.places.push(path);
+        self.banks.push(bank);
+        Ok(())
+    }
+
+    fn add_folder(&mut self, folder: &Path, names: FileNames, images: &Images) -> Result<()> {
+        let shared: Arc<Path> = folder.into();
+        for (key, name) in names.list(folder)? {
+            if let Some(image) = names.image_id(&key).and_then(|id| images.get(&id)) {
+                self.stored[*image] = Some(Stored::File {
+                    folder: Arc::clone(&shared),
+                    name,
+                    rows_first: names.rows_first,
+                });
+            }
+        }
+        self.places.push(folder.to_owned());
+        Ok(())
     }
 
     /// How many images there are.
@@ -149,10 +168,10 @@ impl Features {
     /// What [`Features::append`] appends to: row numbers when a table holds the features, f16 when every source is an f16
     /// bank, else f32. `capacity` as [`Values::len`] counts.
     pub fn no_values(&self, capacity: usize) -> Values {
-        match self.dtype {
-            _ if !self.in_table.is_empty() => Values::Rows(Vec::with_capacity(capacity)),
-            Dtype::F16 => Values::F16(Vec::with_capacity(capacity)),
-            Dtype::F32 => Values::F32(Vec::with_capacity(capacity)),
+        match (&self.rows, self.dtype) {
+            (Rows::InTable(_), _) => Values::Rows(Vec::with_capacity(capacity)),
+            (_, Dtype::F16) => Values::F16(Vec::with_capacity(capacity)),
+            (_, Dtype::F32) => Values::F32(Vec::with_capacity(capacity)),
         }
     }
 
@@ -185,7 +204,7 @@ impl Features {
     pub fn missing(&self) -> Vec<usize> {
         let images = self.stored.iter().enumerate();
         images
-            .filter(|(_, place)| place.is_none())
+            .filter(|(_, stored)| stored.is_none())
             .map(|(image, _)| image)
             .collect()
     }
@@ -195,12 +214,13 @@ impl Features {
     /// # Errors
     /// When one has, by name.
     pub fn check_unchanged(&self) -> Result<()> {
-        if !self.preloaded.is_empty() || !self.in_table.is_empty() {
-            return Ok(());
+        match self.rows {
+            Rows::OnDisk => self
+                .banks
+                .iter()
+                .try_for_each(|bank| bank.check_unchanged()),
+            Rows::InMemory(_) | Rows::InTable(_) => Ok(()),
         }
-        self.banks
-            .iter()
-            .try_for_each(|bank| bank.check_unchanged())
     }
 
     /// Appends an image's rows, (n, F) row after row, and returns n.
@@ -212,15 +232,19 @@ impl Features {
     /// An image without features, and a damaged file, by name.
     pub fn append(&self, image: usize, out: &mut Values) -> Result<usize> {
         let start = out.len();
-        if let (Some(rows), Values::Rows(numbers)) = (self.in_table.get(image), &mut *out) {
-            numbers.extend(rows.clone());
-            return Ok(numbers.len() - start);
-        }
-        if let Some(rows) = self.preloaded.get(image) {
-            out.extend(rows)?;
-        } else {
-            self.read(image, out)?;
-            out.drop_zero_rows(start, self.spec.width);
+        match (&self.rows, &mut *out) {
+            (Rows::InTable(table), Values::Rows(numbers)) => {
+                numbers.extend(table[image].clone());
+                return Ok(numbers.len() - start);
+            }
+            (Rows::InTable(_), _) => {
+                bail!("the rows of a table go into a batch of row numbers only")
+            }
+            (Rows::InMemory(images), _) => out.extend(&images[image])?,
+            (Rows::OnDisk, _) => {
+                self.read(image, out)?;
+                out.drop_zero_rows(start, self.spec.width);
+            }
         }
         Ok((out.len() - start) / self.spec.width)
     }
@@ -228,9 +252,9 @@ impl Features {
     /// Appends the first `padded_to` stored rows of an image, those of zeros too.
     fn read(&self, image: usize, out: &mut Values) -> Result<()> {
         let rows = self.spec.padded_to;
-        match (self.place(image)?, out) {
+        match (self.stored(image)?, out) {
             (
-                Place::File {
+                Stored::File {
                     folder,
                     name,
                     rows_first,
@@ -245,17 +269,17 @@ impl Features {
                 let path = folder.join(name);
                 npz::with_reader(|reader| reader.read_file(&path, wanted, values)).map(drop)
             }
-            (Place::Bank { bank, index }, Values::F32(values)) => {
+            (Stored::Bank { bank, index }, Values::F32(values)) => {
                 bank.append_f32(*index, rows, values)
             }
-            (Place::Bank { bank, index }, Values::F16(values)) => {
+            (Stored::Bank { bank, index }, Values::F16(values)) => {
                 bank.append_f16(*index, rows, values)
             }
             _ => bail!(".npz features go into an f32 batch only"),
         }
     }
 
-    fn place(&self, image: usize) -> Result<&Place> {
+    fn stored(&self, image: usize) -> Result<&Stored> {
         self.stored[image].as_ref().with_context(|| {
             format!(
                 "image {} has no features in {}; supply its .npz file there",
@@ -272,8 +296,8 @@ impl Features {
     pub fn boxes(&self, image: usize) -> Result<Vec<f32>> {
         let width = self.spec.width;
         let mut values = Vec::new();
-        let boxes = match self.place(image)? {
-            Place::File {
+        let boxes = match self.stored(image)? {
+            Stored::File {
                 folder,
                 name,
                 rows_first,
@@ -290,7 +314,7 @@ impl Features {
                 npz::with_reader(|reader| reader.boxes_of_file(&path, rows))?
                     .map(|boxes| boxes.bbox)
             }
-            Place::Bank { bank, index } => {
+            Stored::Bank { bank, index } => {
                 bank.append_f32(*index, self.spec.padded_to, &mut values)?;
                 bank.boxes(*index, self.spec.padded_to)?
             }
@@ -315,8 +339,8 @@ impl Features {
             return None;
         }
         let path = match self.stored[image].as_ref()? {
-            Place::File { folder, name, .. } => folder.join(name),
-            Place::Bank { bank, .. } => bank.path().to_owned(),
+            Stored::File { folder, name, .. } => folder.join(name),
+            Stored::Bank { bank, .. } => bank.path().to_owned(),
         };
         Some(format!(
             "the features of image {} in {} are not finite, extract them anew",
@@ -347,14 +371,17 @@ impl Features {
             Ok(values)
         };
         let images = (0..self.stored.len()).into_par_iter();
-        self.preloaded = images.map(load).collect::<Result<_>>()?;
+        self.rows = Rows::InMemory(images.map(load).collect::<Result<_>>()?);
         Ok(())
     }
 
     /// How many rows a table of the preloaded images has: one of zeros, and theirs.
     pub fn rows_for_a_table(&self) -> usize {
         let rows = |values: &Values| values.len() / self.spec.width;
-        1 + self.preloaded.iter().map(rows).sum::<usize>()
+        match &self.rows {
+            Rows::InMemory(images) => 1 + images.iter().map(rows).sum::<usize>(),
+            Rows::OnDisk | Rows::InTable(_) => 1,
+        }
     }
 
     /// Moves the preloaded images, which are in f16, to a table, in stretches of whole rows that `take` is given in order;
@@ -365,8 +392,12 @@ impl Features {
     pub fn move_to_table(&mut self, take: &mut dyn FnMut(&[f16]) -> Result<()>) -> Result<()> {
         const STRETCH: usize = 1 << 24; // values
         let width = self.spec.width;
+        let Rows::InMemory(images) = std::mem::replace(&mut self.rows, Rows::OnDisk) else {
+            bail!("features have to be in memory before they go into a table")
+        };
         let (mut stretch, mut row) = (vec![f16::ZERO; width], ZERO_ROW + 1);
-        for (image, values) in std::mem::take(&mut self.preloaded).into_iter().enumerate() {
+        let mut table = Vec::with_capacity(images.len());
+        for (image, values) in images.into_iter().enumerate() {
             let Values::F16(values) = values else {
                 bail!(
                     "the features of image {} are not in f16",
@@ -374,7 +405,7 @@ impl Features {
                 )
             };
             let end = row + (values.len() / width) as i64;
-            self.in_table.push(row..end);
+            table.push(row..end);
             row = end;
             stretch.extend(values);
             if stretch.len() >= STRETCH {
@@ -382,10 +413,21 @@ impl Features {
                 stretch.clear();
             }
         }
-        if stretch.is_empty() {
-            Ok(())
-        } else {
-            take(&stretch)
+        if !stretch.is_empty() {
+            take(&stretch)?;
         }
+        self.rows = Rows::InTable(table);
+        Ok(())
     }
+}
+
+/// Why features cannot be opened for a split that has neither a folder nor a bank.
+fn no_features(folder: &Path) -> Error {
+    anyhow!(
+        "there are no image features: neither the folder {} nor the bank {} exists; unpack the published archive there, or \
+         put it beside as {} and use --RUN=pack, or name another place with --FEAT_PATH",
+        folder.display(),
+        bank_path(folder).display(),
+        archive_path(folder).display()
+    )
 }
