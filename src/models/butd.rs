@@ -19,6 +19,9 @@ use anyhow::{Context, Result};
 use mcan_data::keys;
 use tch::{Kind, Tensor};
 
+#[cfg(test)]
+mod tests;
+
 keys! {
     /// Sizes of BUTD.
     pub struct ButdKeys: Model {

@@ -45,6 +45,15 @@ pub(super) fn is_openvqa(config: &Config) -> bool {
     config.run.model_use.is_some()
 }
 
+/// Whether answers are chosen by probabilities, as in the reference: the sigmoid of the logits, which rounds large
+/// logits to 1. OpenVQA chooses by logits.
+///
+/// # Errors
+/// An unknown data set.
+pub(super) fn predicts_probabilities(config: &Config) -> Result<bool> {
+    Ok(!is_openvqa(config) && loss_kind(config)? == LossKind::BinaryCrossEntropy)
+}
+
 /// What the model needs of a batch.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! Answers questions with a trained network.
 
 use super::inputs::Task;
-use super::network::matmul_dtype;
+use super::network::{matmul_dtype, predicts_probabilities};
 use super::plan::Plan;
 use super::prefetch::{LOADED_AHEAD, Prefetcher};
 use super::stop::{self, Stopped};
@@ -19,10 +19,10 @@ use tch::{Kind, Tensor};
 
 /// The answers to one batch.
 pub struct Prediction {
-    /// (B) index of the most probable answer of each question, the lowest of equals; -1 where a probability is NaN.
+    /// (B) index of the answer with the largest score, the lowest of equals; -1 where a score is NaN.
     pub answers: Vec<i64>,
-    /// (B, answers) probabilities; empty unless asked for.
-    pub probabilities: Vec<f32>,
+    /// (B, answers) scores of the answers, see [`Predictor::new`]; empty unless asked for.
+    pub scores: Vec<f32>,
 }
 
 /// Iterator over the predictions of every question of a task, in order, batch by batch.
@@ -36,7 +36,8 @@ pub struct Predictor<'a> {
     batches: Prefetcher,
     pass: Pass,
     batch_size: usize,
-    with_probabilities: bool,
+    with_scores: bool,
+    as_probabilities: bool,
     progress: Progress,
     profile: Profile,
     /// Questions given to the devices.
@@ -54,7 +55,7 @@ struct Round {
     /// (N, B)
     answers: Tensor,
     /// (N, B, answers)
-    probabilities: Option<Tensor>,
+    scores: Option<Tensor>,
     reduction: Option<StepReduction>,
     there: Event,
     /// Questions of the round; only the last batch of all is smaller than B.
@@ -74,17 +75,17 @@ impl Round {
         self.there.wait()?;
         let mut answers = Vec::<i64>::try_from(self.answers.f_view([-1])?)?;
         answers.truncate(self.questions);
-        let probabilities = match self.probabilities {
+        let scores = match self.scores {
             Some(values) => Vec::<f32>::try_from(values.f_view([-1])?)?,
             None => Vec::new(),
         };
-        let per_question = probabilities.len() / self.answers.numel().max(1);
+        let per_question = scores.len() / self.answers.numel().max(1);
         let batch = |(i, answers): (usize, &[i64])| {
             let first = i * batch_size * per_question;
-            let probabilities = probabilities[first..first + answers.len() * per_question].to_vec();
+            let scores = scores[first..first + answers.len() * per_question].to_vec();
             Prediction {
                 answers: answers.to_vec(),
-                probabilities,
+                scores,
             }
         };
         Ok(answers.chunks(batch_size).enumerate().map(batch).collect())
@@ -92,7 +93,8 @@ impl Round {
 }
 
 impl<'a> Predictor<'a> {
-    /// `with_probabilities` also copies the probabilities from the device.
+    /// `with_scores` also copies the scores from the device. Scores are what answers are chosen by: probabilities in the
+    /// reference, logits in OpenVQA.
     ///
     /// # Errors
     /// When the loader cannot start.
@@ -101,7 +103,7 @@ impl<'a> Predictor<'a> {
         task: &'a Task,
         plan: &Plan,
         replica: &'a Replica,
-        with_probabilities: bool,
+        with_scores: bool,
     ) -> Result<Self> {
         let (config, device) = (plan.config(), replica.device);
         // `gather` exchanges whole batches, so a batch is not larger than needed.
@@ -132,7 +134,8 @@ impl<'a> Predictor<'a> {
             batches: Prefetcher::new(loader, task.packer(config, net, device))?,
             pass: Pass::evaluation(matmul_dtype(config, device), device),
             batch_size,
-            with_probabilities,
+            with_scores,
+            as_probabilities: predicts_probabilities(config)?,
             progress: Progress::new("Evaluation", batches as u64, !config.run.verbose),
             profile: Profile::new(config.run.profile && replica.is_first(), device),
             asked: 0,
@@ -155,11 +158,16 @@ impl<'a> Predictor<'a> {
         }
         let _no_grad = tch::no_grad_guard();
         let device = self.replica.device;
-        let (answers, probabilities) = match self.batches.next().transpose()? {
+        let (answers, scores) = match self.batches.next().transpose()? {
             Some(batch) => {
                 self.profile.end(Phase::Input);
-                let probabilities = self.net.forward(&batch, &self.pass)?.sigmoid(); // (B, answers)
-                (most_probable(&probabilities), probabilities)
+                let logits = self.net.forward(&batch, &self.pass)?; // (B, answers)
+                let scores = if self.as_probabilities {
+                    logits.sigmoid()
+                } else {
+                    logits
+                };
+                (largest(&scores), scores)
             }
             // The last round may have no batch for this replica.
             None => {
@@ -173,10 +181,7 @@ impl<'a> Predictor<'a> {
         let room = self.batch_size as i64;
         let gather = |rows| fetch(&self.replica.gather(rows, room)?);
         let answers = gather(answers)?;
-        let probabilities = self
-            .with_probabilities
-            .then(|| gather(probabilities))
-            .transpose()?;
+        let scores = self.with_scores.then(|| gather(scores)).transpose()?;
         let reduction = self.replica.reduce_step(
             &Tensor::f_zeros([1], (Kind::Double, device))?,
             stop::asked(),
@@ -186,7 +191,7 @@ impl<'a> Predictor<'a> {
         self.profile.end_step();
         Ok(Some(Round {
             answers,
-            probabilities,
+            scores,
             reduction,
             there,
             questions,
@@ -254,11 +259,11 @@ impl Iterator for Predictor<'_> {
     }
 }
 
-/// (B) index of the largest of the (B, answers) probabilities; -1 where one of them is NaN.
-fn most_probable(probabilities: &Tensor) -> Tensor {
-    probabilities
+/// (B) index of the largest of the (B, answers) scores; -1 where one of them is NaN.
+fn largest(scores: &Tensor) -> Tensor {
+    scores
         .argmax(1, false)
-        .masked_fill(&probabilities.amax([1], false).isnan(), -1)
+        .masked_fill(&scores.amax([1], false).isnan(), -1)
 }
 
 /// Pairs of question id and answer text, for the answer index of every question of `task`.

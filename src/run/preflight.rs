@@ -173,7 +173,7 @@ pub fn check_writable(folders: impl IntoIterator<Item = PathBuf>) -> Result<()> 
         };
         crate::base::atomic::make_folder(folder).with_context(cannot)?;
         crate::base::atomic::remove_orphans(folder);
-        crate::base::atomic::sibling(folder)
+        crate::base::atomic::temporary_file(folder)
             .map(drop)
             .with_context(cannot)
     })

@@ -80,7 +80,7 @@ fn tar_and_gz_of_features() {
                 bytes[at] ^= 1;
                 bytes
             },
-            &["damaged behind COCO_test2015_000000000009"],
+            &["damaged after COCO_test2015_000000000009"],
         ),
         bytes(
             "wrong type: a member that is no .npz",

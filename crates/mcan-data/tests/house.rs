@@ -80,9 +80,11 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
-/// The rooms that a line names, as in `crate::data::Id` or `mcan_data::keys`.
+/// The rooms that a line names, as in `crate::data::Id` or `mcan_data::text`.
 fn rooms_named(line: &str) -> Vec<&'static str> {
-    let paths = line.split("crate::").skip(1);
+    let paths = ["crate::", "mcan_data::"]
+        .into_iter()
+        .flat_map(|package| line.split(package).skip(1));
     let first = |path: &str| {
         path.split(|c: char| !c.is_alphanumeric() && c != '_')
             .next()
@@ -123,6 +125,12 @@ fn no_import_runs_up_or_breaks_a_never() {
                     "{path}:{}: {room} knows {}",
                     number + 1,
                     bad.join(", ")
+                ));
+            }
+            if line.contains("crate::{") || line.contains("mcan_data::{") {
+                broken.push(format!(
+                    "{path}:{}: imports from two rooms in one `use`: write one for each",
+                    number + 1
                 ));
             }
             if line.contains("super::super") {

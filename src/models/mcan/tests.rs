@@ -24,6 +24,8 @@ const SIZES: McanKeys = McanKeys {
     flat_out_size: 12,
     word_embed_size: 10,
     img_feat_size: 6,
+    use_bbox_feat: None,
+    use_aux_feat: None,
 };
 
 /// A network of these sizes, for a data set of regions and the reference's names.

@@ -33,7 +33,7 @@ keys! {
         img_feat_pad_size: usize = 100;
         /// OpenVQA: number and width of each kind of feature, by data set; replaces IMG_FEAT_PAD_SIZE and IMG_FEAT_SIZE
         feat_size: FeatSize = FeatSize::default() => absent("OpenVQA's"), ours;
-        /// OpenVQA: divide the coordinates of boxes by the size of the image
+        /// OpenVQA: divide the coordinates of boxes by the size of the image, for a model that reads boxes
         bbox_normalize: Option<bool> = None => absent("the model's"), ours;
         /// Question files to train on; `train` evaluates val after each epoch
         train_split: TrainSplit = TrainSplit::TrainValVg => flag("SPLIT");

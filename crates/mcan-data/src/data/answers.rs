@@ -1,6 +1,6 @@
 //! The answers that a model chooses from.
 //!
-//! The order of the list is the order of the model's outputs, so a published checkpoint needs the published list.
+//! The order of the list is the order of the model's outputs, so that a published checkpoint needs the published list.
 
 use crate::base::atomic;
 use crate::formats::json::JsonFile;
@@ -11,16 +11,16 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use std::path::Path;
 
-/// A target: an answer's index and its score.
+/// A target: the index of an answer and its score, from 0 to 1.
 pub type Target = (u32, f32);
 
-/// Distinct answers by index.
+/// The list of distinct answers; the index of an answer is the model's output for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerList {
     answers: Strings,
 }
 
-/// `answer_dict.json` as it is in the file.
+/// The content of `answer_dict.json`.
 #[derive(Deserialize)]
 #[serde(expecting = "a list of two objects, from answers to indices and from indices to answers")]
 struct Halves(IndexMap<String, u32>, IndexMap<String, String>);
@@ -29,7 +29,7 @@ impl AnswerList {
     /// Reads `answer_dict.json`: `[answer -> index, index -> answer]`.
     ///
     /// # Errors
-    /// Each with the file: not of this shape, halves that disagree, indices with a gap.
+    /// A file of another shape, halves that disagree, or a gap in the indices. Each names the file.
     pub fn load(path: &Path) -> Result<Self> {
         let source = JsonFile::open(path)?;
         let Halves(index_of, answer_at) = source.parse()?;
@@ -51,14 +51,14 @@ impl AnswerList {
         for (expected, (answer, index)) in index_of.iter().enumerate() {
             ensure!(
                 *index as usize == expected,
-                "answer {answer:?} has index {index} where {expected} is due"
+                "answer {answer:?} has index {index}; {expected} is expected"
             );
             let Some(there) = answer_at.get(&index.to_string()) else {
                 bail!("index {index} has no answer")
             };
             ensure!(
                 there == answer,
-                "index {index} is of {answer:?} in one half and of {there:?} in the other"
+                "index {index} belongs to {answer:?} in one half and to {there:?} in the other"
             );
         }
         Ok(Self {
@@ -66,10 +66,10 @@ impl AnswerList {
         })
     }
 
-    /// A list that was kept, as [`answers`](Self::answers) gave it.
+    /// The list of a checkpoint, as [`answers`](Self::answers) gave it.
     ///
     /// # Errors
-    /// No answer, or one that is there twice.
+    /// No answer, or an answer that occurs twice.
     pub fn from_answers(answers: Vec<String>) -> Result<Self> {
         ensure!(!answers.is_empty(), "the answer list is empty");
         let mut distinct = Strings::default();
@@ -81,7 +81,7 @@ impl AnswerList {
         Ok(Self { answers: distinct })
     }
 
-    /// Writes `answer_dict.json` so that the reference can read it, too.
+    /// Writes `answer_dict.json` in the format of the reference.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -96,17 +96,17 @@ impl AnswerList {
         })
     }
 
-    /// Every answer by index.
+    /// All answers, by index.
     pub fn answers(&self) -> impl ExactSizeIterator<Item = &str> {
         self.answers.iter().map(String::as_str)
     }
 
-    /// How many answers there are: the outputs of the model.
+    /// The number of answers, which is the number of outputs of the model.
     pub fn len(&self) -> usize {
         self.answers.len()
     }
 
-    /// Never: an empty list is refused.
+    /// Whether the list is empty: never, because an empty list is an error.
     pub fn is_empty(&self) -> bool {
         self.answers.is_empty()
     }
@@ -117,7 +117,7 @@ impl AnswerList {
     }
 
     /// The index of an answer.
-    pub fn index(&self, answer: &str) -> Option<u32> {
+    pub(crate) fn index(&self, answer: &str) -> Option<u32> {
         // Not truncated: lists come from files with u32 indices or fewer strings than that.
         self.answers.get_index_of(answer).map(|at| at as u32)
     }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dictionary_whose_halves_disagree_is_refused_with_the_reason() {
+    fn a_dictionary_whose_halves_disagree_is_an_error_with_the_reason() {
         let cases = [
             (
                 json!([{"a": 0, "b": 1}, {"0": "a"}]),
@@ -167,15 +167,15 @@ mod tests {
             ),
             (
                 json!([{"a": 0, "b": 2}, {"0": "a", "2": "b"}]),
-                "\"b\" has index 2 where 1 is due",
+                "\"b\" has index 2; 1 is expected",
             ),
             (
                 json!([{"a": 0, "b": 0}, {"0": "a", "1": "b"}]),
-                "has index 0 where 1 is due",
+                "has index 0; 1 is expected",
             ),
             (
                 json!([{"a": 0, "b": 1}, {"0": "a", "1": "c"}]),
-                "index 1 is of \"b\" in one half and of \"c\"",
+                "index 1 belongs to \"b\" in one half and to \"c\"",
             ),
             (json!([{"a": 0}, {"00": "a"}]), "index 0 has no answer"),
             (json!([{}, {}]), "no answer"),
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_list_that_is_empty_or_has_an_answer_twice_is_refused() {
+    fn a_list_that_is_empty_or_has_an_answer_twice_is_an_error() {
         assert!(AnswerList::from_answers(Vec::new()).is_err());
         let twice = AnswerList::from_answers(vec!["a".into(), "a".into()])
             .unwrap_err()

@@ -1,4 +1,4 @@
-//! The kinds of image features: what a data set offers, and what a model needs of it.
+//! The kinds of image features, those that a data set offers, and those that a model needs.
 
 use crate::formats::bank::Array;
 
@@ -12,7 +12,7 @@ pub enum StreamKind {
 }
 
 impl StreamKind {
-    /// Where a bank has these features.
+    /// The array of a bank that holds this kind.
     pub fn array(self) -> Array {
         match self {
             StreamKind::Regions => Array::Regions,
@@ -24,7 +24,7 @@ impl StreamKind {
 /// The size of one kind of image features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamSpec {
-    /// N, rows that the reference computes for every image, its padding included. More rows are cut off.
+    /// N, rows of every image in the reference, padding included. Further rows are cut off.
     pub padded_to: usize,
     /// F, values per row.
     pub width: usize,
@@ -42,7 +42,7 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// The size of one kind, where the data set offers it.
+    /// The size of one kind, if the data set offers it.
     pub fn get(&self, kind: StreamKind) -> Option<StreamSpec> {
         match kind {
             StreamKind::Regions => self.regions,

@@ -1,10 +1,11 @@
-//! The image features that a run reads from, whatever they are stored in.
+//! The image features of a run.
 //!
-//! For each split in order, a packed bank `<folder>.safetensors` when there is one, else the folder of `.npz` files.
-//! This module drops padding: it gives the rows that are not zero among the first `padded_to`. In a batch, an image without
-//! such a row keeps `padded_to` rows of zeros and is marked; what that means is the model's to decide.
+//! The features of a split are in a packed bank `<folder>.safetensors` if there is one, else in the folder of `.npz`
+//! files. This module drops padding: it gives the rows that are not zero among the first `padded_to`. In a batch, an image
+//! without such a row keeps `padded_to` rows of zeros and is marked; the model decides about these rows.
 
 mod place;
+mod preload;
 mod store;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -13,22 +14,18 @@ pub use place::{FeaturePlace, FileNames, archive_path, bank_path, image_number};
 pub use store::FeatureStore;
 
 use super::streams::{StreamKind, StreamSpec};
-use super::values::ZERO_ROW;
 use super::{FeatureRows, ImageId, Values};
 use crate::formats::bank::{Bank, Dtype};
 use crate::formats::npz;
-use anyhow::{Context, Error, Result, anyhow, bail, ensure};
-use half::f16;
-use rayon::prelude::*;
+use anyhow::{Context, Result, bail, ensure};
 use rustc_hash::FxHashMap;
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// One stream of the features of a run's images, which are numbered from 0. Reading needs no lock, so all workers share
-/// one.
+/// One stream of features of the images of a run, which are numbered from 0. Reading needs no lock, so that all workers
+/// share one `Features`.
 pub struct Features {
     spec: StreamSpec,
     dtype: Dtype,
@@ -36,16 +33,13 @@ pub struct Features {
     /// The folders and banks that were opened.
     places: Vec<PathBuf>,
     banks: Vec<Arc<Bank>>,
-    /// By image, what holds it on disk.
-    stored: Vec<Option<Stored>>,
+    /// For each image, where its features are stored.
+    stored: Vec<Option<Place>>,
     rows: Rows,
 }
 
-/// The numbers of a run's images.
-type Images<'a> = FxHashMap<&'a ImageId, usize>;
-
-/// What holds an image on disk.
-enum Stored {
+/// Where the features of one image are stored.
+enum Place {
     File {
         folder: Arc<Path>,
         name: OsString,
@@ -57,23 +51,23 @@ enum Stored {
     },
 }
 
-/// Where rows are taken from.
+/// Where a batch gets the rows of images from.
 enum Rows {
-    /// The files and banks, each time.
-    OnDisk,
-    /// Memory: by image, its rows that are not padding.
+    /// From files and banks, each time.
+    Stored,
+    /// From memory: for each image, its rows without padding.
     InMemory(Vec<Values>),
-    /// A table that the device holds: by image, the numbers of its rows.
+    /// From a table on the device: for each image, the numbers of its rows.
     InTable(Vec<Range<i64>>),
 }
 
 impl Features {
-    /// Opens the banks or lists the folders given, one per split, for these images. A later one wins where two have the
-    /// same image.
+    /// Opens the banks or lists the folders, one per split, for these images. If two of them have the same image, the later
+    /// one wins.
     ///
     /// # Errors
-    /// A split with neither bank nor folder, a damaged bank, a `.npz` name without an image id, two files of one
-    /// folder with the same.
+    /// A split with neither bank nor folder, a damaged bank, a name of a `.npz` file without an image id, two files of a
+    /// folder with the same id.
     pub fn open(
         all: &[FeaturePlace],
         kind: StreamKind,
@@ -82,48 +76,60 @@ impl Features {
     ) -> Result<Self> {
         ensure!(
             spec.width > 0 && spec.padded_to > 0,
-            "IMG_FEAT_SIZE and IMG_FEAT_PAD_SIZE have to be at least 1"
+            "IMG_FEAT_SIZE and IMG_FEAT_PAD_SIZE must be at least 1"
         );
+        let numbers: FxHashMap<&ImageId, usize> = image_ids.iter().zip(0..).collect();
         let mut features = Features {
             spec,
-            dtype: Dtype::F32,
-            stored: image_ids.iter().map(|_| None).collect(),
+            // A bank of another precision or a folder changes it.
+            dtype: if all.is_empty() {
+                Dtype::F32
+            } else {
+                Dtype::F16
+            },
             image_ids: Arc::clone(&image_ids),
             places: Vec::new(),
             banks: Vec::new(),
-            rows: Rows::OnDisk,
+            stored: image_ids.iter().map(|_| None).collect(),
+            rows: Rows::Stored,
         };
-        let images: Images = image_ids.iter().zip(0..).collect();
-        for FeaturePlace { folder, names } in all {
-            let path = bank_path(folder);
-            if path.is_file() {
-                features.add_bank(path, kind, *names, &images)?;
+        for place in all {
+            let (folder, bank) = (&place.folder, bank_path(&place.folder));
+            if bank.is_file() {
+                features.add_bank(bank, place.names, kind, &numbers)?;
             } else if folder.is_dir() {
-                features.add_folder(folder, *names, &images)?;
+                features.add_folder(place, &numbers)?;
             } else {
-                return Err(no_features(folder));
+                bail!(
+                    "there are no image features: neither the folder {} nor the bank {} exists; unpack the published \
+                     archive into the folder, or store it as {} and use --RUN=pack, or name another folder with \
+                     --FEAT_PATH",
+                    folder.display(),
+                    bank.display(),
+                    archive_path(folder).display()
+                );
             }
-        }
-        let are_banks = features.banks.len() == all.len() && !all.is_empty();
-        let mut banks = features.banks.iter();
-        if are_banks && banks.all(|bank| bank.dtype() == Dtype::F16) {
-            features.dtype = Dtype::F16;
         }
         Ok(features)
     }
 
+    /// Adds the images of a bank; `numbers` are the numbers of the images of the run.
     fn add_bank(
         &mut self,
         path: PathBuf,
-        kind: StreamKind,
         names: FileNames,
-        images: &Images,
+        kind: StreamKind,
+        numbers: &FxHashMap<&ImageId, usize>,
     ) -> Result<()> {
         let bank = Arc::new(Bank::open(&path, kind.array(), self.spec.width)?);
+        if bank.dtype() != Dtype::F16 {
+            self.dtype = Dtype::F32;
+        }
         for (index, key) in bank.keys().iter().enumerate() {
-            if let Some(image) = names.image_id(key).and_then(|id| images.get(&id)) {
+            let image = names.image_id(key);
+            if let Some(&number) = image.and_then(|image| numbers.get(&image)) {
                 let bank = Arc::clone(&bank);
-                self.stored[*image] = Some(Stored::Bank { bank, index });
+                self.stored[number] = Some(Place::Bank { bank, index });
             }
         }
         self.places.push(path);
@@ -131,22 +137,29 @@ impl Features {
         Ok(())
     }
 
-    fn add_folder(&mut self, folder: &Path, names: FileNames, images: &Images) -> Result<()> {
-        let shared: Arc<Path> = folder.into();
-        for (key, name) in names.list(folder)? {
-            if let Some(image) = names.image_id(&key).and_then(|id| images.get(&id)) {
-                self.stored[*image] = Some(Stored::File {
-                    folder: Arc::clone(&shared),
+    /// Adds the images of a folder; `numbers` are the numbers of the images of the run.
+    fn add_folder(
+        &mut self,
+        place: &FeaturePlace,
+        numbers: &FxHashMap<&ImageId, usize>,
+    ) -> Result<()> {
+        let folder: Arc<Path> = place.folder.as_path().into();
+        for (key, name) in place.names.list(&folder)? {
+            let image = place.names.image_id(&key);
+            if let Some(&number) = image.and_then(|image| numbers.get(&image)) {
+                self.stored[number] = Some(Place::File {
+                    folder: Arc::clone(&folder),
                     name,
-                    rows_first: names.rows_first,
+                    rows_first: place.names.rows_first,
                 });
             }
         }
-        self.places.push(folder.to_owned());
+        self.dtype = Dtype::F32;
+        self.places.push(place.folder.clone());
         Ok(())
     }
 
-    /// How many images there are.
+    /// The number of images.
     pub fn images(&self) -> usize {
         self.image_ids.len()
     }
@@ -156,7 +169,7 @@ impl Features {
         self.spec.width
     }
 
-    /// The folders and banks that images are read from, for messages.
+    /// The folders and banks of the features, for messages.
     pub fn places(&self) -> String {
         self.places
             .iter()
@@ -165,9 +178,9 @@ impl Features {
             .join(" or ")
     }
 
-    /// What [`Features::append`] appends to: row numbers when a table holds the features, f16 when every source is an f16
-    /// bank, else f32. `capacity` as [`Values::len`] counts.
-    pub fn no_values(&self, capacity: usize) -> Values {
+    /// Empty values for [`Features::append`]: row numbers if a table holds the features, f16 if every source is an f16
+    /// bank, else f32. `capacity` counts as [`Values::len`] does.
+    pub(crate) fn no_values(&self, capacity: usize) -> Values {
         match (&self.rows, self.dtype) {
             (Rows::InTable(_), _) => Values::Rows(Vec::with_capacity(capacity)),
             (_, Dtype::F16) => Values::F16(Vec::with_capacity(capacity)),
@@ -175,7 +188,7 @@ impl Features {
         }
     }
 
-    /// The rows of no image yet, with room for `capacity` values.
+    /// Empty rows with room for `capacity` values.
     pub(super) fn new_rows(&self, capacity: usize, with_boxes: bool) -> FeatureRows {
         FeatureRows {
             values: self.no_values(capacity),
@@ -186,7 +199,7 @@ impl Features {
         }
     }
 
-    /// Appends an image's rows; of an image without a row `padded_to` rows of zeros.
+    /// Appends the rows of an image; for an image without a row, `padded_to` rows of zeros.
     pub(super) fn append_padded(&self, image: usize, out: &mut FeatureRows) -> Result<()> {
         let found = self.append(image, &mut out.values)?;
         let rows = if found > 0 { found } else { out.padded_to };
@@ -204,44 +217,42 @@ impl Features {
     pub fn missing(&self) -> Vec<usize> {
         let images = self.stored.iter().enumerate();
         images
-            .filter(|(_, stored)| stored.is_none())
+            .filter(|(_, place)| place.is_none())
             .map(|(image, _)| image)
             .collect()
     }
 
-    /// Makes sure that no program has changed a bank since it was opened. (Other files are read anew each time.)
+    /// Checks that no program has changed a bank since it was opened. Preloaded features no longer need their bank.
     ///
     /// # Errors
-    /// When one has, by name.
-    pub fn check_unchanged(&self) -> Result<()> {
+    /// Names a bank that was changed.
+    pub(super) fn check_unchanged(&self) -> Result<()> {
         match self.rows {
-            Rows::OnDisk => self
-                .banks
-                .iter()
-                .try_for_each(|bank| bank.check_unchanged()),
+            Rows::Stored => {
+                let mut banks = self.banks.iter();
+                banks.try_for_each(|bank| bank.check_unchanged())
+            }
             Rows::InMemory(_) | Rows::InTable(_) => Ok(()),
         }
     }
 
-    /// Appends an image's rows, (n, F) row after row, and returns n.
+    /// Appends the rows of an image, (n, F) row after row, and returns n, which can be 0.
     ///
-    /// Only the first `padded_to` stored rows count, and of those only the ones that are not all zeros, which is what the
-    /// reference's attention mask sees; n can be 0. `out` comes from [`Features::no_values`].
+    /// These are the rows that the attention mask of the reference leaves open: of the first `padded_to` stored rows, those
+    /// that are not all zeros. `out` comes from [`Features::no_values`].
     ///
     /// # Errors
-    /// An image without features, and a damaged file, by name.
-    pub fn append(&self, image: usize, out: &mut Values) -> Result<usize> {
+    /// Names an image without features, or a damaged file.
+    pub(crate) fn append(&self, image: usize, out: &mut Values) -> Result<usize> {
         let start = out.len();
         match (&self.rows, &mut *out) {
             (Rows::InTable(table), Values::Rows(numbers)) => {
                 numbers.extend(table[image].clone());
                 return Ok(numbers.len() - start);
             }
-            (Rows::InTable(_), _) => {
-                bail!("the rows of a table go into a batch of row numbers only")
-            }
+            (Rows::InTable(_), _) => bail!("features in a table need a batch of row numbers"),
             (Rows::InMemory(images), _) => out.extend(&images[image])?,
-            (Rows::OnDisk, _) => {
+            (Rows::Stored, _) => {
                 self.read(image, out)?;
                 out.drop_zero_rows(start, self.spec.width);
             }
@@ -249,37 +260,41 @@ impl Features {
         Ok((out.len() - start) / self.spec.width)
     }
 
-    /// Appends the first `padded_to` stored rows of an image, those of zeros too.
+    /// Appends the first `padded_to` stored rows of an image, with the rows of zeros.
     fn read(&self, image: usize, out: &mut Values) -> Result<()> {
         let rows = self.spec.padded_to;
-        match (self.stored(image)?, out) {
+        match (self.place(image)?, out) {
             (
-                Stored::File {
+                Place::File {
                     folder,
                     name,
                     rows_first,
                 },
                 Values::F32(values),
             ) => {
-                let wanted = npz::Wanted {
-                    feature_size: self.spec.width,
-                    max_rows: rows,
-                    rows_first: *rows_first,
-                };
+                let wanted = self.wanted(rows, *rows_first);
                 let path = folder.join(name);
                 npz::with_reader(|reader| reader.read_file(&path, wanted, values)).map(drop)
             }
-            (Stored::Bank { bank, index }, Values::F32(values)) => {
+            (Place::Bank { bank, index }, Values::F32(values)) => {
                 bank.append_f32(*index, rows, values)
             }
-            (Stored::Bank { bank, index }, Values::F16(values)) => {
+            (Place::Bank { bank, index }, Values::F16(values)) => {
                 bank.append_f16(*index, rows, values)
             }
-            _ => bail!(".npz features go into an f32 batch only"),
+            _ => bail!("features of .npz files need an f32 batch"),
         }
     }
 
-    fn stored(&self, image: usize) -> Result<&Stored> {
+    fn wanted(&self, max_rows: usize, rows_first: bool) -> npz::Wanted {
+        npz::Wanted {
+            feature_size: self.spec.width,
+            max_rows,
+            rows_first,
+        }
+    }
+
+    fn place(&self, image: usize) -> Result<&Place> {
         self.stored[image].as_ref().with_context(|| {
             format!(
                 "image {} has no features in {}; supply its .npz file there",
@@ -289,32 +304,26 @@ impl Features {
         })
     }
 
-    /// (n, 4) corners of the rows that [`Features::append`] appends, in pixels.
+    /// (n, 4) corners x1, y1, x2, y2 in pixels of the rows that [`Features::append`] appends.
     ///
     /// # Errors
-    /// An image without features or without boxes, and a damaged file, by name.
-    pub fn boxes(&self, image: usize) -> Result<Vec<f32>> {
+    /// Names an image without features or boxes, or a damaged file.
+    pub(crate) fn boxes(&self, image: usize) -> Result<Vec<f32>> {
         let width = self.spec.width;
         let mut values = Vec::new();
-        let boxes = match self.stored(image)? {
-            Stored::File {
+        let boxes = match self.place(image)? {
+            Place::File {
                 folder,
                 name,
                 rows_first,
             } => {
-                let (path, wanted) = (
-                    folder.join(name),
-                    npz::Wanted {
-                        feature_size: width,
-                        max_rows: usize::MAX,
-                        rows_first: *rows_first,
-                    },
-                );
+                let wanted = self.wanted(usize::MAX, *rows_first);
+                let path = folder.join(name);
                 let rows = npz::with_reader(|reader| reader.read_file(&path, wanted, &mut values))?;
                 npz::with_reader(|reader| reader.boxes_of_file(&path, rows))?
                     .map(|boxes| boxes.bbox)
             }
-            Stored::Bank { bank, index } => {
+            Place::Bank { bank, index } => {
                 bank.append_f32(*index, self.spec.padded_to, &mut values)?;
                 bank.boxes(*index, self.spec.padded_to)?
             }
@@ -332,102 +341,20 @@ impl Features {
         Ok(kept.flat_map(|(_, corners)| corners).copied().collect())
     }
 
-    /// Where the features of `image` are, as a sentence, if they are not finite.
+    /// A message that names the file of `image` if its features are not finite.
     fn not_finite(&self, image: usize) -> Option<String> {
         let mut values = self.no_values(0);
         if self.append(image, &mut values).is_err() || values.is_finite() {
             return None;
         }
         let path = match self.stored[image].as_ref()? {
-            Stored::File { folder, name, .. } => folder.join(name),
-            Stored::Bank { bank, .. } => bank.path().to_owned(),
+            Place::File { folder, name, .. } => folder.join(name),
+            Place::Bank { bank, .. } => bank.path().to_owned(),
         };
         Some(format!(
-            "the features of image {} in {} are not finite, extract them anew",
+            "the features of image {} in {} are not finite; extract them again",
             self.image_ids[image],
             path.display()
         ))
     }
-
-    /// Reads all images into memory, in parallel; from then on they are not read again. With `in_half` they are rounded to
-    /// f16, for [`Features::move_to_table`].
-    ///
-    /// `progress` is told, from any thread, how many images are done.
-    ///
-    /// # Errors
-    /// As [`Features::append`].
-    pub fn preload(&mut self, in_half: bool, progress: &(dyn Fn(usize) + Sync)) -> Result<()> {
-        let done = AtomicUsize::new(0);
-        let load = |image: usize| -> Result<Values> {
-            let mut values = self.no_values(0);
-            self.append(image, &mut values)?;
-            if in_half {
-                values = values
-                    .rounded(self.spec.width)
-                    .with_context(|| format!("image {}", self.image_ids[image]))?;
-            }
-            values.shrink_to_fit();
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
-            Ok(values)
-        };
-        let images = (0..self.stored.len()).into_par_iter();
-        self.rows = Rows::InMemory(images.map(load).collect::<Result<_>>()?);
-        Ok(())
-    }
-
-    /// How many rows a table of the preloaded images has: one of zeros, and theirs.
-    pub fn rows_for_a_table(&self) -> usize {
-        let rows = |values: &Values| values.len() / self.spec.width;
-        match &self.rows {
-            Rows::InMemory(images) => 1 + images.iter().map(rows).sum::<usize>(),
-            Rows::OnDisk | Rows::InTable(_) => 1,
-        }
-    }
-
-    /// Moves the preloaded images, which are in f16, to a table, in stretches of whole rows that `take` is given in order;
-    /// from then on [`Features::append`] gives row numbers of that table.
-    ///
-    /// # Errors
-    /// Those of `take`, and images that are not in f16.
-    pub fn move_to_table(&mut self, take: &mut dyn FnMut(&[f16]) -> Result<()>) -> Result<()> {
-        const STRETCH: usize = 1 << 24; // values
-        let width = self.spec.width;
-        let Rows::InMemory(images) = std::mem::replace(&mut self.rows, Rows::OnDisk) else {
-            bail!("features have to be in memory before they go into a table")
-        };
-        let (mut stretch, mut row) = (vec![f16::ZERO; width], ZERO_ROW + 1);
-        let mut table = Vec::with_capacity(images.len());
-        for (image, values) in images.into_iter().enumerate() {
-            let Values::F16(values) = values else {
-                bail!(
-                    "the features of image {} are not in f16",
-                    self.image_ids[image]
-                )
-            };
-            let end = row + (values.len() / width) as i64;
-            table.push(row..end);
-            row = end;
-            stretch.extend(values);
-            if stretch.len() >= STRETCH {
-                take(&stretch)?;
-                stretch.clear();
-            }
-        }
-        if !stretch.is_empty() {
-            take(&stretch)?;
-        }
-        self.rows = Rows::InTable(table);
-        Ok(())
-    }
-}
-
-/// Why features cannot be opened for a split that has neither a folder nor a bank.
-fn no_features(folder: &Path) -> Error {
-    anyhow!(
-        "there are no image features: neither the folder {} nor the bank {} exists; unpack the published archive there, or \
-         put it beside as {} and use --RUN=pack, or name another place with --FEAT_PATH",
-        folder.display(),
-        bank_path(folder).display(),
-        archive_path(folder).display()
-    )
 }

@@ -1,4 +1,4 @@
-//! Where the image features of a split are, and how their files are named.
+//! The place of the image features of a split, and the names of their files.
 
 use crate::data::ImageId;
 use crate::formats::bank::ImageKey;
@@ -13,25 +13,25 @@ use std::path::{Path, PathBuf};
 pub struct FeaturePlace {
     /// The folder.
     pub folder: PathBuf,
-    /// How its files are named.
+    /// The names of its files.
     pub names: FileNames,
 }
 
-/// How the feature files of a data set are named, and how their arrays lie. The data set supplies this.
+/// The names of the feature files of a data set, and the order of their arrays. The data set defines them.
 #[derive(Clone, Copy, Debug)]
 pub struct FileNames {
-    /// The image in a file's name, which is given without `.npz`; none where it has none. A data set names all its images by
-    /// numbers, or all by texts, as its questions do.
+    /// Gives the image from the name of a file without `.npz`; none if the name has no image. The images of a data set have
+    /// numbers or texts, as in its questions, but not some of them numbers and others texts.
     pub image: fn(&str) -> Option<ImageKey>,
-    /// How a file's name has to look, for messages.
+    /// The form of such a name, for messages.
     pub expected: &'static str,
-    /// The split, where numbers start anew in each: image 7 of val is then `val/7`.
+    /// The split, if image 7 of val is not image 7 of train.
     pub split: Option<&'static str>,
     /// Whether `x` is (n, F), rather than (F, n).
     pub rows_first: bool,
 }
 
-/// The image whose name is these digits; none where there are other characters. Leading zeros do not count.
+/// The image with this number; none if there is a character that is not a digit. Leading zeros do not count.
 pub fn image_number(digits: &str) -> Option<ImageKey> {
     // The parser alone would accept a sign.
     let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -40,7 +40,7 @@ pub fn image_number(digits: &str) -> Option<ImageKey> {
 }
 
 impl FileNames {
-    /// The id of the image that a file or a bank has under this name; none for a number that no image can have.
+    /// The id of the image with this key of a bank; none for a number that is too large.
     pub(crate) fn image_id(&self, key: &ImageKey) -> Option<ImageId> {
         match (key, self.split) {
             (ImageKey::Number(number), None) => i64::try_from(*number).ok().map(ImageId::Number),
@@ -51,7 +51,7 @@ impl FileNames {
         }
     }
 
-    /// The image of a file; none for a file that is not a feature file (hidden, or not `.npz`).
+    /// The image of a file; none for a file that is hidden or not `.npz`.
     ///
     /// # Errors
     /// A feature file without an image in its name.
@@ -100,18 +100,18 @@ impl FileNames {
     }
 }
 
-/// The packed bank that takes precedence over `folder`: `<folder>.safetensors` beside it.
+/// The packed bank of `folder`: `<folder>.safetensors` beside it. It takes precedence over the folder.
 pub fn bank_path(folder: &Path) -> PathBuf {
     beside(folder, ".safetensors")
 }
 
-/// The archive that `folder` is published as: `<folder>.tar.gz` beside it.
+/// The published archive of `folder`: `<folder>.tar.gz` beside it.
 pub fn archive_path(folder: &Path) -> PathBuf {
     beside(folder, ".tar.gz")
 }
 
 fn beside(folder: &Path, suffix: &str) -> PathBuf {
-    // Going through components removes a slash at the end.
+    // Components are without a slash at the end.
     let mut path = folder.components().as_path().as_os_str().to_owned();
     path.push(suffix);
     path.into()

@@ -4,8 +4,10 @@ use crate::data::source::{FileSource, Layout};
 use crate::datasets::vqa2::FEATURE_FILES;
 use crate::formats::bank::ImageKey;
 use crate::formats::npz::testing::feature_file;
+use half::f16;
 use serde_json::Value;
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) use crate::testing::shared;
 
@@ -137,7 +139,7 @@ fn boxes_go_with_the_rows_that_are_kept() {
 }
 
 #[test]
-fn regions_are_cut_first_and_then_those_of_zeros_are_dropped() {
+fn further_rows_are_cut_off_first_and_then_rows_of_zeros_are_dropped() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("val2014/");
     for n in 0..6 {
@@ -156,7 +158,7 @@ fn regions_are_cut_first_and_then_those_of_zeros_are_dropped() {
 /// The expected numbers are NumPy's: `x = np.load(f)['x'].T[:100]; x = np.ascontiguousarray(x[abs(x).sum(-1) != 0])`,
 /// its rows, `zlib.crc32(x.tobytes())`, its sum in float64, its first values.
 #[test]
-fn golden_features_are_what_numpy_reads() {
+fn golden_features_equal_those_that_numpy_reads() {
     let Some(root) = shared("golden/world/datasets/coco_extract") else {
         return;
     };
@@ -338,7 +340,7 @@ fn a_table_holds_what_an_f16_bank_holds() {
 }
 
 #[test]
-fn what_half_precision_cannot_hold_does_not_go_into_a_table() {
+fn values_too_large_for_half_precision_are_errors() {
     let root = tempfile::tempdir().unwrap();
     for (id, value) in [(1, f32::NAN), (2, 70000.0)] {
         let folder = root.path().join(id.to_string());
@@ -355,7 +357,7 @@ fn what_half_precision_cannot_hold_does_not_go_into_a_table() {
 }
 
 #[test]
-fn preloading_names_what_is_damaged() {
+fn preloading_names_a_damaged_file() {
     let root = tempfile::tempdir().unwrap();
     write_image(root.path(), 1, 2);
     fs::write(root.path().join("COCO_any_000000000002.jpg.npz"), "half").unwrap();
@@ -368,7 +370,7 @@ fn preloading_names_what_is_damaged() {
 }
 
 #[test]
-fn folders_that_cannot_be_used_are_named() {
+fn folders_that_cannot_be_used_are_errors_with_their_name() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("test2015");
     let error = || {

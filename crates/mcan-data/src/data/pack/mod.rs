@@ -1,4 +1,4 @@
-//! Makes a bank of the images that a [`RegionSource`] gives, in their order.
+//! Packing: makes a bank of the images of a [`RegionSource`], in their order.
 
 #[cfg(test)]
 mod tests;
@@ -10,38 +10,38 @@ use anyhow::{Context, Error, Result, ensure};
 use rayon::prelude::*;
 use std::path::Path;
 
-/// What to make.
+/// The format of the bank.
 #[derive(Clone, Copy, Debug)]
 pub struct PackOptions {
-    /// Which features.
+    /// The kind of the features.
     pub kind: StreamKind,
-    /// `BANK_DTYPE`.
+    /// `BANK_DTYPE`, the number format of the values.
     pub dtype: Dtype,
     /// F, values per row.
     pub feature_size: usize,
-    /// `PACK_SKIP_BAD`: leave out the images that cannot be used, and say so in the report.
+    /// `PACK_SKIP_BAD`: leave images out that cannot be used, and list them in the report.
     pub skip_bad: bool,
 }
 
-/// What was made.
+/// The content of a bank that was written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// Number of images in the bank.
+    /// The number of images.
     pub images: usize,
-    /// Number of rows in the bank.
+    /// The number of rows.
     pub rows: usize,
-    /// With `skip_bad`, what was left out and why, one line each.
+    /// With `skip_bad`, a line for each image that was left out, with the reason.
     pub skipped: Vec<String>,
-    /// The largest difference that rounding to f16 made, and the image it is in.
+    /// The largest difference that rounding to f16 made, and its image.
     pub largest_rounding: Option<(f32, ImageKey)>,
 }
 
-/// Writes the bank `target` from `images`, which `source` names in messages; `progress` is told how many images are done,
-/// and may end the packing.
+/// Writes the bank `target` from `images`; `source` is their name in messages. `progress` gets the number of images packed
+/// so far, and its error ends the packing.
 ///
 /// # Errors
-/// Any image that is damaged, has non-finite values, or values that f16 cannot hold, by name (unless `skip_bad`); any
-/// other error of the source; an empty source; failure to write. After an error `target` is as it was before.
+/// Without `skip_bad`, names an image that is damaged, or has values that are not finite or too large for f16. Further: any
+/// other error of the source, an empty source, a bank that cannot be written. After an error `target` is unchanged.
 pub fn pack(
     source: &Path,
     images: &mut dyn RegionSource,
@@ -51,12 +51,8 @@ pub fn pack(
 ) -> Result<Report> {
     let mut report = Report::default();
     crate::base::atomic::write(target, |file| {
-        let mut bank = Writer::new(
-            file,
-            options.kind.array(),
-            options.dtype,
-            options.feature_size,
-        )?;
+        let array = options.kind.array();
+        let mut bank = Writer::new(file, array, options.dtype, options.feature_size)?;
         loop {
             let group: Vec<Result<Image>> = images.take(GROUP_IMAGES).collect();
             if group.is_empty() {
@@ -80,7 +76,7 @@ pub fn pack(
     Ok(report)
 }
 
-/// Rounds the images' values, in parallel.
+/// Converts the values of the images to the number format of the bank, in parallel.
 fn encode(group: Vec<Result<Image>>, options: PackOptions) -> Vec<Result<(Image, Encoded)>> {
     let encode = |image: Result<Image>| {
         let image = image?;
@@ -97,6 +93,7 @@ fn encode(group: Vec<Result<Image>>, options: PackOptions) -> Vec<Result<(Image,
 }
 
 impl Report {
+    /// Adds an image to the bank and counts it.
     fn add(
         &mut self,
         bank: &mut Writer<impl std::io::Write + std::io::Seek>,
@@ -110,18 +107,14 @@ impl Report {
         self.images += 1;
         self.rows += features.rows;
         let rounding = features.largest_rounding;
-        if bank.dtype() == Dtype::F16
-            && self
-                .largest_rounding
-                .as_ref()
-                .is_none_or(|(largest, _)| *largest < rounding)
-        {
+        let largest = self.largest_rounding.as_ref().map(|(largest, _)| *largest);
+        if bank.dtype() == Dtype::F16 && largest.is_none_or(|largest| largest < rounding) {
             self.largest_rounding = Some((rounding, image.key.clone()));
         }
         Ok(())
     }
 
-    /// Lists a bad image, or fails.
+    /// Lists a bad image, or fails if `skip_bad` is false.
     fn skip(&mut self, error: Error, source: &Path, skip_bad: bool) -> Result<()> {
         let bad = error
             .downcast::<BadImage>()
