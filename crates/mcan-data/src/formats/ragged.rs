@@ -1,13 +1,13 @@
 //! Rows of different lengths in one flat vector: a million short lists without a million allocations.
 
-/// Row `i` of a `Ragged` is `flat[ends[i - 1]..ends[i]]`.
+/// Row `i` of a `RaggedVec` is `flat[ends[i - 1]..ends[i]]`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Ragged<T> {
+pub struct RaggedVec<T> {
     flat: Vec<T>,
     ends: Vec<usize>,
 }
 
-impl<T> Ragged<T> {
+impl<T> RaggedVec<T> {
     /// No rows yet.
     pub fn new() -> Self {
         Self {

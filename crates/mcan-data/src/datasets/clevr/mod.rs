@@ -91,7 +91,7 @@ impl Benchmark for Clevr {
         &[("train", &["train"]), ("train+val", &["train", "val"])]
     }
 
-    fn vocabulary(&self) -> &'static [SplitName] {
+    fn vocabulary_splits(&self) -> &'static [SplitName] {
         &["train", "val", "test"]
     }
 
@@ -99,7 +99,7 @@ impl Benchmark for Clevr {
         SpecialWords::OpenVqa
     }
 
-    fn answers(&self) -> &'static [SplitName] {
+    fn answer_splits(&self) -> &'static [SplitName] {
         &["train", "val"]
     }
 

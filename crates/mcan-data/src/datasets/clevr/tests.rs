@@ -92,11 +92,11 @@ fn answer_files_come_back_byte_for_byte() {
 fn the_golden_world_has_the_sizes_of_openvqa() {
     let Some(files) = golden() else { return };
     let splits = Clevr
-        .vocabulary()
+        .vocabulary_splits()
         .iter()
         .filter_map(|split| files.words(split));
     let words = Vocabulary::new(Clevr.special_words(false).words(), splits.flatten());
-    let answers = files.count_answers(Clevr.answers()).unwrap();
+    let answers = files.count_answers(Clevr.answer_splits()).unwrap();
     let longest = files.longest_question().unwrap();
     let training = files
         .for_training(&["train"], &words, &answers, longest)

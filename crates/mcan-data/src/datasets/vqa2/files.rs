@@ -126,7 +126,7 @@ impl Benchmark for Vqa2 {
         ]
     }
 
-    fn vocabulary(&self) -> &'static [SplitName] {
+    fn vocabulary_splits(&self) -> &'static [SplitName] {
         &["train", "val", "test", "vg"]
     }
 
@@ -137,7 +137,7 @@ impl Benchmark for Vqa2 {
         }
     }
 
-    fn answers(&self) -> &'static [SplitName] {
+    fn answer_splits(&self) -> &'static [SplitName] {
         &["train", "val"]
     }
 
