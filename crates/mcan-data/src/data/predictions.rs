@@ -56,7 +56,7 @@ pub fn write_predictions<R: AsRef<[f32]>>(
 
 /// Writes the array of ids: i64 if all ids are numbers, else texts padded to the length of the longest one.
 fn write_ids<W: Write + Seek>(archive: &mut Writer<W>, ids: &[QuestionId]) -> Result<()> {
-    let numbers: Option<Vec<i64>> = ids.iter().map(QuestionId::number).collect();
+    let numbers: Option<Vec<i64>> = ids.iter().map(|id| id.0.number()).collect();
     let shape = [ids.len()];
     let bytes: Vec<u8> = match numbers {
         Some(numbers) => {

@@ -1,6 +1,6 @@
 //! The place of the image features of a split, and the names of their files.
 
-use crate::data::ImageId;
+use crate::data::{Id, ImageId};
 use crate::formats::bank::ImageKey;
 use anyhow::{Context, Result, bail};
 use rustc_hash::FxHashMap;
@@ -43,9 +43,9 @@ impl FileNames {
     /// The id of the image with this key of a bank; none for a number that is too large.
     pub(crate) fn image_id(&self, key: &ImageKey) -> Option<ImageId> {
         match (key, self.split) {
-            (ImageKey::Number(number), None) => i64::try_from(*number).ok().map(ImageId::Number),
+            (ImageKey::Number(number), None) => i64::try_from(*number).ok().map(ImageId::from),
             (ImageKey::Number(number), Some(split)) => {
-                Some(ImageId::InSplit(split, u32::try_from(*number).ok()?))
+                Some(Id::InSplit(split, u32::try_from(*number).ok()?).into())
             }
             (ImageKey::Text(text), _) => Some(ImageId::from(text.as_str())),
         }

@@ -13,7 +13,7 @@ use crate::data::answers::AnswerList;
 use crate::data::features::{FeaturePlace, FileNames, image_number};
 use crate::data::streams::{StreamKind, StreamSpec, Streams};
 use crate::data::vocab::Vocabulary;
-use crate::data::{Dataset, ImageId, QuestionId};
+use crate::data::{Dataset, Id, QuestionId};
 use crate::datasets::files::{Places, Split};
 use crate::datasets::{
     Benchmark, LossKind, Metric, QuestionFiles, SpecialWords, SplitFiles, SplitName, StreamSizes,
@@ -173,7 +173,7 @@ impl Benchmark for Clevr {
         let answers = read_answers(results)?;
         let evaluator = Evaluator::new(&file)?;
         let numbered = (0..)
-            .map(QuestionId::Number)
+            .map(|number: i64| number.into())
             .zip(answers.iter().map(String::as_str));
         let scores = evaluator.score(&numbered.collect::<Vec<_>>());
         let scores = scores.with_context(|| format!("cannot score {}", results.display()))?;
@@ -276,6 +276,6 @@ fn push(
     target: Option<(u32, f32)>,
 ) {
     let ids = file.words(i).take(max_token).map(|word| words.id(word));
-    let image = ImageId::InSplit(split, file.image_index(i));
-    dataset.push(QuestionId::Number(i as i64), image, ids, target);
+    let image = Id::InSplit(split, file.image_index(i)).into();
+    dataset.push((i as i64).into(), image, ids, target);
 }

@@ -38,7 +38,7 @@ fn the_answers_of_openvqa_have_the_scores_of_openvqa() {
     let Some(files) = golden() else { return };
     let answers = read_answers(&run.join("results/cache/result_run_golden.txt")).unwrap();
     let numbered = (0..)
-        .map(QuestionId::Number)
+        .map(|number: i64| number.into())
         .zip(answers.iter().map(String::as_str));
     let scores = files
         .metric(VAL)
@@ -253,6 +253,6 @@ fn numbered_files_are_images_of_their_split() {
     }
     assert_eq!(
         names.image_id(&ImageKey::Number(12)),
-        Some(ImageId::InSplit("val", 12))
+        Some(Id::InSplit("val", 12).into())
     );
 }

@@ -59,7 +59,7 @@ fn read_all<P: AsRef<Path> + Sync>(
 /// The answers with the numbers of their questions.
 fn numbered<'a>(answers: &[(QuestionId, &'a str)]) -> Result<Vec<(i64, &'a str)>> {
     let numbered = |(id, answer): &(QuestionId, &'a str)| {
-        let number = id.number();
+        let number = id.0.number();
         let number = number.with_context(|| format!("the id of question {id} is not a number"))?;
         Ok((number, *answer))
     };

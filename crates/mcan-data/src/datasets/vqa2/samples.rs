@@ -78,7 +78,7 @@ pub(super) fn for_answering(
 /// The id of a COCO image.
 fn id_of_image(number: u64) -> ImageId {
     // Not truncated: a file with a larger number is refused.
-    ImageId::Number(number as i64)
+    ImageId::from(number as i64)
 }
 
 /// For each distinct word of a file, its id in the vocabulary.
