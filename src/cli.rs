@@ -244,7 +244,7 @@ impl Args {
     }
 
     /// The model's name, which chooses the configuration file.
-    pub fn model(&self) -> &str {
+    pub(crate) fn model(&self) -> &str {
         let given = self.value("MODEL").and_then(Value::as_str);
         given.unwrap_or(match self.run() {
             Some(RunMode::Demo) => "tiny",
@@ -264,7 +264,7 @@ impl Args {
     }
 
     /// The flags that were given, each as one word that means the same.
-    pub fn spelled_out(&self) -> Vec<String> {
+    pub(crate) fn spelled_out(&self) -> Vec<String> {
         let text = |value: &Value| {
             let word = value.as_str().map(str::to_owned);
             word.unwrap_or_else(|| value.to_string())
@@ -283,7 +283,7 @@ impl Args {
     }
 
     /// The flags of keys that were given, as (flag, key, value). `--MODEL` is not among them.
-    pub fn overrides(&self) -> Vec<(String, &'static str, Value)> {
+    pub(crate) fn overrides(&self) -> Vec<(String, &'static str, Value)> {
         let keys = self.keys.iter().filter(|(_, key, _)| *key != "MODEL");
         keys.cloned().collect()
     }

@@ -78,7 +78,7 @@ pub mod distributed;
 pub mod models;
 pub mod native;
 pub mod nn;
-pub mod report;
+pub(crate) mod report;
 pub mod run;
 
 pub use mcan_data::{base, config, data, datasets, formats, note, say, text};

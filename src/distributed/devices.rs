@@ -10,7 +10,7 @@ use tracing::debug;
 ///
 /// # Errors
 /// An index that does not exist or is named twice, GPUs together with CPUs, or text that is not an index.
-pub fn devices(gpu: Option<&str>, default: usize, tf32: bool) -> Result<Vec<Device>> {
+pub(crate) fn devices(gpu: Option<&str>, default: usize, tf32: bool) -> Result<Vec<Device>> {
     let count = if Cuda::is_available() {
         Cuda::device_count() as usize
     } else {
@@ -74,7 +74,7 @@ fn named(text: &str, entry: &str, count: usize) -> Result<Device> {
 }
 
 /// Name of a device in messages.
-pub fn name(device: Device) -> String {
+pub(crate) fn name(device: Device) -> String {
     match device {
         Device::Cuda(index) => format!("GPU {index}"),
         _ => "CPU".into(),

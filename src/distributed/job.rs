@@ -5,15 +5,15 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// This process's place in a job of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
+pub(crate) struct Job {
     /// Number of this process, from 0.
-    pub rank: usize,
+    pub(crate) rank: usize,
     /// Number of processes.
-    pub size: usize,
+    pub(crate) size: usize,
     /// Number of this process among those on this machine, from 0.
-    pub local_rank: usize,
+    pub(crate) local_rank: usize,
     /// Where the processes find each other.
-    pub rendezvous: Rendezvous,
+    pub(crate) rendezvous: Rendezvous,
 }
 
 /// A function from the name of an environment variable to its value.
@@ -24,7 +24,7 @@ impl Job {
     ///
     /// # Errors
     /// A variable that is missing or makes no sense, by name.
-    pub fn from_environment() -> Result<Option<Job>> {
+    pub(crate) fn from_environment() -> Result<Option<Job>> {
         Job::read(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 

@@ -9,7 +9,8 @@ mod devices;
 mod job;
 mod replica;
 
-pub use replica::{Replica, StepReduction};
+pub use replica::Replica;
+pub(crate) use replica::StepReduction;
 
 use crate::base::errors::{explain, panic_text};
 use crate::base::output;
@@ -29,17 +30,17 @@ use tch::Device;
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Whether this process is one of several.
-pub fn is_one_of_several() -> bool {
+pub(crate) fn is_one_of_several() -> bool {
     matches!(Job::from_environment(), Ok(Some(_)))
 }
 
 /// The seed that the first process of a job gives to all.
 #[derive(Clone, Copy, Debug)]
-pub struct JobSeed {
+pub(crate) struct JobSeed {
     /// The seed that its configuration names.
-    pub named: Option<u64>,
+    pub(crate) named: Option<u64>,
     /// A random one, for a job without any.
-    pub drawn: u64,
+    pub(crate) drawn: u64,
 }
 
 /// Connects the replicas of this process to each other and to those of other processes. Returns them and the seed of
@@ -48,7 +49,7 @@ pub struct JobSeed {
 /// # Errors
 /// A device that does not exist, a batch that cannot be shared evenly, processes that do not find each other or have
 /// different configurations.
-pub fn assemble(config: &Config, drawn: u64) -> Result<(Vec<Replica>, JobSeed)> {
+pub(crate) fn assemble(config: &Config, drawn: u64) -> Result<(Vec<Replica>, JobSeed)> {
     let named = config.run.seed;
     prepare_engine();
     let timeout = Duration::from_secs(config.run.dist_timeout);
@@ -183,7 +184,10 @@ fn check_same_config(replica: &Replica, config: &Config) -> Result<()> {
 ///
 /// # Errors
 /// The replica that has read other inputs, or has failed.
-pub fn check_same_inputs(replicas: &[Replica], fingerprint: impl FnOnce() -> String) -> Result<()> {
+pub(crate) fn check_same_inputs(
+    replicas: &[Replica],
+    fingerprint: impl FnOnce() -> String,
+) -> Result<()> {
     // The replicas of one process share its inputs.
     let [replica] = replicas else { return Ok(()) };
     if replica.is_alone() {
@@ -206,7 +210,7 @@ pub fn check_same_inputs(replicas: &[Replica], fingerprint: impl FnOnce() -> Str
 ///
 /// # Errors
 /// The first failure of `work`.
-pub fn run_all<T: Send>(
+pub(crate) fn run_all<T: Send>(
     mut members: Vec<T>,
     work: impl Fn(&mut T) -> Result<()> + Sync,
 ) -> Result<()> {
@@ -238,7 +242,7 @@ pub fn run_all<T: Send>(
 
 /// The error of a replica that has noticed the failure of another one.
 #[derive(Debug)]
-pub struct Elsewhere(pub String);
+pub(crate) struct Elsewhere(pub String);
 
 impl fmt::Display for Elsewhere {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {

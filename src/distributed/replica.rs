@@ -13,11 +13,11 @@ use tch::{Device, Kind, Tensor};
 #[derive(Debug)]
 pub struct Replica {
     /// The device.
-    pub device: Device,
+    pub(crate) device: Device,
     /// Number of this replica, from 0. The first one writes files and messages.
-    pub rank: usize,
+    pub(crate) rank: usize,
     /// Number of replicas.
-    pub size: usize,
+    pub(crate) size: usize,
     /// Absent when this is the only replica.
     comm: Option<Comm>,
 }
@@ -56,17 +56,17 @@ impl Replica {
     }
 
     /// Whether this is the replica that writes.
-    pub fn is_first(&self) -> bool {
+    pub(crate) fn is_first(&self) -> bool {
         self.rank == 0
     }
 
     /// Whether this is the only replica.
-    pub fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         self.comm.is_none()
     }
 
     /// Name of this replica in messages.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let device = devices::name(self.device);
         if self.is_alone() {
             device
@@ -77,7 +77,7 @@ impl Replica {
 
     /// The share of `all` that this replica takes: each group of `batch` is shared evenly among the replicas in order of
     /// rank.
-    pub fn share_of<T: Copy>(&self, all: &[T], batch: usize) -> Vec<T> {
+    pub(crate) fn share_of<T: Copy>(&self, all: &[T], batch: usize) -> Vec<T> {
         let share = |group: &[T]| {
             let bounds = [self.rank, self.rank + 1].map(|r| r * group.len() / self.size);
             group[bounds[0]..bounds[1]].to_vec()
@@ -89,7 +89,7 @@ impl Replica {
     ///
     /// # Errors
     /// Here and below: another replica has failed or disconnected.
-    pub fn broadcast_parameters(&self, params: &[Tensor]) -> Result<()> {
+    pub(crate) fn broadcast_parameters(&self, params: &[Tensor]) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let params: Vec<&Tensor> = params.iter().collect();
         self.with_group(|group| group.broadcast(&params))
@@ -98,13 +98,13 @@ impl Replica {
 
     /// The reducer that sums the gradients of `params` over the replicas during the backward pass; absent in a single
     /// replica.
-    pub fn reducer(&self, params: &[Tensor]) -> Result<Option<Reducer>> {
+    pub(crate) fn reducer(&self, params: &[Tensor]) -> Result<Option<Reducer>> {
         self.with_group(|group| Reducer::new(group, params))
             .transpose()
     }
 
     /// The flag of the first replica. Every replica waits here for all others.
-    pub fn broadcast_flag(&self, flag: bool) -> Result<bool> {
+    pub(crate) fn broadcast_flag(&self, flag: bool) -> Result<bool> {
         let answer = Tensor::f_full(
             [1],
             i64::from(flag && self.is_first()),
@@ -119,7 +119,7 @@ impl Replica {
     ///
     /// # Shapes
     /// rows (up to `room`, ...) -> (N, `room`, ...)
-    pub fn gather(&self, rows: Tensor, room: i64) -> Result<Tensor> {
+    pub(crate) fn gather(&self, rows: Tensor, room: i64) -> Result<Tensor> {
         let vacant = room - rows.size().first().copied().unwrap_or(0);
         let rows = if vacant == 0 {
             rows
@@ -140,7 +140,7 @@ impl Replica {
 
     /// Sums a loss over the replicas, and tells them which signal asks this one to stop (0: none); absent in a single
     /// replica.
-    pub fn reduce_step(&self, loss: &Tensor, signal: i32) -> Result<Option<StepReduction>> {
+    pub(crate) fn reduce_step(&self, loss: &Tensor, signal: i32) -> Result<Option<StepReduction>> {
         let Some(comm) = &self.comm else {
             return Ok(None);
         };
@@ -165,7 +165,7 @@ impl Replica {
     }
 
     /// The text that the first replica gives under `key`.
-    pub fn text_of_first(&self, key: &str, mine: &str) -> Result<String> {
+    pub(crate) fn text_of_first(&self, key: &str, mine: &str) -> Result<String> {
         let Some(comm) = &self.comm else {
             return Ok(mine.to_string());
         };
@@ -176,7 +176,7 @@ impl Replica {
     }
 
     /// The texts that all replicas give under `key`, in order of rank.
-    pub fn texts(&self, key: &str, mine: &str) -> Result<Vec<String>> {
+    pub(crate) fn texts(&self, key: &str, mine: &str) -> Result<Vec<String>> {
         let Some(comm) = &self.comm else {
             return Ok(vec![mine.to_string()]);
         };
@@ -200,7 +200,7 @@ impl Replica {
     }
 
     /// Adds the name of this replica to `error`, unless it is the only one.
-    pub fn attribute(&self, error: Error) -> Error {
+    pub(crate) fn attribute(&self, error: Error) -> Error {
         if self.is_alone() {
             error
         } else {
@@ -211,7 +211,7 @@ impl Replica {
 
 /// The sums of one step over the replicas, on their way from the device.
 #[derive(Debug)]
-pub struct StepReduction {
+pub(crate) struct StepReduction {
     /// (3) loss, number of replicas stopped by Ctrl-C, number of replicas stopped by SIGTERM.
     values: Tensor,
     there: Event,
@@ -222,7 +222,7 @@ impl StepReduction {
     ///
     /// # Errors
     /// An error of the device.
-    pub fn read(&self) -> Result<(f64, Option<i32>)> {
+    pub(crate) fn read(&self) -> Result<(f64, Option<i32>)> {
         self.there.wait()?;
         let values = Vec::<f64>::try_from(&self.values)?;
         let signal = if values[2] > 0.0 {

@@ -24,7 +24,7 @@ mod tests;
 
 keys! {
     /// Sizes of BUTD.
-    pub struct ButdKeys: Model {
+    pub(crate) struct ButdKeys: Model {
         /// Width of the question and of the joint representation
         hidden_size: usize = 512;
         /// Probability that dropout zeroes a value before the attention
@@ -41,7 +41,7 @@ keys! {
 }
 
 /// Everything that the rest of the program knows of BUTD.
-pub const FAMILY: Family = Family {
+pub(crate) const FAMILY: Family = Family {
     keys: FamilyKeys {
         name: "butd",
         keys: ButdKeys::KEYS,

@@ -19,7 +19,7 @@ use std::fmt::Debug;
 use tch::Tensor;
 
 /// A network without its list of parameters: the equations.
-pub trait Model: Debug + Send {
+pub(crate) trait Model: Debug + Send {
     /// Answer logits.
     ///
     /// # Shapes
@@ -47,24 +47,24 @@ pub struct Sizes {
 }
 
 /// Names and shapes of a checkpoint's tensors.
-pub type Shapes = [(String, Vec<i64>)];
+pub(crate) type Shapes = [(String, Vec<i64>)];
 
 /// A model family: everything that the rest of the program knows of it.
-pub struct Family {
+pub(crate) struct Family {
     /// The name of the family and its configuration keys.
-    pub keys: FamilyKeys,
+    pub(crate) keys: FamilyKeys,
     /// What the model needs of a batch of a data set with these streams.
-    pub needs: fn(&ModelValues, Streams) -> Result<Needs>,
+    pub(crate) needs: fn(&ModelValues, Streams) -> Result<Needs>,
     /// Builds the model, whose parameters are created below the path.
-    pub build: fn(&ModelValues, &Sizes, Path) -> Result<Box<dyn Model>>,
+    pub(crate) build: fn(&ModelValues, &Sizes, Path) -> Result<Box<dyn Model>>,
     /// The given values with every size replaced that the shapes of a checkpoint show.
-    pub sizes_of: fn(&Shapes, &ModelValues) -> Result<ModelValues>,
+    pub(crate) sizes_of: fn(&Shapes, &ModelValues) -> Result<ModelValues>,
     /// The name that the model has for a tensor of a checkpoint. Programs differ in some names.
-    pub canonical_name: fn(&str) -> String,
+    pub(crate) canonical_name: fn(&str) -> String,
 }
 
 /// Every family.
-pub const FAMILIES: [&Family; 2] = [&mcan::FAMILY, &butd::FAMILY];
+pub(crate) const FAMILIES: [&Family; 2] = [&mcan::FAMILY, &butd::FAMILY];
 
 /// The keys of every family, for the configuration.
 pub const SCHEMA: Schema = Schema {
@@ -85,7 +85,7 @@ const fn keys_of_families() -> [FamilyKeys; FAMILIES.len()] {
 ///
 /// # Errors
 /// A name that is not in [`FAMILIES`].
-pub fn family(values: &ModelValues) -> Result<&'static Family, ConfigError> {
+pub(crate) fn family(values: &ModelValues) -> Result<&'static Family, ConfigError> {
     let mut families = FAMILIES.into_iter();
     let found = families.find(|family| family.keys.name == values.family);
     found.ok_or_else(|| {
@@ -100,7 +100,7 @@ pub fn family(values: &ModelValues) -> Result<&'static Family, ConfigError> {
 ///
 /// # Errors
 /// An unknown family.
-pub fn canonical_name(values: &ModelValues) -> Result<fn(&str) -> String, ConfigError> {
+pub(crate) fn canonical_name(values: &ModelValues) -> Result<fn(&str) -> String, ConfigError> {
     Ok(family(values)?.canonical_name)
 }
 

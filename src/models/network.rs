@@ -39,7 +39,7 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::new`].
-    pub fn shapes(values: &ModelValues, sizes: &Sizes) -> Result<Vec<(String, Vec<i64>)>> {
+    pub(crate) fn shapes(values: &ModelValues, sizes: &Sizes) -> Result<Vec<(String, Vec<i64>)>> {
         let mut parameters = Parameters::default();
         (family(values)?.build)(values, sizes, Path::shapes_only(&mut parameters))?;
         Ok(parameters.shapes())
@@ -49,7 +49,7 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::new`].
-    pub fn parameter_count(values: &ModelValues, sizes: &Sizes) -> Result<u64> {
+    pub(crate) fn parameter_count(values: &ModelValues, sizes: &Sizes) -> Result<u64> {
         let shapes = Network::shapes(values, sizes)?;
         Ok(shapes
             .iter()
@@ -58,7 +58,7 @@ impl Network {
     }
 
     /// How many answers it chooses from.
-    pub fn answers(&self) -> usize {
+    pub(crate) fn answers(&self) -> usize {
         self.answers
     }
 
@@ -71,7 +71,7 @@ impl Network {
     }
 
     /// The word embedding, (words, E).
-    pub fn word_embedding(&self) -> &Tensor {
+    pub(crate) fn word_embedding(&self) -> &Tensor {
         self.model.word_embedding()
     }
 }

@@ -4,8 +4,6 @@
 
 extern "C" void mcan_free(char *text) { std::free(text); }
 
-extern "C" bool mcan_cpu_has_bf16() { return mcan::has_bf16(); }
-
 extern "C" bool mcan_cpu_rounds_to_bf16() {
   return mcan::has_bf16() || std::getenv("MCAN_ROUND_TO_BF16");
 }

@@ -20,7 +20,7 @@ pub(super) fn gpu(device: Device) -> i64 {
 ///
 /// # Errors
 /// When libtorch refuses.
-pub fn prepare_cuda(tf32: bool) -> Result<()> {
+pub(crate) fn prepare_cuda(tf32: bool) -> Result<()> {
     // cuBLAS and the LSTM of cuDNN are deterministic if their workspace has a fixed size.
     const WORKSPACE: &str = "CUBLAS_WORKSPACE_CONFIG";
     if std::env::var_os(WORKSPACE).is_none() {
@@ -35,13 +35,13 @@ pub fn prepare_cuda(tf32: bool) -> Result<()> {
 ///
 /// # Errors
 /// When libtorch refuses.
-pub fn seed(device: Device, seed: u64) -> Result<()> {
+pub(crate) fn seed(device: Device, seed: u64) -> Result<()> {
     // SAFETY: plain numbers.
     check(unsafe { ffi::mcan_seed(gpu(device), seed) })
 }
 
 /// Free memory of a GPU in bytes; absent for a CPU, and if libtorch cannot tell.
-pub fn free_memory(device: Device) -> Option<u64> {
+pub(crate) fn free_memory(device: Device) -> Option<u64> {
     let mut bytes = 0;
     // SAFETY: `bytes` outlives the call.
     (device.is_cuda() && check(unsafe { ffi::mcan_free_memory(gpu(device), &mut bytes) }).is_ok())
@@ -49,7 +49,7 @@ pub fn free_memory(device: Device) -> Option<u64> {
 }
 
 /// The largest amount of memory that libtorch has reserved on a GPU so far, in bytes; absent for a CPU.
-pub fn peak_memory(device: Device) -> Option<u64> {
+pub(crate) fn peak_memory(device: Device) -> Option<u64> {
     let mut bytes = 0;
     // SAFETY: `bytes` outlives the call.
     (device.is_cuda() && check(unsafe { ffi::mcan_peak_memory(gpu(device), &mut bytes) }).is_ok())
@@ -60,7 +60,7 @@ pub fn peak_memory(device: Device) -> Option<u64> {
 ///
 /// # Errors
 /// When memory runs out.
-pub fn send<T: Element>(values: &[T], device: Device, pin: bool) -> Result<Tensor> {
+pub(crate) fn send<T: Element>(values: &[T], device: Device, pin: bool) -> Result<Tensor> {
     let (bytes, count) = (values.as_ptr().cast(), size_of_val(values) as i64);
     // SAFETY: `values` are numbers, `count` bytes of them, and are copied during the call.
     let sent = returned(|out| unsafe { ffi::mcan_send(out, bytes, count, gpu(device), pin) })?;
@@ -71,7 +71,7 @@ pub fn send<T: Element>(values: &[T], device: Device, pin: bool) -> Result<Tenso
 ///
 /// # Errors
 /// When memory runs out.
-pub fn give<T: Element + Send + 'static>(
+pub(crate) fn give<T: Element + Send + 'static>(
     mut values: Vec<T>,
     device: Device,
     pin: bool,
@@ -94,7 +94,7 @@ pub fn give<T: Element + Send + 'static>(
 ///
 /// # Errors
 /// When memory runs out.
-pub fn fetch(tensor: &Tensor) -> Result<Tensor> {
+pub(crate) fn fetch(tensor: &Tensor) -> Result<Tensor> {
     // SAFETY: `out` is written before null is returned.
     returned(|out| unsafe { ffi::mcan_fetch(out, tensor.as_ptr()) })
 }
@@ -103,7 +103,7 @@ pub fn fetch(tensor: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// When libtorch refuses.
-pub fn use_side_stream(device: Device) -> Result<()> {
+pub(crate) fn use_side_stream(device: Device) -> Result<()> {
     // SAFETY: plain numbers.
     check(unsafe { ffi::mcan_take_side_stream(gpu(device)) })
 }
@@ -113,14 +113,14 @@ pub fn use_side_stream(device: Device) -> Result<()> {
 ///
 /// # Errors
 /// When libtorch refuses.
-pub fn share_with_this_stream(tensor: &Tensor) -> Result<()> {
+pub(crate) fn share_with_this_stream(tensor: &Tensor) -> Result<()> {
     // SAFETY: borrowed for the length of the call.
     check(unsafe { ffi::mcan_share_with_this_stream(tensor.as_ptr()) })
 }
 
 /// An event on a stream of a device. It is reached when all work that the stream was given before is done; on a CPU at once.
 #[derive(Debug)]
-pub struct Event(*mut ffi::RawEvent);
+pub(crate) struct Event(*mut ffi::RawEvent);
 
 // SAFETY: libtorch allows an event to be used by one thread after another.
 unsafe impl Send for Event {}
@@ -130,7 +130,7 @@ impl Event {
     ///
     /// # Errors
     /// When libtorch refuses.
-    pub fn now(device: Device) -> Result<Event> {
+    pub(crate) fn now(device: Device) -> Result<Event> {
         let mut event = std::ptr::null_mut();
         // SAFETY: `event` outlives the call.
         check(unsafe { ffi::mcan_record_event(&mut event, gpu(device)) })?;
@@ -141,7 +141,7 @@ impl Event {
     ///
     /// # Errors
     /// When libtorch refuses.
-    pub fn stream_wait(&self) -> Result<()> {
+    pub(crate) fn stream_wait(&self) -> Result<()> {
         // SAFETY: the event lives as long as `self`; null is allowed.
         check(unsafe { ffi::mcan_stream_wait(self.0) })
     }
@@ -150,7 +150,7 @@ impl Event {
     ///
     /// # Errors
     /// A failure of the device's work.
-    pub fn wait(&self) -> Result<()> {
+    pub(crate) fn wait(&self) -> Result<()> {
         // SAFETY: as for `stream_wait`.
         check(unsafe { ffi::mcan_wait_for_event(self.0) })
     }

@@ -21,7 +21,6 @@ pub(super) type FreeFunction = extern "C" fn(*mut c_void);
 
 unsafe extern "C" {
     pub(super) fn mcan_free(text: *mut c_char);
-    pub(super) fn mcan_cpu_has_bf16() -> bool;
     pub(super) fn mcan_cpu_rounds_to_bf16() -> bool;
     pub(super) fn mcan_linear(
         out: *mut *mut RawTensor,

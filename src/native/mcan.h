@@ -47,10 +47,8 @@ typedef void (*mcan_free_function)(void *);
 // Frees a message or another text made by these functions.
 void mcan_free(char *text);
 
-// Whether the processor has instructions that multiply bfloat16 matrices.
-bool mcan_cpu_has_bf16(void);
-
-// The same, or whether MCAN_ROUND_TO_BF16 is set.
+// Whether the processor has instructions that multiply bfloat16 matrices, or MCAN_ROUND_TO_BF16 is
+// set.
 bool mcan_cpu_rounds_to_bf16(void);
 
 // ---- linear.cpp, norm.cpp, attention.cpp: layers on the CPU ----

@@ -11,10 +11,10 @@ use tch::Tensor;
 
 /// Declares an owning handle to a C++ object, freed on drop.
 macro_rules! owner {
-    ($(#[$doc:meta])* $name:ident of $raw:ident, freed by $free:ident) => {
+    ($(#[$doc:meta])* $vis:vis $name:ident of $raw:ident, freed by $free:ident) => {
         $(#[$doc])*
         #[derive(Debug)]
-        pub struct $name(*mut $crate::native::ffi::$raw);
+        $vis struct $name(*mut $crate::native::ffi::$raw);
 
         // SAFETY: libtorch allows each of these objects to be used by one thread after another.
         unsafe impl Send for $name {}
@@ -28,30 +28,30 @@ macro_rules! owner {
     };
 }
 
-pub mod device;
+pub(crate) mod device;
 mod ffi;
-pub mod group;
+pub(crate) mod group;
 pub mod random;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod varlen;
-pub mod weights;
+pub(crate) mod varlen;
+pub(crate) mod weights;
 
 /// A mask of dropout on the CPU. It is a function of these three numbers, whatever the number of threads. The forward and
 /// the backward pass each draw it where they use it; it is never stored.
 #[derive(Clone, Copy, Debug)]
-pub struct Mask {
+pub(crate) struct Mask {
     /// Probability of zeroing a value, in [0, 1), rounded to 16 bits; the others are scaled by `1 / (1 - p)`. 0: no dropout.
-    pub p: f64,
+    pub(crate) p: f64,
     /// Seed of the run.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Number of the mask within the run.
-    pub stream: u64,
+    pub(crate) stream: u64,
 }
 
 impl Mask {
     /// No dropout.
-    pub const NONE: Mask = Mask {
+    pub(crate) const NONE: Mask = Mask {
         p: 0.0,
         seed: 0,
         stream: 0,
@@ -68,12 +68,6 @@ pub enum Factors {
     BFloat16,
 }
 
-/// Whether this processor has instructions that multiply bfloat16.
-pub fn cpu_has_bf16() -> bool {
-    // SAFETY: reads the processor's features.
-    unsafe { ffi::mcan_cpu_has_bf16() }
-}
-
 /// Whether this CPU rounds factors to bfloat16 when the configuration asks for it: where that saves time, and where
 /// `MCAN_ROUND_TO_BF16` is set, so that the accuracy can be measured on any processor.
 pub fn cpu_rounds_to_bf16() -> bool {
@@ -83,7 +77,7 @@ pub fn cpu_rounds_to_bf16() -> bool {
 
 /// Returns freed memory to the system. glibc keeps memory that the threads which parse files have freed, for these threads
 /// only.
-pub fn return_freed_memory() {
+pub(crate) fn return_freed_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointers; memory in use does not move.
     unsafe {
@@ -109,7 +103,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, factors: Factors) -> R
 ///
 /// # Errors
 /// When shapes do not fit or memory runs out.
-pub fn linear_relu_dropout(
+pub(crate) fn linear_relu_dropout(
     x: &Tensor,
     weight: &Tensor,
     bias: &Tensor,
@@ -151,7 +145,7 @@ fn linear_layer(
 ///
 /// # Errors
 /// When libtorch is out of memory.
-pub fn residual_norm(
+pub(crate) fn residual_norm(
     x: &Tensor,
     s: Option<&Tensor>,
     a: &Tensor,
@@ -176,13 +170,13 @@ pub fn residual_norm(
 
 /// The layout of B ragged sequences in packed rows.
 #[derive(Clone, Copy, Debug)]
-pub struct RaggedRows<'a> {
+pub(crate) struct RaggedRows<'a> {
     /// (B + 1) first row of each sequence, then the number of rows; int32.
-    pub starts: &'a Tensor,
+    pub(crate) starts: &'a Tensor,
     /// Length of the longest sequence.
-    pub longest: i64,
+    pub(crate) longest: i64,
     /// (B) 0 for a sequence of padding only, else 1, float32; absent if no sequence is padding only.
-    pub present: Option<&'a Tensor>,
+    pub(crate) present: Option<&'a Tensor>,
 }
 
 /// Multi-head scaled dot-product attention on the CPU, without padding: each row of sequence b of `queries` attends to the
@@ -193,7 +187,7 @@ pub struct RaggedRows<'a> {
 ///
 /// # Errors
 /// When libtorch is out of memory.
-pub fn attention(
+pub(crate) fn attention(
     kv: &Tensor,
     q: Option<&Tensor>,
     queries: RaggedRows,
@@ -228,7 +222,7 @@ pub fn attention(
 ///
 /// # Errors
 /// When libtorch refuses.
-pub fn clear_grads(params: &[Tensor]) -> Result<()> {
+pub(crate) fn clear_grads(params: &[Tensor]) -> Result<()> {
     let params = pointers(params);
     // SAFETY: an array of `len` tensors, borrowed for the length of the call.
     check(unsafe { ffi::mcan_clear_grads(params.as_ptr(), params.len() as i64) })
@@ -238,7 +232,7 @@ pub fn clear_grads(params: &[Tensor]) -> Result<()> {
 ///
 /// # Errors
 /// When a slot is out of range or memory runs out.
-pub fn pad_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
+pub(crate) fn pad_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
     // SAFETY: as for `linear`.
     returned(|out| unsafe { ffi::mcan_pad_rows(out, rows.as_ptr(), slots.as_ptr(), total) })
 }
@@ -247,27 +241,27 @@ pub fn pad_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
 ///
 /// # Errors
 /// When a slot is out of range or memory runs out.
-pub fn unpad_rows(grid: &Tensor, slots: &Tensor) -> Result<Tensor> {
+pub(crate) fn unpad_rows(grid: &Tensor, slots: &Tensor) -> Result<Tensor> {
     // SAFETY: as for `linear`.
     returned(|out| unsafe { ffi::mcan_unpad_rows(out, grid.as_ptr(), slots.as_ptr()) })
 }
 
 /// Hyper-parameters of one step of Adam.
 #[derive(Clone, Copy, Debug)]
-pub struct AdamStep {
+pub(crate) struct AdamStep {
     /// Learning rate.
-    pub lr: f64,
+    pub(crate) lr: f64,
     /// Decay rates of the first and second moment.
-    pub betas: (f64, f64),
+    pub(crate) betas: (f64, f64),
     /// Added to the denominator.
-    pub eps: f64,
+    pub(crate) eps: f64,
 }
 
 /// One fused step of Adam over all `params`, in place; `step` is the number of this step (0-d float32, from 1).
 ///
 /// # Errors
 /// When the four lists do not match in length, shape, type or device.
-pub fn fused_adam(
+pub(crate) fn fused_adam(
     params: &[Tensor],
     grads: &[Tensor],
     moments: (&[Tensor], &[Tensor]),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use tch::Tensor;
 
 /// Whether there are kernels for heads of this width.
-pub fn is_available(head_size: i64) -> bool {
+pub(crate) fn is_available(head_size: i64) -> bool {
     head_size % 8 == 0 && head_size <= 256
 }
 
@@ -18,7 +18,7 @@ pub fn is_available(head_size: i64) -> bool {
 ///
 /// # Errors
 /// When memory runs out, or the GPU is too old for flash attention.
-pub fn attention(
+pub(crate) fn attention(
     kv: &Tensor,
     q: Option<&Tensor>,
     queries: RaggedRows,

@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 ///
 /// # Errors
 /// When the parameters of a group do not fit together, or memory runs out.
-pub fn join_and_cast(groups: &[Vec<&Tensor>], kind: Kind) -> Result<Vec<Tensor>> {
+pub(crate) fn join_and_cast(groups: &[Vec<&Tensor>], kind: Kind) -> Result<Vec<Tensor>> {
     let params: Vec<*const ffi::RawTensor> = groups
         .iter()
         .flatten()

@@ -2,11 +2,11 @@
 
 pub mod layers;
 pub mod loss;
-pub mod ops;
+pub(crate) mod ops;
 pub mod optim;
 pub mod packed;
 pub mod parameters;
 pub mod pass;
-pub mod ragged;
+pub(crate) mod ragged;
 mod staging;
-pub mod table;
+pub(crate) mod table;

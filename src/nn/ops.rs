@@ -19,7 +19,7 @@ const VARIANCE_EPSILON: f64 = 1e-12;
 
 /// Weights and biases of linear layers, ready for [`linear`].
 #[derive(Debug)]
-pub struct LinearWeights {
+pub(crate) struct LinearWeights {
     /// (out, in)
     weight: Tensor,
     /// (out)
@@ -28,7 +28,7 @@ pub struct LinearWeights {
 
 /// Casts weights to the matmul dtype and concatenates the layers of each group, so that v, k and q are one product. On a
 /// GPU all casts run in one kernel.
-pub fn prepare<const N: usize>(groups: [&[&Linear]; N], pass: &Pass) -> [LinearWeights; N] {
+pub(crate) fn prepare<const N: usize>(groups: [&[&Linear]; N], pass: &Pass) -> [LinearWeights; N] {
     let kind = match pass.backend {
         Backend::Native | Backend::Reference => Kind::Float,
         Backend::Libtorch => pass.matmul_dtype,
@@ -59,7 +59,11 @@ pub fn prepare<const N: usize>(groups: [&[&Linear]; N], pass: &Pass) -> [LinearW
 ///
 /// # Shapes
 /// x (R, in) -> (R, out)
-pub fn linear(x: &Tensor, LinearWeights { weight, bias }: &LinearWeights, pass: &Pass) -> Tensor {
+pub(crate) fn linear(
+    x: &Tensor,
+    LinearWeights { weight, bias }: &LinearWeights,
+    pass: &Pass,
+) -> Tensor {
     match pass.backend {
         Backend::Reference => x.to_kind(Kind::Float).matmul(&weight.tr()) + bias,
         Backend::Native => {
@@ -74,7 +78,12 @@ pub fn linear(x: &Tensor, LinearWeights { weight, bias }: &LinearWeights, pass: 
 ///
 /// # Shapes
 /// x (R, in) -> (R, out)
-pub fn linear_relu_dropout(x: &Tensor, weights: &LinearWeights, p: f64, pass: &Pass) -> Tensor {
+pub(crate) fn linear_relu_dropout(
+    x: &Tensor,
+    weights: &LinearWeights,
+    p: f64,
+    pass: &Pass,
+) -> Tensor {
     match pass.backend {
         Backend::Reference | Backend::Libtorch => pass.dropout(linear(x, weights, pass).relu(), p),
         Backend::Native => {
@@ -95,7 +104,7 @@ pub fn linear_relu_dropout(x: &Tensor, weights: &LinearWeights, p: f64, pass: &P
 ///
 /// # Shapes
 /// x (R, D) -> (R, D), float32
-pub fn norm(x: &Tensor, LayerNorm { a_2, b_2 }: &LayerNorm, pass: &Pass) -> Tensor {
+pub(crate) fn norm(x: &Tensor, LayerNorm { a_2, b_2 }: &LayerNorm, pass: &Pass) -> Tensor {
     match pass.backend {
         Backend::Reference => {
             let x = x.to_kind(Kind::Float);
@@ -119,7 +128,7 @@ pub fn norm(x: &Tensor, LayerNorm { a_2, b_2 }: &LayerNorm, pass: &Pass) -> Tens
 ///
 /// # Shapes
 /// x, f (R, D) -> (R, D), float32
-pub fn add_norm(x: &Tensor, f: Tensor, layer: &LayerNorm, p: f64, pass: &Pass) -> Tensor {
+pub(crate) fn add_norm(x: &Tensor, f: Tensor, layer: &LayerNorm, p: f64, pass: &Pass) -> Tensor {
     match pass.backend {
         Backend::Reference | Backend::Libtorch => norm(&(x + pass.dropout(f, p)), layer, pass),
         Backend::Native => {
@@ -136,7 +145,7 @@ pub fn add_norm(x: &Tensor, f: Tensor, layer: &LayerNorm, p: f64, pass: &Pass) -
 ///
 /// # Shapes
 /// vk (S, 2 D) v and k side by side, q (R, D) -> (R, D); without `q`, vk is (S, 3 D) and holds q too
-pub fn attention(
+pub(crate) fn attention(
     vk: &Tensor,
     q: Option<&Tensor>,
     (queries, keys): (&Ragged, &Ragged),
@@ -204,7 +213,7 @@ fn attention_in_grid(
 ///
 /// # Shapes
 /// logits (R, G), x (R, D) -> (B, G D)
-pub fn weighted_sum(logits: &Tensor, x: &Tensor, layout: &Ragged) -> Tensor {
+pub(crate) fn weighted_sum(logits: &Tensor, x: &Tensor, layout: &Ragged) -> Tensor {
     let logits = layout.pad(&logits.to_kind(Kind::Float)); // (B, L, G)
     let logits =
         layout.zero_if_all_padding(logits) + layout.key_bias(&[layout.batch, layout.longest, 1]);
@@ -219,7 +228,7 @@ pub fn weighted_sum(logits: &Tensor, x: &Tensor, layout: &Ragged) -> Tensor {
 ///
 /// # Shapes
 /// x (B, L, in) -> (B, L, D)
-pub fn lstm(x: &Tensor, weights: &[Tensor; 4]) -> Tensor {
+pub(crate) fn lstm(x: &Tensor, weights: &[Tensor; 4]) -> Tensor {
     let (batch, hidden) = (x.size()[0], weights[1].size()[1]);
     let zero = Tensor::zeros([1, batch, hidden], (Kind::Float, x.device()));
     let (layers, dropout, bidirectional, batch_first) = (1, 0.0, false, true);

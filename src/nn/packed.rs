@@ -40,17 +40,17 @@ pub struct PackedBatch {
     /// The words of B questions.
     pub words: Ragged,
     /// T, words that the reference computes for every question, its padding included.
-    pub words_padded_to: i64,
+    pub(crate) words_padded_to: i64,
     /// Regions, where the model needs them.
     pub regions: Option<PackedFeatures>,
     /// Grid cells, where the model needs them.
-    pub grid: Option<PackedFeatures>,
+    pub(crate) grid: Option<PackedFeatures>,
     /// Positions (T) in the flattened targets (B answers), and the scores (T) there, float32.
     targets: [Tensor; 2],
     answers: i64,
     buffer: DeviceBuffer,
     /// (I) ids of the distinct images, for messages.
-    pub image_ids: Vec<ImageId>,
+    pub(crate) image_ids: Vec<ImageId>,
 }
 
 /// The rows of one feature stream on a device.
@@ -59,13 +59,14 @@ pub struct PackedFeatures {
     /// (R_s, F) features of the I distinct images, in the precision in which they are stored.
     pub rows: Tensor,
     /// (R_s, 4) corners of the regions, where the model asks for them; float32.
-    pub boxes: Option<Tensor>,
+    #[expect(dead_code, reason = "no family reads boxes yet")]
+    pub(crate) boxes: Option<Tensor>,
     /// The rows of the I distinct images.
     pub images: Ragged,
     /// From images to questions, where questions share images.
     expansion: Option<Expansion>,
     /// N, rows that the reference computes for every image, its padding included.
-    pub padded_to: i64,
+    pub(crate) padded_to: i64,
 }
 
 /// From the rows of I distinct images to those of each of B questions.
@@ -239,7 +240,7 @@ impl ExpansionSlots {
 
 impl PackedFeatures {
     /// The layout of the rows of each question's image.
-    pub fn questions(&self) -> &Ragged {
+    pub(crate) fn questions(&self) -> &Ragged {
         self.expansion
             .as_ref()
             .map_or(&self.images, |expansion| &expansion.questions)
@@ -249,7 +250,7 @@ impl PackedFeatures {
     ///
     /// # Shapes
     /// rows (R_s, ·) -> (R_r, ·)
-    pub fn expand(&self, rows: Tensor) -> Tensor {
+    pub(crate) fn expand(&self, rows: Tensor) -> Tensor {
         match &self.expansion {
             Some(expansion) => rows.index_select(0, &expansion.rows),
             None => rows,
@@ -262,16 +263,16 @@ impl PackedFeatures {
 /// In evaluation, questions share the rows of their image until the first operation that sees the question. Batches for
 /// training share none, because dropout is drawn anew for each question.
 #[derive(Debug)]
-pub struct ImageRows<'a> {
+pub(crate) struct ImageRows<'a> {
     /// (R, D)
-    pub rows: Tensor,
+    pub(crate) rows: Tensor,
     features: &'a PackedFeatures,
     is_per_question: bool,
 }
 
 impl<'a> ImageRows<'a> {
     /// The rows of each distinct image.
-    pub fn distinct(rows: Tensor, features: &'a PackedFeatures) -> ImageRows<'a> {
+    pub(crate) fn distinct(rows: Tensor, features: &'a PackedFeatures) -> ImageRows<'a> {
         ImageRows {
             rows,
             features,
@@ -280,12 +281,12 @@ impl<'a> ImageRows<'a> {
     }
 
     /// Other values in the same layout.
-    pub fn with(&self, rows: Tensor) -> ImageRows<'a> {
+    pub(crate) fn with(&self, rows: Tensor) -> ImageRows<'a> {
         ImageRows { rows, ..*self }
     }
 
     /// One sequence for each question; a copy only where questions share images.
-    pub fn per_question(self) -> ImageRows<'a> {
+    pub(crate) fn per_question(self) -> ImageRows<'a> {
         let rows = if self.is_per_question {
             self.rows
         } else {
@@ -299,7 +300,7 @@ impl<'a> ImageRows<'a> {
     }
 
     /// The rows as sequences.
-    pub fn sequences(&self) -> Sequences<'_> {
+    pub(crate) fn sequences(&self) -> Sequences<'_> {
         let layout = match self.is_per_question {
             true => self.features.questions(),
             false => &self.features.images,
@@ -313,7 +314,7 @@ impl<'a> ImageRows<'a> {
 
 impl PackedBatch {
     /// (B, T) ids of all words, padding included, as a network sees them that does not mask padding.
-    pub fn padded_word_ids(&self) -> Tensor {
+    pub(crate) fn padded_word_ids(&self) -> Tensor {
         let ids = self.words.pad(&self.word_ids.unsqueeze(1)).squeeze_dim(2); // (B, L)
         let missing = self.words_padded_to - self.words.longest;
         if missing > 0 {
@@ -324,13 +325,8 @@ impl PackedBatch {
     }
 
     /// Questions in the batch.
-    pub fn len(&self) -> i64 {
+    pub(crate) fn len(&self) -> i64 {
         self.words.batch
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Dense target scores.
@@ -349,7 +345,7 @@ impl PackedBatch {
     ///
     /// # Errors
     /// When libtorch refuses.
-    pub fn adopt(&self, packed: &Event) -> Result<()> {
+    pub(crate) fn adopt(&self, packed: &Event) -> Result<()> {
         packed.stream_wait()?;
         for features in [&self.regions, &self.grid].into_iter().flatten() {
             device::share_with_this_stream(&features.rows)?;

@@ -31,7 +31,7 @@ impl Backend {
 #[derive(Debug)]
 pub struct Pass {
     /// Type of the factors of matrix products: float32, or bfloat16 with everything else in float32.
-    pub matmul_dtype: Kind,
+    pub(crate) matmul_dtype: Kind,
     pub(crate) backend: Backend,
     dropout: Option<Cell<Mask>>,
 }
@@ -70,7 +70,7 @@ impl Pass {
     }
 
     /// Whether dropout is on.
-    pub fn is_training(&self) -> bool {
+    pub(crate) fn is_training(&self) -> bool {
         self.dropout.is_some()
     }
 
@@ -101,7 +101,7 @@ impl Pass {
     }
 
     /// Zeroes values with probability `p` and scales the others by 1 / (1 - p), if dropout is on.
-    pub fn dropout(&self, x: Tensor, p: f64) -> Tensor {
+    pub(crate) fn dropout(&self, x: Tensor, p: f64) -> Tensor {
         if self.is_training() && p > 0.0 {
             x.dropout(p, true)
         } else {

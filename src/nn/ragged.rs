@@ -17,9 +17,9 @@ const MASKED: f32 = -1e9;
 #[derive(Debug)]
 pub struct Ragged {
     /// B
-    pub batch: i64,
+    pub(crate) batch: i64,
     /// L, the longest length.
-    pub longest: i64,
+    pub(crate) longest: i64,
     /// (B + 1) first row of each sequence, and R; int32.
     starts: Tensor,
     /// (R) position of each row in the flattened grid (B L).
@@ -97,7 +97,7 @@ pub(super) fn starts_of(lengths: &[usize]) -> impl Iterator<Item = usize> {
 
 impl Ragged {
     /// For attention that needs no grid.
-    pub fn rows(&self) -> RaggedRows<'_> {
+    pub(crate) fn rows(&self) -> RaggedRows<'_> {
         RaggedRows {
             starts: &self.starts,
             longest: self.longest,
@@ -122,7 +122,7 @@ impl Ragged {
     ///
     /// # Shapes
     /// grid (B, L, D) -> (R, D)
-    pub fn unpad(&self, grid: &Tensor) -> Tensor {
+    pub(crate) fn unpad(&self, grid: &Tensor) -> Tensor {
         let flat = grid.reshape([self.batch * self.longest, -1]); // (B L, D)
         or_oom(native::unpad_rows(&flat, &self.slots))
     }
@@ -131,7 +131,7 @@ impl Ragged {
     ///
     /// # Shapes
     /// -> (B), int32
-    pub fn lengths(&self) -> Tensor {
+    pub(crate) fn lengths(&self) -> Tensor {
         self.starts.narrow(0, 1, self.batch) - self.starts.narrow(0, 0, self.batch)
     }
 
@@ -139,14 +139,14 @@ impl Ragged {
     ///
     /// # Shapes
     /// values (B, ·) -> (R, ·)
-    pub fn repeat(&self, values: &Tensor) -> Tensor {
+    pub(crate) fn repeat(&self, values: &Tensor) -> Tensor {
         let sequence_of_row = self.slots.divide_scalar_mode(self.longest, "floor"); // (R)
         values.index_select(0, &sequence_of_row)
     }
 
     /// Additive mask, 0 for rows and -1e9 for padding, for scores of any shape: `shape` has B and L where the scores
     /// have them, else 1.
-    pub fn key_bias(&self, shape: &[i64]) -> Tensor {
+    pub(crate) fn key_bias(&self, shape: &[i64]) -> Tensor {
         self.key_bias.view(shape)
     }
 
@@ -157,7 +157,7 @@ impl Ragged {
     ///
     /// # Shapes
     /// grid (B, ...) -> (B, ...)
-    pub fn zero_if_all_padding(&self, grid: Tensor) -> Tensor {
+    pub(crate) fn zero_if_all_padding(&self, grid: Tensor) -> Tensor {
         match &self.present {
             Some(present) => {
                 let mut shape = vec![1; grid.dim()];
@@ -173,7 +173,7 @@ impl Ragged {
 ///
 /// # Shapes
 /// grid (B, L, parts H K) -> parts of (B, H, L, K)
-pub fn split_heads(grid: &Tensor, parts: i64, heads: i64) -> Vec<Tensor> {
+pub(crate) fn split_heads(grid: &Tensor, parts: i64, heads: i64) -> Vec<Tensor> {
     let (b, l, _) = grid.size3().unwrap_or_default();
     let split = grid.view([b, l, parts, heads, -1]).permute([2, 0, 3, 1, 4]); // (parts, B, H, L, K)
     (0..parts).map(|part| split.i(part)).collect()

@@ -10,20 +10,20 @@ const ALIGNMENT: usize = 8;
 
 /// Arrays to be sent.
 #[derive(Debug, Default)]
-pub struct StagingBuffer {
+pub(crate) struct StagingBuffer {
     bytes: Vec<u8>,
 }
 
 /// Which part of a parcel an array is.
 #[derive(Clone, Copy, Debug)]
-pub struct Slot {
+pub(crate) struct Slot {
     kind: Kind,
     first_byte: usize,
     bytes: usize,
 }
 
 /// Numbers that travel as their bytes.
-pub trait Plain: Element + Copy {
+pub(crate) trait Plain: Element + Copy {
     /// The bytes of `values`, appended to `out`.
     fn append(values: &[Self], out: &mut Vec<u8>);
 }
@@ -41,7 +41,7 @@ plain!(i32, i64, f32);
 
 impl StagingBuffer {
     /// Adds an array.
-    pub fn add<T: Plain>(&mut self, values: &[T]) -> Slot {
+    pub(crate) fn add<T: Plain>(&mut self, values: &[T]) -> Slot {
         let first_byte = self.bytes.len().next_multiple_of(ALIGNMENT);
         self.bytes.resize(first_byte, 0);
         T::append(values, &mut self.bytes);
@@ -56,7 +56,7 @@ impl StagingBuffer {
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn send(mut self, device: Device, pin: bool) -> Result<DeviceBuffer> {
+    pub(crate) fn send(mut self, device: Device, pin: bool) -> Result<DeviceBuffer> {
         self.bytes
             .resize(self.bytes.len().next_multiple_of(ALIGNMENT), 0);
         Ok(DeviceBuffer {
@@ -67,9 +67,9 @@ impl StagingBuffer {
 
 /// A parcel on its device.
 #[derive(Debug)]
-pub struct DeviceBuffer {
+pub(crate) struct DeviceBuffer {
     /// All arrays, uint8.
-    pub buffer: Tensor,
+    pub(crate) buffer: Tensor,
 }
 
 impl DeviceBuffer {
@@ -77,7 +77,7 @@ impl DeviceBuffer {
     ///
     /// # Errors
     /// When that was another parcel's.
-    pub fn array(&self, piece: Slot) -> Result<Tensor> {
+    pub(crate) fn array(&self, piece: Slot) -> Result<Tensor> {
         let (first, count) = (piece.first_byte as i64, piece.bytes as i64);
         ensure!(
             first + count <= self.buffer.numel() as i64,

@@ -9,7 +9,7 @@ use tch::{Device, IndexOp, Kind, Tensor};
 
 /// (rows, F) half-precision features, on each device that the run uses.
 #[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     /// Tensors are shared between threads by turns only.
     copies: Mutex<Vec<Tensor>>,
 }
@@ -19,7 +19,7 @@ impl Table {
     ///
     /// # Errors
     /// When a device has too little memory, naming the flag.
-    pub fn of(features: &mut Features, devices: &[Device]) -> Result<Table> {
+    pub(crate) fn of(features: &mut Features, devices: &[Device]) -> Result<Table> {
         let size = features.feature_size();
         let rows = features.rows_for_a_table();
         let mut copies: Vec<Tensor> = Vec::new();
@@ -49,7 +49,7 @@ impl Table {
     }
 
     /// The copy on `device`, which the run has to use.
-    pub fn on(&self, device: Device) -> Option<Tensor> {
+    pub(crate) fn on(&self, device: Device) -> Option<Tensor> {
         let copies = self.copies.lock().ok()?;
         copies
             .iter()

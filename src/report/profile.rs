@@ -30,7 +30,7 @@ impl Phase {
 ///
 /// At the end of each phase it waits for the GPU, which makes the run a little slower.
 #[derive(Debug)]
-pub struct Profile {
+pub(crate) struct Profile {
     on: bool,
     device: Device,
     last: Instant,
@@ -42,7 +42,7 @@ pub struct Profile {
 
 impl Profile {
     /// Starts the clock.
-    pub fn new(on: bool, device: Device) -> Profile {
+    pub(crate) fn new(on: bool, device: Device) -> Profile {
         let now = Instant::now();
         Profile {
             on,
@@ -55,12 +55,12 @@ impl Profile {
     }
 
     /// Whether times are measured.
-    pub fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.on
     }
 
     /// Ends `phase`: the time since the last call belongs to it.
-    pub fn end(&mut self, phase: Phase) {
+    pub(crate) fn end(&mut self, phase: Phase) {
         if !self.on {
             return;
         }
@@ -73,7 +73,7 @@ impl Profile {
     }
 
     /// Ends a step.
-    pub fn end_step(&mut self) {
+    pub(crate) fn end_step(&mut self) {
         if self.on {
             let now = Instant::now();
             self.steps.push(now - self.began);

@@ -12,7 +12,7 @@ use tch::Tensor;
 ///
 /// # Errors
 /// When the vectors are damaged or their width is not `WORD_EMBED_SIZE`.
-pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Network) -> Result<()> {
+pub(crate) fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Network) -> Result<()> {
     let folders = [
         Path::new("."),
         Path::new("datasets"),

@@ -159,14 +159,14 @@ impl Inputs {
     ///
     /// # Errors
     /// When that is nothing.
-    pub fn answering(&self) -> Result<&Task> {
+    pub(crate) fn answering(&self) -> Result<&Task> {
         self.answering
             .as_ref()
             .context("there is nothing to answer")
     }
 
     /// A short text that differs where questions, words or answers do.
-    pub fn fingerprint(&self) -> String {
+    pub(crate) fn fingerprint(&self) -> String {
         let mut hasher = FxHasher::default();
         let tasks = [&self.training, &self.answering]
             .map(|task| task.as_ref().map(|task| task.dataset.question_ids()));
@@ -345,7 +345,7 @@ impl Task {
     }
 
     /// What packs batches of these questions for `net`.
-    pub fn packer(&self, config: &Config, net: &Network, device: Device) -> Packer {
+    pub(crate) fn packer(&self, config: &Config, net: &Network, device: Device) -> Packer {
         let source = |kind, table: &Option<Table>| {
             let features = self.features.stream(kind)?;
             Some(StreamSource {

@@ -19,7 +19,7 @@ const MOST_PENDING: usize = 256;
 const LAG: usize = 3;
 
 /// The losses of one epoch.
-pub struct LossMonitor<'a> {
+pub(crate) struct LossMonitor<'a> {
     task: &'a Task,
     /// Whether the run has one replica.
     alone: bool,
@@ -45,7 +45,7 @@ struct Pending {
 
 impl<'a> LossMonitor<'a> {
     /// The monitor of epoch `epoch` (from 1) over `task`; `sum` is the summed loss of its earlier steps.
-    pub fn new(task: &'a Task, epoch: u64, replica: &Replica, sum: f64) -> LossMonitor<'a> {
+    pub(crate) fn new(task: &'a Task, epoch: u64, replica: &Replica, sum: f64) -> LossMonitor<'a> {
         let (alone, lag) = (
             replica.is_alone(),
             if replica.device.is_cuda() { LAG } else { 0 },
@@ -65,7 +65,7 @@ impl<'a> LossMonitor<'a> {
     }
 
     /// Adds the summed loss of a micro-batch of optimizer step `step` on these images.
-    pub fn add(&mut self, step: u64, loss: Tensor, image_ids: Vec<ImageId>) {
+    pub(crate) fn add(&mut self, step: u64, loss: Tensor, image_ids: Vec<ImageId>) {
         self.pending.push(Pending {
             step,
             loss,
@@ -77,7 +77,7 @@ impl<'a> LossMonitor<'a> {
     ///
     /// # Errors
     /// As [`LossMonitor::check`]; and when another replica has failed or disconnected.
-    pub fn end_step(&mut self, step: u64, replica: &Replica) -> Result<()> {
+    pub(crate) fn end_step(&mut self, step: u64, replica: &Replica) -> Result<()> {
         let signal = stop::asked();
         if self.alone {
             self.stop = self.stop.or((signal != 0).then_some((step, signal)));
@@ -107,7 +107,7 @@ impl<'a> LossMonitor<'a> {
     }
 
     /// The signal that asks to stop after `step`, the same for all replicas; or 0.
-    pub fn asks_to_stop(&self, step: u64) -> i32 {
+    pub(crate) fn asks_to_stop(&self, step: u64) -> i32 {
         self.stop
             .map_or(0, |(at, signal)| if step >= at { signal } else { 0 })
     }
@@ -116,7 +116,7 @@ impl<'a> LossMonitor<'a> {
     ///
     /// # Errors
     /// A loss that is not finite, naming epoch, step and, if that is the cause, the image.
-    pub fn check(&mut self) -> Result<()> {
+    pub(crate) fn check(&mut self) -> Result<()> {
         self.check_own()?;
         while !self.reductions.is_empty() {
             self.read_reduction()?;
@@ -171,12 +171,12 @@ impl<'a> LossMonitor<'a> {
     }
 
     /// Summed loss of the last step that was read.
-    pub fn last(&self) -> f64 {
+    pub(crate) fn last(&self) -> f64 {
         self.last.1
     }
 
     /// Sum of all losses that were read.
-    pub fn sum(&self) -> f64 {
+    pub(crate) fn sum(&self) -> f64 {
         self.sum
     }
 

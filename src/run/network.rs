@@ -58,7 +58,7 @@ pub(super) fn predicts_probabilities(config: &Config) -> Result<bool> {
 ///
 /// # Errors
 /// An unknown model, or one that cannot use the features of the data set.
-pub fn needs(config: &Config) -> Result<Needs> {
+pub(crate) fn needs(config: &Config) -> Result<Needs> {
     (family(&config.model)?.needs)(&config.model, config.streams()?)
 }
 

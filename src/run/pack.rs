@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// When there is nothing to pack, a member is damaged, or the bank cannot be written.
-pub fn run(config: &Config) -> Result<()> {
+pub(crate) fn run(config: &Config) -> Result<()> {
     super::stop::listen()?;
     let (benchmark, places) = (config.data.benchmark()?, config.data.places());
     let splits: Vec<SplitName> = benchmark.splits().iter().map(|split| split.name).collect();

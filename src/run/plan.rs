@@ -12,19 +12,19 @@ use crate::distributed::{self, Replica};
 use crate::models::{SCHEMA, family};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
-use tch::{Device, Tensor};
+use tch::Tensor;
 use tracing::debug;
 
 /// The point at which a training run starts: 0 and 0 for a new run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Start {
+pub(crate) struct Start {
     /// Epochs done.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     /// Optimizer steps done.
-    pub step: u64,
+    pub(crate) step: u64,
 }
 
-/// What one run does, on which devices, from which start point, and where it writes.
+/// The plan of one run: what it does, from which start point, and where it writes.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The configuration with every open value filled in: seed, versions, workers, and the sizes of a loaded network.
@@ -32,30 +32,28 @@ pub struct Plan {
     seed: u64,
     version: String,
     ckpt_version: String,
-    devices: Vec<Device>,
     start: Start,
 }
 
 /// A plan with the replicas that carry it out and the checkpoint that it starts from.
-pub struct Prepared {
+pub(crate) struct Prepared {
     /// The plan.
-    pub plan: Plan,
+    pub(crate) plan: Plan,
     /// The replicas of this process, connected to all others.
-    pub replicas: Vec<Replica>,
+    pub(crate) replicas: Vec<Replica>,
     /// The checkpoint that the run evaluates or continues.
-    pub checkpoint: Option<Checkpoint>,
+    pub(crate) checkpoint: Option<Checkpoint>,
 }
 
 /// Connects the replicas, checks that all files are there, loads the checkpoint and makes the plan.
 ///
 /// # Errors
 /// A missing device or file, processes that do not find each other, a checkpoint that cannot be used.
-pub fn prepare(config: &Config) -> Result<Prepared> {
+pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
     let (replicas, job_seed) = distributed::assemble(config, draw_seed())?;
     let mut config = config.clone();
     config.run.seed = job_seed.named;
-    let devices: Vec<Device> = replicas.iter().map(|replica| replica.device).collect();
-    let before_loading = Plan::new(&config, job_seed.drawn, &devices, None)?;
+    let before_loading = Plan::new(&config, job_seed.drawn, None)?;
     before_loading
         .config
         .check_files(network::needs(&before_loading.config)?)?;
@@ -77,7 +75,7 @@ pub fn prepare(config: &Config) -> Result<Prepared> {
     } else {
         checkpoint::load(&path)?
     };
-    let plan = Plan::new(&config, job_seed.drawn, &devices, Some(&checkpoint))
+    let plan = Plan::new(&config, job_seed.drawn, Some(&checkpoint))
         .with_context(|| format!("cannot use {}", path.display()))?;
     Ok(Prepared {
         plan,
@@ -87,7 +85,7 @@ pub fn prepare(config: &Config) -> Result<Prepared> {
 }
 
 /// A seed for a run that names none.
-pub fn draw_seed() -> u64 {
+pub(crate) fn draw_seed() -> u64 {
     rand::random_range(0..100_000_000)
 }
 
@@ -99,12 +97,7 @@ impl Plan {
     ///
     /// # Errors
     /// When `checkpoint` holds a network that cannot be built.
-    pub fn new(
-        config: &Config,
-        drawn_seed: u64,
-        devices: &[Device],
-        checkpoint: Option<&Checkpoint>,
-    ) -> Result<Plan> {
+    pub fn new(config: &Config, drawn_seed: u64, checkpoint: Option<&Checkpoint>) -> Result<Plan> {
         let said = &config.run;
         let continues = config.train.resume && said.run_mode == RunMode::Train;
         let continued = checkpoint.filter(|_| continues);
@@ -128,13 +121,12 @@ impl Plan {
             seed,
             version,
             ckpt_version,
-            devices: devices.to_vec(),
             start: Start::default(),
         };
         if let Some(checkpoint) = checkpoint {
             plan.start = plan.start_of(checkpoint);
         }
-        debug!(seed = plan.seed, version = %plan.version, start = ?plan.start, devices = ?plan.devices, "plan made");
+        debug!(seed = plan.seed, version = %plan.version, start = ?plan.start, "plan made");
         Ok(plan)
     }
 
@@ -158,18 +150,13 @@ impl Plan {
         &self.ckpt_version
     }
 
-    /// The devices of the replicas of this process.
-    pub fn devices(&self) -> &[Device] {
-        &self.devices
-    }
-
     /// Threads that read features.
-    pub fn workers(&self) -> usize {
+    pub(crate) fn workers(&self) -> usize {
         self.config.data.num_workers
     }
 
     /// The point at which training starts.
-    pub fn start(&self) -> Start {
+    pub(crate) fn start(&self) -> Start {
         self.start
     }
 
@@ -199,22 +186,22 @@ impl Plan {
 /// The files that a run writes, and the checkpoint that it loads.
 impl Plan {
     /// Folder of this run's checkpoints.
-    pub fn ckpt_folder(&self) -> PathBuf {
+    pub(crate) fn ckpt_folder(&self) -> PathBuf {
         ckpt_folder(&self.config, &self.version)
     }
 
     /// Checkpoint of this run after `epoch` epochs.
-    pub fn ckpt_to_write(&self, epoch: u64) -> PathBuf {
+    pub(crate) fn ckpt_to_write(&self, epoch: u64) -> PathBuf {
         self.ckpt_folder().join(format!("epoch{epoch}.pkl"))
     }
 
     /// Checkpoint of this run in the middle of an epoch.
-    pub fn last_ckpt(&self) -> PathBuf {
+    pub(crate) fn last_ckpt(&self) -> PathBuf {
         self.ckpt_folder().join("last.pkl")
     }
 
     /// The checkpoint to load: `CKPT_PATH`, else the one of `CKPT_VERSION` and `CKPT_EPOCH`.
-    pub fn ckpt_to_load(&self) -> PathBuf {
+    pub(crate) fn ckpt_to_load(&self) -> PathBuf {
         self.config.ckpt_to_load()
     }
 
@@ -233,12 +220,12 @@ impl Plan {
     }
 
     /// The log of the run named `version`.
-    pub fn log_of(&self, version: &str) -> PathBuf {
+    pub(crate) fn log_of(&self, version: &str) -> PathBuf {
         log_of(&self.config, version)
     }
 
     /// The val answers of the run named `version`.
-    pub fn val_answers_of(&self, version: &str) -> PathBuf {
+    pub(crate) fn val_answers_of(&self, version: &str) -> PathBuf {
         let extension = self.config.result_extension();
         let file = format!("result_run_{version}.{extension}");
         self.config.run.cache_path.join(file)
@@ -259,7 +246,7 @@ impl Plan {
     }
 
     /// Whether the checkpoint to continue from lies in the checkpoint folder of this run.
-    pub fn continues_itself(&self) -> bool {
+    pub(crate) fn continues_itself(&self) -> bool {
         let folder = |path: &Path| path.canonicalize().ok();
         let loaded = self.ckpt_to_load();
         self.config.train.resume && loaded.parent().and_then(folder) == folder(&self.ckpt_folder())
@@ -267,12 +254,12 @@ impl Plan {
 }
 
 /// Folder of the checkpoints of the run named `version`.
-pub fn ckpt_folder(config: &Config, version: &str) -> PathBuf {
+pub(crate) fn ckpt_folder(config: &Config, version: &str) -> PathBuf {
     config.run.ckpts_path.join(format!("ckpt_{version}"))
 }
 
 /// Log of the run named `version`.
-pub fn log_of(config: &Config, version: &str) -> PathBuf {
+pub(crate) fn log_of(config: &Config, version: &str) -> PathBuf {
     config.run.log_path.join(format!("log_run_{version}.txt"))
 }
 
@@ -298,7 +285,7 @@ fn with_sizes_of(config: &Config, checkpoint: &Checkpoint) -> Result<Config> {
 }
 
 /// `NUM_WORKERS`, limited to the number of threads that can help to hide the time of disk reads.
-pub fn useful_workers(asked: usize) -> usize {
+pub(crate) fn useful_workers(asked: usize) -> usize {
     const PER_CORE: usize = 4;
     const AT_LEAST: usize = 16;
     let useful = std::thread::available_parallelism()

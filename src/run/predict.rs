@@ -20,9 +20,9 @@ use tch::{Kind, Tensor};
 /// The answers to one batch.
 pub struct Prediction {
     /// (B) index of the answer with the largest score, the lowest of equals; -1 where a score is NaN.
-    pub answers: Vec<i64>,
+    pub(crate) answers: Vec<i64>,
     /// (B, answers) scores of the answers, see [`Predictor::new`]; empty unless asked for.
-    pub scores: Vec<f32>,
+    pub(crate) scores: Vec<f32>,
 }
 
 /// Iterator over the predictions of every question of a task, in order, batch by batch.

@@ -15,7 +15,7 @@ pub(super) const LOADED_AHEAD: usize = 2;
 const WAITING: usize = 1;
 
 /// The batches of a loader, on the device. After an error there are no more.
-pub struct Prefetcher {
+pub(crate) struct Prefetcher {
     state: State,
 }
 
@@ -36,7 +36,7 @@ impl Prefetcher {
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn new(loader: Loader, packer: Packer) -> Result<Prefetcher> {
+    pub(crate) fn new(loader: Loader, packer: Packer) -> Result<Prefetcher> {
         let ahead = packer.device.is_cuda();
         Prefetcher::with(loader, packer, ahead)
     }

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use tracing::debug;
 
 /// The checks of one plan.
-pub struct Preflight<'a> {
+pub(crate) struct Preflight<'a> {
     plan: &'a Plan,
 }
 
 impl<'a> Preflight<'a> {
     /// The checks of `plan`.
-    pub fn new(plan: &'a Plan) -> Preflight<'a> {
+    pub(crate) fn new(plan: &'a Plan) -> Preflight<'a> {
         Preflight { plan }
     }
 
@@ -26,7 +26,7 @@ impl<'a> Preflight<'a> {
     ///
     /// # Errors
     /// When such a file exists.
-    pub fn check_no_overwrite(&self) -> Result<()> {
+    pub(crate) fn check_no_overwrite(&self) -> Result<()> {
         let config = self.plan.config();
         let conflicting_files = self.conflicting_files();
         let Some(first) = conflicting_files
@@ -55,7 +55,7 @@ impl<'a> Preflight<'a> {
     ///
     /// # Errors
     /// When a file cannot be removed.
-    pub fn remove_conflicting_files(&self) -> Result<()> {
+    pub(crate) fn remove_conflicting_files(&self) -> Result<()> {
         self.conflicting_files()
             .iter()
             .try_for_each(|path| remove(path))
@@ -86,7 +86,7 @@ impl<'a> Preflight<'a> {
     ///
     /// # Errors
     /// When it cannot be removed.
-    pub fn remove_last_ckpt(&self) -> Result<()> {
+    pub(crate) fn remove_last_ckpt(&self) -> Result<()> {
         let last = self.plan.last_ckpt();
         if last.exists() { remove(&last) } else { Ok(()) }
     }
@@ -110,7 +110,7 @@ impl<'a> Preflight<'a> {
     ///
     /// # Errors
     /// The first folder or log that is not.
-    pub fn check_outputs(&self) -> Result<()> {
+    pub(crate) fn check_outputs(&self) -> Result<()> {
         check_writable(self.written_to())?;
         let plan = self.plan;
         // A new run starts a new log. All other outputs are new files.
@@ -138,7 +138,7 @@ impl<'a> Preflight<'a> {
     ///
     /// # Errors
     /// When it does not fit, with the space needed and the space free.
-    pub fn check_space(&self, parameters: u64) -> Result<()> {
+    pub(crate) fn check_space(&self, parameters: u64) -> Result<()> {
         let folder = self.plan.ckpt_folder();
         let needed = parameters.saturating_mul(BYTES_PER_PARAMETER);
         let Ok(disk) = rustix::fs::statvfs(&folder) else {
@@ -162,7 +162,7 @@ impl<'a> Preflight<'a> {
 ///
 /// # Errors
 /// The first folder that is not writable.
-pub fn check_writable(folders: impl IntoIterator<Item = PathBuf>) -> Result<()> {
+pub(crate) fn check_writable(folders: impl IntoIterator<Item = PathBuf>) -> Result<()> {
     folders.into_iter().try_for_each(|folder| {
         let folder = &folder;
         let cannot = || {
@@ -204,11 +204,10 @@ mod tests {
     use crate::config::Config;
     use crate::models::SCHEMA;
     use clap::Parser;
-    use tch::Device;
 
     fn plan(line: &str) -> Plan {
         let config = Config::resolve(&Args::parse_from(line.split(' ')).given(), &SCHEMA).unwrap();
-        Plan::new(&config, 1, &[Device::Cpu], None).unwrap()
+        Plan::new(&config, 1, None).unwrap()
     }
 
     #[test]

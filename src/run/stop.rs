@@ -28,7 +28,7 @@ pub struct Stopped {
 
 impl Stopped {
     /// Stopped by `signal`, without advice.
-    pub fn by(signal: i32) -> Stopped {
+    pub(crate) fn by(signal: i32) -> Stopped {
         Stopped {
             signal,
             advice: String::new(),
@@ -41,7 +41,7 @@ impl Stopped {
     }
 
     /// Adds `advice` to `error` if it is a `Stopped`.
-    pub fn advise(error: Error, advice: &str) -> Error {
+    pub(crate) fn advise(error: Error, advice: &str) -> Error {
         match error.downcast::<Stopped>() {
             Ok(Stopped { signal, .. }) => Stopped {
                 signal,
@@ -70,7 +70,7 @@ impl std::error::Error for Stopped {}
 ///
 /// # Errors
 /// When the system refuses a handler or a thread.
-pub fn listen() -> Result<()> {
+pub(crate) fn listen() -> Result<()> {
     static FIRST: Once = Once::new();
     let mut outcome = Ok(());
     FIRST.call_once(|| outcome = start().context("cannot handle Ctrl-C and SIGTERM"));
@@ -111,7 +111,7 @@ fn start() -> Result<()> {
 }
 
 /// The signal that asks the run to stop, or 0.
-pub fn asked() -> i32 {
+pub(crate) fn asked() -> i32 {
     ASKED.load(Ordering::Relaxed)
 }
 
@@ -119,7 +119,7 @@ pub fn asked() -> i32 {
 ///
 /// # Errors
 /// [`Stopped`].
-pub fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     match asked() {
         0 => Ok(()),
         signal => bail!(Stopped::by(signal)),
@@ -127,7 +127,7 @@ pub fn check() -> Result<()> {
 }
 
 /// Adds the name of `replica` to `error`, except to a [`Stopped`], which concerns all replicas.
-pub fn attribute(replica: &Replica, error: Error) -> Error {
+pub(crate) fn attribute(replica: &Replica, error: Error) -> Error {
     if error.is::<Stopped>() {
         error
     } else {
@@ -136,7 +136,7 @@ pub fn attribute(replica: &Replica, error: Error) -> Error {
 }
 
 /// The command line that continues the run of `plan` from `checkpoint`, quoted for a shell.
-pub fn command_to_resume(plan: &Plan, checkpoint: &Path) -> String {
+pub(crate) fn command_to_resume(plan: &Plan, checkpoint: &Path) -> String {
     let mut words = vec![std::env::args().next().unwrap_or_else(|| "mcan".into())];
     words.extend(
         plan.config()
@@ -175,7 +175,7 @@ mod tests {
             "--OVERWRITE",
         ];
         let config = Config::resolve(&Args::parse_from(given).given(), &SCHEMA).unwrap();
-        let plan = Plan::new(&config, 1, &[], None).unwrap();
+        let plan = Plan::new(&config, 1, None).unwrap();
         let command = command_to_resume(&plan, Path::new("my ckpts/last.pkl"));
         let words = shlex::split(&command).unwrap();
         let version = format!("--VERSION={}", plan.version());

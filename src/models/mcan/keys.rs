@@ -35,7 +35,7 @@ keys! {
 }
 
 /// The family's entry in the schema of the configuration.
-pub const FAMILY_KEYS: FamilyKeys = FamilyKeys {
+pub(crate) const FAMILY_KEYS: FamilyKeys = FamilyKeys {
     name: "mcan",
     keys: McanKeys::KEYS,
     derived: &[HEAD_SIZE],
@@ -75,7 +75,7 @@ impl McanKeys {
     ///
     /// # Errors
     /// Names the key and the value at fault.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         const LARGEST: usize = 1 << 20; // far beyond any network, and products of two stay far from overflow
         for (key, value) in [
             ("LAYER", self.layer),

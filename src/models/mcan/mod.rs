@@ -25,7 +25,7 @@ use tch::{Kind, Tensor};
 use units::Backbone;
 
 /// Everything that the rest of the program knows of MCAN.
-pub const FAMILY: Family = Family {
+pub(crate) const FAMILY: Family = Family {
     keys: keys::FAMILY_KEYS,
     needs,
     build: |values, sizes, path| Ok(Box::new(Mcan::new(&values.keys()?, sizes, path)?)),

@@ -117,7 +117,7 @@ pub(super) struct Backbone {
 
 impl Backbone {
     /// Named `enc_list.i` and `dec_list.i`.
-    pub fn new(mut path: Path, keys: &McanKeys) -> Backbone {
+    pub(crate) fn new(mut path: Path, keys: &McanKeys) -> Backbone {
         let (layers, mut list) = (0..keys.layer, path.sub("enc_list"));
         let enc_list = layers.clone().map(|i| Sa::new(list.sub(i), keys)).collect();
         let mut list = path.sub("dec_list");
@@ -127,7 +127,7 @@ impl Backbone {
 
     /// # Shapes
     /// x (R, D), y (S, D) -> (R, D), (S, D)
-    pub fn forward<'a>(
+    pub(crate) fn forward<'a>(
         &self,
         mut x: ImageRows<'a>,
         y: Sequences,

@@ -9,9 +9,9 @@ use tch::Tensor;
 #[derive(Debug)]
 pub struct Linear {
     /// (out, in)
-    pub weight: Tensor,
+    pub(crate) weight: Tensor,
     /// (out)
-    pub bias: Tensor,
+    pub(crate) bias: Tensor,
 }
 
 impl Linear {

@@ -6,9 +6,9 @@ use tch::{Cuda, Tensor};
 
 /// A table of word vectors.
 #[derive(Debug)]
-pub struct Embedding {
+pub(crate) struct Embedding {
     /// (words, E)
-    pub weight: Tensor,
+    pub(crate) weight: Tensor,
 }
 
 impl Embedding {

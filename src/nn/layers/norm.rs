@@ -9,9 +9,9 @@ use tch::Tensor;
 #[derive(Debug)]
 pub struct LayerNorm {
     /// (D) scale.
-    pub a_2: Tensor,
+    pub(crate) a_2: Tensor,
     /// (D) shift.
-    pub b_2: Tensor,
+    pub(crate) b_2: Tensor,
 }
 
 impl LayerNorm {
@@ -34,7 +34,7 @@ impl LayerNorm {
     ///
     /// # Shapes
     /// x, f (R, D) -> (R, D), float32
-    pub fn add(&self, x: &Tensor, f: Tensor, dropout_r: f64, pass: &Pass) -> Tensor {
+    pub(crate) fn add(&self, x: &Tensor, f: Tensor, dropout_r: f64, pass: &Pass) -> Tensor {
         ops::add_norm(x, f, self, dropout_r, pass)
     }
 }

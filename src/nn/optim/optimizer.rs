@@ -49,7 +49,7 @@ impl Optimizer {
     ///
     /// # Errors
     /// A state of other parameters or of another optimizer.
-    pub fn load(&mut self, state: &OptimizerState) -> Result<()> {
+    pub(crate) fn load(&mut self, state: &OptimizerState) -> Result<()> {
         let steps = self.check(state)?;
         for (i, moments) in state.moments.iter().enumerate() {
             match moments {

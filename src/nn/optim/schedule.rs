@@ -2,27 +2,27 @@
 
 /// What the learning rate depends on besides step and base.
 #[derive(Clone, Debug)]
-pub struct ScheduleKeys {
+pub(crate) struct ScheduleKeys {
     /// Questions per optimizer step.
-    pub batch_size: usize,
+    pub(crate) batch_size: usize,
     /// W, epochs of the warm-up.
-    pub warmup_epochs: u64,
+    pub(crate) warmup_epochs: u64,
     /// Factor of the base rate at each decay.
-    pub decay_r: f64,
+    pub(crate) decay_r: f64,
     /// Epoch indices (from 0) at whose beginning the base rate decays.
-    pub decay_list: Vec<u64>,
+    pub(crate) decay_list: Vec<u64>,
 }
 
 /// The learning rate as a pure function of step and epoch.
 #[derive(Clone, Debug)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     data_size: f64,
     keys: ScheduleKeys,
 }
 
 impl Schedule {
     /// A schedule for `data_size` questions per epoch.
-    pub fn new(keys: ScheduleKeys, data_size: usize) -> Schedule {
+    pub(crate) fn new(keys: ScheduleKeys, data_size: usize) -> Schedule {
         Schedule {
             data_size: data_size as f64,
             keys,
@@ -33,7 +33,7 @@ impl Schedule {
     /// of W + 1 epochs' worth of steps, each rounded down as in the reference, then the base rate.
     ///
     /// The reference has W = 3: a quarter, half and three quarters of the base rate, an epoch each.
-    pub fn rate(&self, step: u64, lr_base: f64) -> f64 {
+    pub(crate) fn rate(&self, step: u64, lr_base: f64) -> f64 {
         let (steps_per_epoch, parts) =
             (self.steps_per_epoch(), (self.keys.warmup_epochs + 1) as f64);
         let is_within = |&i: &u64| step <= (steps_per_epoch * parts * i as f64 / 4.0) as u64;
@@ -44,7 +44,7 @@ impl Schedule {
     }
 
     /// Base rate for the epoch of this index (from 0), given that of the epoch before.
-    pub fn base_at(&self, epoch: u64, lr_base: f64) -> f64 {
+    pub(crate) fn base_at(&self, epoch: u64, lr_base: f64) -> f64 {
         if self.keys.decay_list.contains(&epoch) {
             lr_base * self.keys.decay_r
         } else {
@@ -53,7 +53,7 @@ impl Schedule {
     }
 
     /// Steps that the reference takes to be done after `epochs` epochs.
-    pub fn steps_in(&self, epochs: u64) -> u64 {
+    pub(crate) fn steps_in(&self, epochs: u64) -> u64 {
         (self.steps_per_epoch() * epochs as f64) as u64
     }
 

@@ -26,11 +26,11 @@ pub struct MicroBatch<'a> {
 /// An optimizer step that was just taken.
 pub struct Step {
     /// Its learning rate.
-    pub lr: f64,
+    pub(crate) lr: f64,
     /// Loss per question of the last step whose loss was read.
-    pub loss: f64,
+    pub(crate) loss: f64,
     /// The signal that asks all replicas to stop after this step, or 0.
-    pub signal: i32,
+    pub(crate) signal: i32,
 }
 
 impl Step {

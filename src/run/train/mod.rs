@@ -26,7 +26,7 @@ use anyhow::Result;
 /// # Errors
 /// Missing or bad input, files of an older run, another process that trains the same version, a loss that is not
 /// finite, a full disk; [`Stopped`](stop::Stopped) after a signal.
-pub fn run(config: &Config) -> Result<()> {
+pub(crate) fn run(config: &Config) -> Result<()> {
     let Prepared {
         plan,
         replicas,

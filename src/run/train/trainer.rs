@@ -202,7 +202,7 @@ impl<'a> Trainer<'a> {
     /// Tells the reducer that the next backward pass is the last of its step.
     fn expect_last_micro_batch(&self) -> Result<()> {
         let reducer = self.reducer.as_ref();
-        reducer.map_or(Ok(()), Reducer::expect_last_part)
+        reducer.map_or(Ok(()), Reducer::expect_last_micro_batch)
     }
 
     /// Optimizer steps of an epoch; the last partial batch is left out.

@@ -1,4 +1,4 @@
-//! What a run reads: its data set, its splits, and the check, before anything slow starts, that their files are there.
+//! The data of a run: its data set, its splits, and the check that their files exist, before anything slow starts.
 
 use crate::config::{Config, DataConfig, RunMode, TestSplit, TrainSplit};
 use crate::data::streams::{Needs, StreamKind, Streams};
@@ -8,12 +8,12 @@ use anyhow::{Result, ensure};
 use std::path::Path;
 
 impl DataConfig {
-    /// The size that `FEAT_SIZE` names for a stream of the data set.
+    /// The size of a stream of the data set in `FEAT_SIZE`.
     fn named_size(&self, stream: &str) -> Option<(usize, usize)> {
         self.feat_size.0.get(&self.dataset)?.get(stream).copied()
     }
 
-    /// The data set.
+    /// The data set that `DATASET` names.
     ///
     /// # Errors
     /// An unknown name.
@@ -21,7 +21,7 @@ impl DataConfig {
         datasets::benchmark(&self.dataset)
     }
 
-    /// Where the user has said that files are.
+    /// The places of files that the user has given.
     pub fn places(&self) -> Places<'_> {
         let usual = DataConfig::default();
         let named = |path, usual| (path != usual).then_some(path);
@@ -49,8 +49,8 @@ impl DataConfig {
         files::training(self.benchmark()?, name)
     }
 
-    /// The test questions to answer.
-    pub fn test_split(&self) -> SplitName {
+    /// The split of test questions to answer.
+    pub(crate) fn test_split(&self) -> SplitName {
         match self.test_split {
             TestSplit::Test => "test",
             TestSplit::TestDev => "test-dev",
@@ -59,7 +59,7 @@ impl DataConfig {
 }
 
 impl Config {
-    /// The image features of the data set, in the sizes that the keys name.
+    /// The image features of the data set, in the sizes of the configuration.
     ///
     /// # Errors
     /// An unknown data set.
@@ -78,17 +78,17 @@ impl Config {
         benchmark.map_or("json", |benchmark| benchmark.result_extension())
     }
 
-    /// Whether this run evaluates val after each epoch.
+    /// Whether the run evaluates val after each epoch.
     pub fn evaluates_epochs(&self) -> bool {
         self.train.eval_every_epoch && self.data.train_split == TrainSplit::Train
     }
 
-    /// Whether this run starts from a checkpoint.
+    /// Whether the run starts from a checkpoint.
     pub fn loads_checkpoint(&self) -> bool {
         matches!(self.run.run_mode, RunMode::Val | RunMode::Test) || self.train.resume
     }
 
-    /// The split that this run answers, if any.
+    /// The split that the run answers, if any.
     pub fn answered_split(&self) -> Option<SplitName> {
         match self.run.run_mode {
             RunMode::Train => self.evaluates_epochs().then_some(VAL),
@@ -97,7 +97,7 @@ impl Config {
         }
     }
 
-    /// The splits that this run trains on or answers, each once.
+    /// The splits that the run trains on or answers, each once.
     ///
     /// # Errors
     /// A training split that the data set does not have.
@@ -114,10 +114,10 @@ impl Config {
         Ok(splits)
     }
 
-    /// Names every file that this run needs and cannot find, with what would supply it.
+    /// Checks that the files of the run exist.
     ///
     /// # Errors
-    /// One error for all of them.
+    /// Lists all missing files, each with a text that says how the user gets it.
     pub fn check_files(&self, needs: Needs) -> Result<()> {
         let kinds = [
             (needs.regions, StreamKind::Regions),

@@ -104,7 +104,7 @@ impl Dataset {
     }
 
     /// The word ids of sample `i`, without padding; empty when the question has no word.
-    pub(crate) fn words(&self, i: usize) -> &[u32] {
+    pub fn words(&self, i: usize) -> &[u32] {
         self.words.row(i)
     }
 

@@ -14,7 +14,7 @@ impl Features {
     /// `progress` gets the number of images read so far, on any thread.
     ///
     /// # Errors
-    /// As [`Features::append`].
+    /// Names an image without features, a damaged file, or with `in_half` an image whose values are too large for f16.
     pub fn preload(&mut self, in_half: bool, progress: &(dyn Fn(usize) + Sync)) -> Result<()> {
         let done = AtomicUsize::new(0);
         let load = |image: usize| -> Result<Values> {

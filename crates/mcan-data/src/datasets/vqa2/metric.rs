@@ -99,7 +99,8 @@ impl Evaluator {
             .iter()
             .map(|text| intern(&mut stems, &stemmed(text)))
             .collect::<Result<_>>()?;
-        let (types, answer_types, question_types) = types_of(file)?;
+        let (mut answer_types, mut question_types) = (Strings::default(), Strings::default());
+        let types = types_of(file, &mut answer_types, &mut question_types)?;
         let question_ids: Vec<_> = file
             .annotations()
             .iter()
@@ -325,18 +326,19 @@ fn compared_texts(
     Ok((truths, kinds))
 }
 
-/// For each question, the positions of its answer type and its question type in the two lists that follow.
-fn types_of(file: &AnnotationFile) -> Result<(Vec<(usize, usize)>, Strings, Strings)> {
-    let (mut answer_types, mut question_types) = (Strings::default(), Strings::default());
+/// For each question, the positions of its types in the two lists, to which new types are added.
+fn types_of(
+    file: &AnnotationFile,
+    answer_types: &mut Strings,
+    question_types: &mut Strings,
+) -> Result<Vec<(usize, usize)>> {
     let types = file.annotations().iter().map(|annotation| {
         let answer_type = type_name(file, annotation, annotation.answer_type, "answer_type")?;
         let question_type = type_name(file, annotation, annotation.question_type, "question_type")?;
-        let answer_type = intern(&mut answer_types, answer_type)? as usize;
-        let question_type = intern(&mut question_types, question_type)? as usize;
-        Ok((answer_type, question_type))
+        let answer_type = intern(answer_types, answer_type)? as usize;
+        Ok((answer_type, intern(question_types, question_type)? as usize))
     });
-    let types = types.collect::<Result<_>>()?;
-    Ok((types, answer_types, question_types))
+    types.collect()
 }
 
 fn type_name<'a>(
