@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::datasets::VAL;
-use crate::datasets::files::split;
+use crate::datasets::files::{in_archive, split};
 use anyhow::{Context, Result};
 
 /// Prints the scores of `RESULT_FILE` on val, or on the files that `QUESTIONS` and `ANNOTATIONS` name.
@@ -16,8 +16,10 @@ pub(super) fn run(config: &Config) -> Result<()> {
     let (benchmark, places) = (config.data.benchmark()?, config.data.places());
     let val = split(benchmark, VAL)?;
     let questions = run.questions.clone();
+    let questions = questions.map(|file| in_archive(benchmark, file));
     let questions = questions.unwrap_or_else(|| places.questions(benchmark, val));
     let annotations = run.annotations.clone();
+    let annotations = annotations.map(|file| in_archive(benchmark, file));
     let annotations = annotations.or_else(|| places.annotations(benchmark, val));
     let scores = benchmark.score(result_file, &questions, annotations.as_deref())?;
     print!("{scores}");

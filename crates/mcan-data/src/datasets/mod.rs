@@ -76,6 +76,11 @@ pub trait Benchmark: Sync {
     /// All splits with their official files.
     fn splits(&self) -> &'static [Split];
 
+    /// The archive in which a file of this name was published; none if the file was published as it is.
+    fn archive(&self, _file: &str) -> Option<&'static str> {
+        None
+    }
+
     /// Default folders of questions, and default folders of features. Of each list, the first folder that exists is used.
     fn folders(&self) -> (&'static [&'static str], &'static [&'static str]);
 
@@ -83,13 +88,13 @@ pub trait Benchmark: Sync {
     fn trainings(&self) -> &'static [(&'static str, &'static [SplitName])];
 
     /// The splits whose words make up the vocabulary, in order.
-    fn vocabulary(&self) -> &'static [SplitName];
+    fn vocabulary_splits(&self) -> &'static [SplitName];
 
     /// The special words of a vocabulary that is made from files. `openvqa`: the configuration follows OpenVQA.
     fn special_words(&self, openvqa: bool) -> SpecialWords;
 
     /// The splits whose answers are counted if there is no file of answers.
-    fn answers(&self) -> &'static [SplitName];
+    fn answer_splits(&self) -> &'static [SplitName];
 
     /// The name of the file of answers in the folder of questions, if the data set has one.
     fn answer_file(&self) -> Option<&'static str>;
@@ -249,8 +254,8 @@ mod tests {
         for benchmark in BENCHMARKS {
             let trained = benchmark.trainings().iter().flat_map(|(_, splits)| *splits);
             let named = trained
-                .chain(benchmark.vocabulary())
-                .chain(benchmark.answers());
+                .chain(benchmark.vocabulary_splits())
+                .chain(benchmark.answer_splits());
             for name in named.chain([&VAL]) {
                 assert!(files::split(benchmark, name).is_ok(), "{name}");
             }
