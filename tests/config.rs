@@ -182,12 +182,12 @@ fn every_missing_file_is_named_with_what_supplies_it() {
 fn result_files_are_named_as_in_the_reference() {
     let by_version = plan(&config("mcan --RUN=test --CKPT_V=small --CKPT_E=13"));
     assert_eq!(
-        by_version.test_stem(&by_version.ckpt_name(7)),
+        by_version.test_stem(&by_version.ckpt_name(7)).unwrap(),
         "result_run_small_epoch13"
     );
     let by_path = plan(&config("mcan --RUN=test --CKPT_PATH=a/b.pkl"));
     assert_eq!(
-        by_path.test_stem(&by_path.ckpt_name(7)),
+        by_path.test_stem(&by_path.ckpt_name(7)).unwrap(),
         "result_run_b.pkl_7"
     );
 }

@@ -4,7 +4,7 @@ use super::plan::{ckpt_folder, draw_seed, log_of};
 use super::{test, train, val};
 use crate::base::lock::Lock;
 use crate::config::Config;
-use crate::config::{RunMode, TrainSplit};
+use crate::config::RunMode;
 use crate::data::features::bank_path;
 use crate::datasets::demo::{self, DemoOptions};
 use anyhow::{Context, Result};
@@ -54,7 +54,7 @@ fn stage(said: &Config, seed: u64, mode: RunMode) -> Config {
     let root = Path::new(ROOT);
     config.data.dataset_path = root.join("vqa");
     config.data.feature_path = root.join("coco_extract");
-    config.data.train_split = TrainSplit::Train;
+    config.data.train_split = "train".into();
     config.train.overwrite = true;
     config.run.run_mode = mode;
     config.run.seed = Some(seed);

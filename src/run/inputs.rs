@@ -9,7 +9,7 @@ use crate::data::streams::{Needs, StreamKind};
 use crate::data::vocab::Vocabulary;
 use crate::data::{Dataset, ImageId};
 use crate::datasets::files::split;
-use crate::datasets::{Benchmark, Metric, QuestionFiles, SplitFiles, SplitName, VAL};
+use crate::datasets::{Benchmark, Metric, QuestionFiles, SplitFiles, SplitName};
 use crate::distributed::Replica;
 use crate::formats::json::locate;
 use crate::models::Network;
@@ -50,9 +50,9 @@ pub struct Inputs {
     pub answers: AnswerList,
     /// What to train on, in a training run.
     pub training: Option<Task>,
-    /// What to answer: val, or a test split.
+    /// What to answer: the evaluated split, or a test split.
     pub answering: Option<Task>,
-    /// Scores the answers, when they are about val.
+    /// Scores the answers to the evaluated split.
     pub evaluator: Option<Box<dyn Metric>>,
 }
 
@@ -103,7 +103,7 @@ impl Inputs {
             RunMode::Train => Some(inputs.training_task(config, &*files, needs)?),
             _ => None,
         };
-        let answering = match config.answered_split() {
+        let answering = match config.answered_split()? {
             Some(split) => Some(inputs.answering_task(config, &*files, split, needs)?),
             None => None,
         };
@@ -138,7 +138,7 @@ impl Inputs {
         Ok(task)
     }
 
-    /// The questions of the split that the run answers, and what scores the answers to val.
+    /// The questions of the split that the run answers, and what scores the answers to the evaluated split.
     fn answering_task(
         &mut self,
         config: &Config,
@@ -148,7 +148,7 @@ impl Inputs {
     ) -> Result<Task> {
         let max_token = max_token(config, files);
         let dataset = files.for_answering(split, &self.vocabulary, max_token)?;
-        if split == VAL {
+        if split == config.data.benchmark()?.evaluated() {
             self.evaluator = Some(files.metric(split)?);
         }
         let names = files.names(&[split], false);

@@ -7,7 +7,7 @@ use super::network;
 use super::preflight::Preflight;
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::paths::epoch_of_file;
-use crate::config::{Config, RunMode, TestSplit};
+use crate::config::{Config, RunMode};
 use crate::distributed::{self, Replica};
 use crate::models::{SCHEMA, family};
 use anyhow::{Context, Result};
@@ -244,18 +244,21 @@ impl Plan {
         self.config.run.cache_path.join(file)
     }
 
-    /// File name, without extension, of the results of a test run. Answers to test-dev have a name of their own, so
-    /// that they do not replace the answers to test.
-    pub fn test_stem(&self, ckpt_name: &str) -> String {
+    /// File name, without extension, of the results of a test run. The split is part of it unless it is the first test
+    /// split, so that answers to test-dev do not replace the answers to test.
+    ///
+    /// # Errors
+    /// An unknown data set.
+    pub fn test_stem(&self, ckpt_name: &str) -> Result<String> {
         let epoch = match self.config.run.ckpt_path {
             Some(_) => String::new(),
             None => format!("_epoch{}", self.config.run.ckpt_epoch),
         };
-        let split = match self.config.data.test_split {
-            TestSplit::Test => "",
-            TestSplit::TestDev => "_test-dev",
-        };
-        format!("result_run_{ckpt_name}{epoch}{split}")
+        let (data, mut split) = (&self.config.data, String::new());
+        if data.benchmark()?.test_splits().first() != Some(&data.test_split.as_str()) {
+            split = format!("_{}", data.test_split);
+        }
+        Ok(format!("result_run_{ckpt_name}{epoch}{split}"))
     }
 
     /// Whether the checkpoint to continue from lies in the checkpoint folder of this run.

@@ -92,18 +92,18 @@ impl<'a> Preflight<'a> {
     }
 
     /// The folders that this run writes in, without the folder of checkpoints.
-    fn written_to(&self) -> Vec<PathBuf> {
+    fn written_to(&self) -> Result<Vec<PathBuf>> {
         let config = self.plan.config();
         let run = &config.run;
         let folders = match run.run_mode {
-            RunMode::Train if !config.evaluates_epochs() => vec![&run.log_path],
+            RunMode::Train if !config.evaluates_epochs()? => vec![&run.log_path],
             RunMode::Train | RunMode::Val => vec![&run.log_path, &run.cache_path],
             RunMode::Test if run.test_save_pred => vec![&run.result_path, &run.pred_path],
             RunMode::Test => vec![&run.result_path],
             // A bank is written beside the features that it is packed from.
             RunMode::Pack | RunMode::Score | RunMode::Demo => vec![],
         };
-        folders.into_iter().cloned().collect()
+        Ok(folders.into_iter().cloned().collect())
     }
 
     /// Checks that the folders and the log of this run are writable. (Checkpoints: see [`check_writable`].)
@@ -111,7 +111,7 @@ impl<'a> Preflight<'a> {
     /// # Errors
     /// The first folder or log that is not.
     pub fn check_outputs(&self) -> Result<()> {
-        check_writable(self.written_to())?;
+        check_writable(self.written_to()?)?;
         let plan = self.plan;
         // A new run starts a new log. All other outputs are new files.
         let log = match plan.config().run.run_mode {

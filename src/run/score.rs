@@ -1,11 +1,10 @@
 //! `--RUN=score`: the accuracy of an answer file.
 
 use crate::config::Config;
-use crate::datasets::VAL;
 use crate::datasets::files::split;
 use anyhow::{Context, Result};
 
-/// Prints the score of `RESULT_FILE`, against val unless `QUESTIONS` and `ANNOTATIONS` name other files.
+/// Prints the score of `RESULT_FILE`, against the evaluated split unless `QUESTIONS` and `ANNOTATIONS` name other files.
 ///
 /// # Errors
 /// A file that is missing or damaged, or answers to other questions.
@@ -14,11 +13,11 @@ pub(super) fn run(config: &Config) -> Result<()> {
     let result_file = run.result_file.as_deref();
     let result_file = result_file.context("--RESULT_FILE is missing")?;
     let (benchmark, places) = (config.data.benchmark()?, config.data.places());
-    let val = split(benchmark, VAL)?;
+    let evaluated = split(benchmark, benchmark.evaluated())?;
     let questions = run.questions.clone();
-    let questions = questions.unwrap_or_else(|| places.questions(benchmark, val));
+    let questions = questions.unwrap_or_else(|| places.questions(benchmark, evaluated));
     let annotations = run.annotations.clone();
-    let annotations = annotations.or_else(|| places.annotations(benchmark, val));
+    let annotations = annotations.or_else(|| places.annotations(benchmark, evaluated));
     let scores = benchmark.score(result_file, &questions, annotations.as_deref())?;
     print!("{scores}");
     Ok(())

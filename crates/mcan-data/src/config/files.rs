@@ -1,9 +1,9 @@
 //! What a run reads: its data set, its splits, and the check, before anything slow starts, that their files are there.
 
-use crate::config::{Config, DataConfig, RunMode, TestSplit, TrainSplit};
+use crate::config::{Config, DataConfig, RunMode};
 use crate::data::streams::{Needs, StreamKind, Streams};
 use crate::datasets::files::{self, Places};
-use crate::datasets::{self, Benchmark, SplitName, StreamSizes, VAL};
+use crate::datasets::{self, Benchmark, SplitName, StreamSizes};
 use anyhow::{Result, ensure};
 use std::path::Path;
 
@@ -41,20 +41,7 @@ impl DataConfig {
     /// # Errors
     /// A training split that the data set does not have.
     pub fn trained_splits(&self) -> Result<&'static [SplitName]> {
-        let name = match self.train_split {
-            TrainSplit::Train => "train",
-            TrainSplit::TrainVal => "train+val",
-            TrainSplit::TrainValVg => "train+val+vg",
-        };
-        files::training(self.benchmark()?, name)
-    }
-
-    /// The test questions to answer.
-    pub fn test_split(&self) -> SplitName {
-        match self.test_split {
-            TestSplit::Test => "test",
-            TestSplit::TestDev => "test-dev",
-        }
+        files::training(self.benchmark()?, &self.train_split)
     }
 }
 
@@ -78,9 +65,14 @@ impl Config {
         benchmark.map_or("json", |benchmark| benchmark.result_extension())
     }
 
-    /// Whether this run evaluates val after each epoch.
-    pub fn evaluates_epochs(&self) -> bool {
-        self.train.eval_every_epoch && self.data.train_split == TrainSplit::Train
+    /// Whether a training evaluates after each epoch: only if it does not train on the evaluated split.
+    ///
+    /// # Errors
+    /// A training split that the data set does not have.
+    pub fn evaluates_epochs(&self) -> Result<bool> {
+        let evaluated = self.data.benchmark()?.evaluated();
+        let is_trained_on = self.data.trained_splits()?.contains(&evaluated);
+        Ok(self.train.eval_every_epoch && !is_trained_on)
     }
 
     /// Whether this run starts from a checkpoint.
@@ -89,28 +81,29 @@ impl Config {
     }
 
     /// The split that this run answers, if any.
-    pub fn answered_split(&self) -> Option<SplitName> {
+    ///
+    /// # Errors
+    /// A split that the data set does not have.
+    pub fn answered_split(&self) -> Result<Option<SplitName>> {
+        let benchmark = self.data.benchmark()?;
         match self.run.run_mode {
-            RunMode::Train => self.evaluates_epochs().then_some(VAL),
-            RunMode::Test => Some(self.data.test_split()),
-            _ => Some(VAL),
+            RunMode::Train => Ok(self.evaluates_epochs()?.then(|| benchmark.evaluated())),
+            RunMode::Test => files::test(benchmark, &self.data.test_split).map(Some),
+            _ => Ok(Some(benchmark.evaluated())),
         }
     }
 
     /// The splits that this run trains on or answers, each once.
     ///
     /// # Errors
-    /// A training split that the data set does not have.
+    /// A split that the data set does not have.
     pub fn splits(&self) -> Result<Vec<SplitName>> {
         let mut splits = match self.run.run_mode {
-            RunMode::Val | RunMode::Score | RunMode::Test => Vec::new(),
-            _ => self.data.trained_splits()?.to_vec(),
+            RunMode::Train => self.data.trained_splits()?.to_vec(),
+            _ => Vec::new(),
         };
-        let answered = match self.run.run_mode {
-            RunMode::Val | RunMode::Score | RunMode::Test => self.answered_split(),
-            _ => self.evaluates_epochs().then_some(VAL),
-        };
-        splits.extend(answered.filter(|split| !splits.contains(split)));
+        // A split that is trained on is not answered.
+        splits.extend(self.answered_split()?);
         Ok(splits)
     }
 

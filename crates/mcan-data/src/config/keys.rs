@@ -2,8 +2,9 @@
 
 use super::words::{
     Amp, BankDtype, FeatSize, LossFunc, LossReduction, Opt, OptParams, Preload, RunMode,
-    ShuffleMode, TestSplit, TrainSplit,
+    ShuffleMode,
 };
+use crate::datasets;
 use crate::keys;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,9 +37,9 @@ keys! {
         /// OpenVQA: divide the coordinates of boxes by the size of the image
         bbox_normalize: Option<bool> = None => absent("the model's"), ours;
         /// Question files to train on; `train` evaluates val after each epoch
-        train_split: TrainSplit = TrainSplit::TrainValVg => flag("SPLIT");
+        train_split: String = "train+val+vg".into() => flag("SPLIT"), one_of(datasets::training_names);
         /// Which test questions to answer
-        test_split: TestSplit = TestSplit::Test => flag("TEST_SPLIT"), ours;
+        test_split: String = "test".into() => flag("TEST_SPLIT"), one_of(datasets::test_names), ours;
         /// Hold the features that the run needs in memory, or (gpu) on the device in half precision
         preload: Preload = Preload::No => flag("PRELOAD"), machine;
         /// Threads that read features

@@ -4,7 +4,6 @@ use super::error::ConfigError;
 use super::model::{FamilyKeys, ModelValues, Schema};
 use super::table::{Key, Kind};
 use super::{Config, DERIVED, FeatSize, OptParams, common_keys, model_file, show, yaml};
-use crate::datasets;
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -123,12 +122,6 @@ fn typed(given: &Given) -> Result<Vec<Setting>, ConfigError> {
 
 fn check(config: &Config, family: &FamilyKeys) -> Result<(), ConfigError> {
     (family.check)(&config.model)?;
-    let dataset = config.data.dataset.as_str();
-    let known = datasets::names();
-    super::require(known.contains(&dataset), "DATASET", || {
-        let known = known.join(", ");
-        format!("DATASET = {dataset}: there is no such data set, only {known}")
-    })?;
     config.check()
 }
 

@@ -85,6 +85,8 @@ pub struct Key {
     pub doc: &'static str,
     /// Its flag, if it has one.
     pub flag: Option<Flag>,
+    /// The words that are its values, where the data sets decide.
+    pub one_of: Option<fn() -> Vec<&'static str>>,
     /// What it is about.
     pub scope: Scope,
     /// What a resumed run may do with it.
@@ -123,6 +125,7 @@ impl Key {
             absent: None,
             doc,
             flag: None,
+            one_of: None,
             scope,
             on_resume: OnResume::MayChange,
             // The files of a job may lie elsewhere on each machine.
@@ -147,6 +150,12 @@ impl Key {
         if let Some(flag) = &mut self.flag {
             flag.value_name = Some(value_name);
         }
+        self
+    }
+
+    /// Mark: its values are words of the data sets. The data set of a run may have fewer.
+    pub const fn one_of(mut self, words: fn() -> Vec<&'static str>) -> Key {
+        self.one_of = Some(words);
         self
     }
 
@@ -240,6 +249,9 @@ impl Key {
 
     /// How its values are written, in words.
     pub fn type_text(&self) -> String {
+        if let Some(words) = self.one_of {
+            return words().join(", ");
+        }
         match self.kind {
             Kind::Bool => "True or False".into(),
             Kind::BoolOr(words) => format!("True, False or {}", words.join(", ")),

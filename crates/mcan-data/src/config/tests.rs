@@ -193,6 +193,12 @@ fn impossible_values_are_errors_of_their_key() {
         (&["VERSION=../x"], "VERSION", "../x"),
         (&["QUESTION_PATH={tset: a}"], "QUESTION_PATH", "tset"),
         (&["DATASET=gqa"], "DATASET", "only vqa, clevr"),
+        (
+            &["TRAIN_SPLIT=vg"],
+            "TRAIN_SPLIT",
+            "train or train+val or train+val+vg",
+        ),
+        (&["TEST_SPLIT=val"], "TEST_SPLIT", "test or test-dev"),
         (&["MODEL_USE=butd"], "MODEL_USE", "only mcan"),
     ] {
         let error = error("", set);
@@ -208,13 +214,37 @@ fn the_reference_computes_keys_that_openvqa_sets() {
     let reference = resolve("HIDDEN_SIZE: 10", &[]).unwrap();
     assert_eq!(size(&reference, "FF_SIZE"), Some(40));
     assert_eq!(size(&reference, "HALF_SIZE"), Some(5));
-    assert_eq!(reference.data.train_split, TrainSplit::TrainValVg);
+    assert_eq!(reference.data.train_split, "train+val+vg");
     let openvqa = resolve("MODEL_USE: mcan\nHIDDEN_SIZE: 10", &[]).unwrap();
     assert_eq!(size(&openvqa, "FF_SIZE"), Some(2048));
-    assert_eq!(openvqa.data.train_split, TrainSplit::Train);
+    assert_eq!(openvqa.data.train_split, "train");
     let set = resolve("MODEL_USE: mcan\nFF_SIZE: 7\nTRAIN_SPLIT: train+val", &[]).unwrap();
     assert_eq!(size(&set, "FF_SIZE"), Some(7));
-    assert_eq!(set.data.train_split, TrainSplit::TrainVal);
+    assert_eq!(set.data.train_split, "train+val");
+}
+
+#[test]
+fn the_splits_of_a_run_are_those_of_its_data_set() {
+    let clevr = |set: &[&str]| resolve("", &[&["DATASET=clevr"], set].concat());
+    for (set, part) in [
+        (
+            &["RUN_MODE=train"][..],
+            "use --SPLIT with train or train+val",
+        ),
+        (
+            &["TRAIN_SPLIT=train", "TEST_SPLIT=test-dev"],
+            "use --TEST_SPLIT with test",
+        ),
+    ] {
+        let message = clevr(set).unwrap_err().to_string();
+        assert!(message.ends_with(part), "{message}");
+    }
+    clevr(&["RUN_MODE=val"]).unwrap();
+    let evaluates = |split: &str| {
+        let config = resolve("", &[&format!("TRAIN_SPLIT={split}")]).unwrap();
+        config.evaluates_epochs().unwrap()
+    };
+    assert!(evaluates("train") && !evaluates("train+val") && !evaluates("train+val+vg"));
 }
 
 #[test]
@@ -272,12 +302,13 @@ fn feature_sizes_are_those_of_the_data_set_in_use() {
         (config.data.img_feat_pad_size, config.feature_size())
     };
     assert_eq!(sizes(""), (100, 2048));
-    assert_eq!(sizes("DATASET: clevr"), (196, 1024));
-    assert_eq!(sizes("DATASET: clevr\nIMG_FEAT_SIZE: 7"), (196, 7));
+    let clevr = "DATASET: clevr\nTRAIN_SPLIT: train";
+    assert_eq!(sizes(clevr), (196, 1024));
+    assert_eq!(sizes(&format!("{clevr}\nIMG_FEAT_SIZE: 7")), (196, 7));
     let given = "FEAT_SIZE: {vqa: {FRCN_FEAT_SIZE: [20, 40], BBOX_FEAT_SIZE: [20, 5]}, clevr: {GRID_FEAT_SIZE: [9, 8]}}";
     assert_eq!(sizes(given), (20, 40));
     assert_eq!(
-        sizes(&format!("{given}\nDATASET: clevr\nIMG_FEAT_SIZE: 7")),
+        sizes(&format!("{given}\n{clevr}\nIMG_FEAT_SIZE: 7")),
         (9, 8)
     );
 }

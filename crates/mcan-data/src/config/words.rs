@@ -25,28 +25,6 @@ words! {
 }
 
 words! {
-    /// Which question files to train on.
-    pub enum TrainSplit {
-        /// The train split; val is evaluated after each epoch.
-        Train = "train",
-        /// Train and val.
-        TrainVal = "train+val",
-        /// Train, val and the Visual Genome questions.
-        TrainValVg = "train+val+vg",
-    }
-}
-
-words! {
-    /// Which test questions to answer.
-    pub enum TestSplit {
-        /// All of test2015.
-        Test = "test",
-        /// Its test-dev2015 subset.
-        TestDev = "test-dev",
-    }
-}
-
-words! {
     /// Arithmetic of the matrix products.
     pub enum Amp {
         /// float32 throughout.

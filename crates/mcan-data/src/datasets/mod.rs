@@ -19,15 +19,33 @@ use std::path::{Path, PathBuf};
 /// Every data set that there is.
 pub static BENCHMARKS: [&dyn Benchmark; 2] = [&vqa2::Vqa2, &clevr::Clevr];
 
-/// The name of a question split, as in `QUESTION_PATH`: `train`, `val`, `test`, `test-dev`, `vg`.
+/// The name of a question split, as in `QUESTION_PATH`.
 pub type SplitName = &'static str;
-
-/// The split that is evaluated.
-pub const VAL: SplitName = "val";
 
 /// The words for `--DATASET`.
 pub fn names() -> Vec<&'static str> {
     BENCHMARKS.map(|benchmark| benchmark.name()).to_vec()
+}
+
+/// The words for `--SPLIT` of all data sets.
+pub fn training_names() -> Vec<&'static str> {
+    distinct(BENCHMARKS.map(files::training_names))
+}
+
+/// The words for `--TEST_SPLIT` of all data sets.
+pub fn test_names() -> Vec<&'static str> {
+    distinct(BENCHMARKS.map(|benchmark| benchmark.test_splits().to_vec()))
+}
+
+/// Each word of these lists once, in order of first appearance.
+fn distinct<const N: usize>(lists: [Vec<&'static str>; N]) -> Vec<&'static str> {
+    let mut words = Vec::new();
+    for word in lists.concat() {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words
 }
 
 /// The data set of this name.
@@ -36,7 +54,10 @@ pub fn names() -> Vec<&'static str> {
 /// An unknown name.
 pub fn benchmark(name: &str) -> Result<&'static dyn Benchmark> {
     let found = BENCHMARKS.iter().find(|benchmark| benchmark.name() == name);
-    let unknown = || format!("DATASET is {name:?}; {} is expected", names().join(" or "));
+    let unknown = || {
+        let known = names().join(", ");
+        format!("DATASET = {name}: there is no such data set, only {known}")
+    };
     found.copied().with_context(unknown)
 }
 
@@ -81,6 +102,12 @@ pub trait Benchmark: Sync {
 
     /// The training splits that `--SPLIT` can name, and what each is made of.
     fn trainings(&self) -> &'static [(&'static str, &'static [SplitName])];
+
+    /// The split that is evaluated: `--RUN=val` answers it, and so does a training on other splits after each epoch.
+    fn evaluated(&self) -> SplitName;
+
+    /// The splits that `--TEST_SPLIT` can name. Results of the first have no split in their file names.
+    fn test_splits(&self) -> &'static [SplitName];
 
     /// The splits whose words make up the vocabulary, in this order.
     fn vocabulary(&self) -> &'static [SplitName];
@@ -243,7 +270,7 @@ mod tests {
         }
         let message = benchmark("gqa").err().unwrap().to_string();
         assert!(
-            message.contains("\"gqa\"") && message.contains("vqa or clevr"),
+            message.contains("DATASET = gqa") && message.contains("vqa, clevr"),
             "{message}"
         );
     }
@@ -254,8 +281,9 @@ mod tests {
             let trained = benchmark.trainings().iter().flat_map(|(_, splits)| *splits);
             let named = trained
                 .chain(benchmark.vocabulary())
-                .chain(benchmark.answers());
-            for name in named.chain([&VAL]) {
+                .chain(benchmark.answers())
+                .chain(benchmark.test_splits());
+            for name in named.chain([&benchmark.evaluated()]) {
                 assert!(files::split(benchmark, name).is_ok(), "{name}");
             }
         }

@@ -81,6 +81,14 @@ impl Benchmark for Clevr {
         &[("train", &["train"]), ("train+val", &["train", "val"])]
     }
 
+    fn evaluated(&self) -> SplitName {
+        "val"
+    }
+
+    fn test_splits(&self) -> &'static [SplitName] {
+        &["test"]
+    }
+
     fn vocabulary(&self) -> &'static [SplitName] {
         &["train", "val", "test"]
     }

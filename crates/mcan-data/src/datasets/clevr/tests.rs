@@ -1,5 +1,5 @@
 use super::*;
-use crate::datasets::{VAL, benchmark};
+use crate::datasets::benchmark;
 use crate::testing::{shared, write_bytes, write_json};
 use serde_json::{Value, json};
 use std::fs;
@@ -40,7 +40,7 @@ fn openvqas_answers_have_openvqas_scores() {
         .map(QuestionId::Number)
         .zip(answers.iter().map(String::as_str));
     let scores = files
-        .metric(VAL)
+        .metric(Clevr.evaluated())
         .unwrap()
         .score(&numbered.collect::<Vec<_>>())
         .unwrap();
@@ -101,7 +101,9 @@ fn the_golden_world_has_openvqas_sizes() {
         .for_training(&["train"], &words, &answers, longest)
         .unwrap();
     assert_eq!(training.len(), 158);
-    let val = files.for_answering(VAL, &words, longest).unwrap();
+    let val = files
+        .for_answering(Clevr.evaluated(), &words, longest)
+        .unwrap();
     assert_eq!(val.len(), 96);
     assert_eq!(val.image_id(0).to_string(), "val/0");
     let both = files
@@ -132,12 +134,16 @@ fn the_grid_of_an_image_is_read() {
         feature_folders: &none,
     };
     let words = Vocabulary::new(&["PAD", "UNK"], []);
-    let dataset = files.for_answering(VAL, &words, 3).unwrap();
+    let dataset = files.for_answering(Clevr.evaluated(), &words, 3).unwrap();
     let needs = Needs {
         grid: true,
         ..Needs::default()
     };
-    let place = |kind| places.feature_places(&Clevr, &[VAL], kind).unwrap();
+    let place = |kind| {
+        places
+            .feature_places(&Clevr, &[Clevr.evaluated()], kind)
+            .unwrap()
+    };
     let sizes = StreamSizes {
         grid: Some((25, 24)),
         ..StreamSizes::default()

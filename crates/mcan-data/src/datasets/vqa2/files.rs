@@ -83,6 +83,14 @@ impl Benchmark for Vqa2 {
         ]
     }
 
+    fn evaluated(&self) -> SplitName {
+        "val"
+    }
+
+    fn test_splits(&self) -> &'static [SplitName] {
+        &["test", "test-dev"]
+    }
+
     fn vocabulary(&self) -> &'static [SplitName] {
         &["train", "val", "test", "vg"]
     }
