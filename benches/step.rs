@@ -37,7 +37,6 @@ fn kind(dtype: &str) -> Kind {
 /// The small model of `configs/small_model.yml`.
 fn network() -> Network {
     let given = Given {
-        model: "small".into(),
         cfg: Some("configs/small_model.yml".into()),
         ..Given::default()
     };

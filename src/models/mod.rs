@@ -69,6 +69,7 @@ pub const FAMILIES: [&Family; 2] = [&mcan::FAMILY, &butd::FAMILY];
 /// The keys of every family, for the configuration.
 pub const SCHEMA: Schema = Schema {
     families: &keys_of_families(),
+    default_family: mcan::FAMILY.keys.name,
 };
 
 const fn keys_of_families() -> [FamilyKeys; FAMILIES.len()] {

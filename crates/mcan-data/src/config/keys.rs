@@ -1,5 +1,7 @@
 //! The keys of the configuration that hold for every model, by group.
 
+use super::model_file;
+use super::resolve::Given;
 use super::words::{
     Amp, BankDtype, FeatSize, LossFunc, LossReduction, Opt, OptParams, Preload, RunMode,
     ShuffleMode,
@@ -13,7 +15,7 @@ keys! {
     /// Where the data is and how it is read.
     pub struct DataConfig: Data {
         /// Data set
-        dataset: String = "vqa".into() => flag("DATASET"), value("NAME"), ours;
+        dataset: String = "vqa".into() => flag("DATASET"), value("NAME"), listing(dataset_names), ours;
         /// Folder of questions, annotations and answer_dict.json
         dataset_path: PathBuf = "./datasets/vqa/".into() => flag("DATA_PATH"), value("DIR");
         /// Folder of the image features
@@ -106,8 +108,8 @@ keys! {
     pub struct RunConfig: Run {
         /// What to do
         run_mode: RunMode = RunMode::Train => flag("RUN"), absent("");
-        /// Model: NAME of configs/DATASET/NAME.yml or configs/NAME_model.yml; built in: small, large, tiny
-        model: String = "small".into() => flag("MODEL"), value("NAME"), about_model;
+        /// Model: NAME of configs/DATASET/NAME.yml or configs/NAME_model.yml; built in
+        model: String = "small".into() => flag("MODEL"), value("NAME"), listing(model_file::built_in), about_model;
         /// Family of the model, configured by OpenVQA's conventions; absent: the reference's MCAN
         model_use: Option<String> = None => ours, about_model;
         /// GPU indices, as in '0' or '0, 1', or cpu (cpu,cpu: two replicas)
@@ -147,7 +149,11 @@ keys! {
         /// Annotations for --RUN=score
         annotations: Option<PathBuf> = None => flag("ANNOTATIONS"), value("FILE"), absent("those of val"), ours;
         not_keys:
-        /// The flags as given, spelled out.
-        flags: Vec<String>;
+        /// The values as given, from which the configuration was resolved.
+        given: Given;
     }
+}
+
+fn dataset_names() -> Vec<String> {
+    datasets::names().into_iter().map(str::to_owned).collect()
 }

@@ -23,7 +23,7 @@ mod yaml;
 pub use docs::markdown;
 pub use error::{ConfigError, require};
 pub use keys::{DataConfig, RunConfig, TrainConfig};
-pub use model::{FamilyKeys, ModelValues, REFERENCE_FAMILY, Schema};
+pub use model::{FamilyKeys, ModelValues, Schema};
 pub use resolve::Given;
 pub use table::{Flag, Key, Keys, Kind, OnResume, Scope};
 pub use words::{
@@ -160,16 +160,6 @@ impl Config {
             .filter(|key| key.on_resume == OnResume::MustMatch)
             .map(|key| key.name)
             .find(|&name| saved.get(name) != now.get(name))
-    }
-
-    /// The flag of `key` with its value in this configuration, as in `--SPLIT=train`; `None` if it has no flag or no
-    /// value.
-    pub fn as_flag(&self, key: &str) -> Option<String> {
-        let flag = common_keys().find(|known| known.name == key)?.flag?;
-        match self.values().get(key)? {
-            Value::Null => None,
-            value => Some(format!("--{}={}", flag.name, show(value))),
-        }
     }
 }
 

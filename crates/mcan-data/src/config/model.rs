@@ -9,12 +9,11 @@ use serde_json::{Map, Value};
 /// The model families, which this room does not know: a caller passes them.
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
-    /// The families that `MODEL_USE` may name. The reference's MCAN is the one named [`REFERENCE_FAMILY`].
+    /// The families that `MODEL_USE` may name.
     pub families: &'static [FamilyKeys],
+    /// The name of the family of a configuration without `MODEL_USE`, which is the reference's.
+    pub default_family: &'static str,
 }
-
-/// The family of a configuration without `MODEL_USE`.
-pub const REFERENCE_FAMILY: &str = "mcan";
 
 /// The keys of a model family.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +34,7 @@ impl Schema {
     /// # Errors
     /// Names the families that there are.
     pub fn family(&self, model_use: Option<&str>) -> Result<&'static FamilyKeys, ConfigError> {
-        let name = model_use.unwrap_or(REFERENCE_FAMILY);
+        let name = model_use.unwrap_or(self.default_family);
         let found = self.families.iter().find(|family| family.name == name);
         found.ok_or_else(|| {
             let names: Vec<&str> = self.families.iter().map(|family| family.name).collect();

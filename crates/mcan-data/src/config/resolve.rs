@@ -3,7 +3,10 @@
 use super::error::ConfigError;
 use super::model::{FamilyKeys, ModelValues, Schema};
 use super::table::{Key, Kind};
-use super::{Config, DERIVED, FeatSize, OptParams, common_keys, model_file, show, yaml};
+use super::{
+    Config, DERIVED, DataConfig, FeatSize, OptParams, RunConfig, RunMode, common_keys, model_file,
+    show, yaml,
+};
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -12,18 +15,35 @@ use std::path::PathBuf;
 use tracing::debug;
 
 /// The values that a command line gives.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Given {
-    /// Name of the model, which chooses the configuration file.
-    pub model: String,
     /// Configuration file to use in place of the model's.
     pub cfg: Option<PathBuf>,
     /// `KEY=VALUE` of each `--SET`, in order.
     pub set: Vec<String>,
-    /// The other flags, as (flag, key, value).
+    /// The flags, as (flag, key, value).
     pub flags: Vec<(String, &'static str, Value)>,
-    /// All of it as words that mean the same, for the command that resumes a run.
-    pub spelled_out: Vec<String>,
+}
+
+impl Given {
+    /// The flags that were given, each as one word that means the same.
+    pub fn spelled_out(&self) -> Vec<String> {
+        let flags = self.flags.iter();
+        let flags = flags.map(|(flag, _, value)| format!("{flag}={}", show(value)));
+        let cfg = self.cfg.iter();
+        let cfg = cfg.map(|path| format!("--CFG={}", path.display()));
+        let set = self.set.iter().map(|pair| format!("--SET={pair}"));
+        flags.chain(cfg).chain(set).collect()
+    }
+
+    /// Gives the flag of `key` this value, whatever was given for the key. A key without a flag stays as it is.
+    pub fn set_flag(&mut self, key: &str, value: Value) {
+        self.flags.retain(|(_, given, _)| *given != key);
+        let known = common_keys().find(|known| known.name == key);
+        if let Some((name, flag)) = known.and_then(|key| Some((key.name, key.flag?))) {
+            self.flags.push((format!("--{}", flag.name), name, value));
+        }
+    }
 }
 
 /// A value for a key, and where it was given.
@@ -43,9 +63,11 @@ impl Config {
     /// and where it was set.
     pub fn resolve(given: &Given, schema: &Schema) -> Result<Config> {
         let typed = typed(given)?;
-        let dataset = last(&typed, "DATASET").map_or_else(|| "vqa".into(), |s| show(&s.value));
-        let file = model_file::find(given.cfg.as_ref(), &dataset, &given.model)?;
-        let mut settings = vec![setting("MODEL", given.model.as_str().into(), "--MODEL")];
+        let named = |key| last(&typed, key).map(|setting| show(&setting.value));
+        let dataset = named("DATASET").unwrap_or_else(|| DataConfig::default().dataset);
+        let model = named("MODEL").unwrap_or_else(|| default_model(&typed));
+        let file = model_file::find(given.cfg.as_ref(), &dataset, &model)?;
+        let mut settings = vec![setting("MODEL", model.into(), "--MODEL")];
         for (key, value) in yaml::mapping(&file.place, &file.text)? {
             settings.push(setting(&key, value, &file.place));
         }
@@ -63,7 +85,7 @@ impl Config {
         layers.complete()?;
         let mut config = layers.config()?;
         check(&config, family).map_err(|error| layers.with_place(error))?;
-        config.run.flags = given.spelled_out.clone();
+        config.run.given = given.clone();
         Ok(config)
     }
 
@@ -83,6 +105,15 @@ impl Config {
         }
         layers.compute();
         layers.config()
+    }
+}
+
+/// The model of a run that names none: the demo's world is small.
+fn default_model(typed: &[Setting]) -> String {
+    let mode = last(typed, "RUN_MODE").map(|setting| &setting.value);
+    match mode == Some(&json!(RunMode::Demo)) {
+        true => "tiny".into(),
+        false => RunConfig::default().model,
     }
 }
 

@@ -87,6 +87,8 @@ pub struct Key {
     pub flag: Option<Flag>,
     /// The words that are its values, where the data sets decide.
     pub one_of: Option<fn() -> Vec<&'static str>>,
+    /// A list that its description ends with.
+    pub listing: Option<fn() -> Vec<String>>,
     /// What it is about.
     pub scope: Scope,
     /// What a resumed run may do with it.
@@ -126,6 +128,7 @@ impl Key {
             doc,
             flag: None,
             one_of: None,
+            listing: None,
             scope,
             on_resume: OnResume::MayChange,
             // The files of a job may lie elsewhere on each machine.
@@ -156,6 +159,12 @@ impl Key {
     /// Mark: its values are words of the data sets. The data set of a run may have fewer.
     pub const fn one_of(mut self, words: fn() -> Vec<&'static str>) -> Key {
         self.one_of = Some(words);
+        self
+    }
+
+    /// Mark: its description ends with this list.
+    pub const fn listing(mut self, list: fn() -> Vec<String>) -> Key {
+        self.listing = Some(list);
         self
     }
 
@@ -232,7 +241,11 @@ impl Key {
         let lines: Vec<&str> = self.doc.lines().map(str::trim).collect();
         let text = lines.join(" ");
         let text = text.trim();
-        text.strip_suffix('.').unwrap_or(text).to_owned()
+        let text = text.strip_suffix('.').unwrap_or(text);
+        match self.listing {
+            Some(list) => format!("{text}: {}", list().join(", ")),
+            None => text.to_owned(),
+        }
     }
 
     /// Its default as a user writes it, or what stands for it; empty if there is none.
@@ -406,9 +419,14 @@ macro_rules! words {
             $($(#[doc = $doc])+ #[serde(rename = $word)] $variant,)+
         }
 
+        impl $name {
+            /// The words, in the order of the variants.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+        }
+
         impl $crate::config::table::KeyType for $name {
             const KIND: $crate::config::table::Kind =
-                $crate::config::table::Kind::Words(&[$($word),+]);
+                $crate::config::table::Kind::Words($name::WORDS);
         }
     };
 }
