@@ -7,7 +7,7 @@ use divan::counter::ItemsCount;
 use mcan::checkpoint::Algorithm;
 use mcan::config::{Config, Given};
 use mcan::data::streams::{StreamSpec, Streams};
-use mcan::data::{Batch, FeatureRows, Values};
+use mcan::data::{Batch, Convention, FeatureRows, Values};
 use mcan::datasets::LossKind;
 use mcan::models::{Network, SCHEMA, Sizes};
 use mcan::nn::loss::loss;
@@ -48,7 +48,7 @@ fn network() -> Network {
             regions: Some(STREAM),
             grid: None,
         },
-        openvqa: false,
+        convention: Convention::Reference,
     };
     Network::new(&config.model, &sizes, 1, Device::Cpu).unwrap()
 }

@@ -10,6 +10,7 @@ mod network;
 pub use network::Network;
 
 use crate::config::{ConfigError, FamilyKeys, ModelValues, Schema};
+use crate::data::Convention;
 use crate::data::streams::{Needs, Streams};
 use crate::nn::packed::PackedBatch;
 use crate::nn::parameters::Path;
@@ -42,8 +43,8 @@ pub struct Sizes {
     pub answers: usize,
     /// Streams of the data set.
     pub streams: Streams,
-    /// Whether parameters have OpenVQA's names where the reference has others.
-    pub openvqa: bool,
+    /// Whose names parameters have, where the reference and OpenVQA differ.
+    pub convention: Convention,
 }
 
 /// Names and shapes of a checkpoint's tensors.

@@ -241,10 +241,7 @@ fn vocabulary_of(
         .collect();
     let names: Vec<SplitName> = used.iter().map(|(split, _)| *split).collect();
     let words = used.into_iter().flat_map(|(_, words)| words);
-    let vocabulary = Vocabulary::new(
-        benchmark.special_words(network::is_openvqa(config)).words(),
-        words,
-    );
+    let vocabulary = Vocabulary::new(benchmark.special_words(config.convention()), words);
     crate::note!(
         "Vocabulary: {} words of the question files of {}",
         vocabulary.len(),

@@ -36,13 +36,8 @@ fn sizes(config: &Config, words: usize, answers: usize) -> Result<Sizes> {
         words,
         answers,
         streams: config.streams()?,
-        openvqa: is_openvqa(config),
+        convention: config.convention(),
     })
-}
-
-/// Whether the conventions of OpenVQA hold: its names of parameters and its special words.
-pub(super) fn is_openvqa(config: &Config) -> bool {
-    config.run.model_use.is_some()
 }
 
 /// What the model needs of a batch.

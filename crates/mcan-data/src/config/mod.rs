@@ -31,6 +31,7 @@ pub use words::{
     ShuffleMode,
 };
 
+use crate::data::Convention;
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -105,6 +106,11 @@ impl Config {
     /// Questions that go through the network at once in evaluation.
     pub fn eval_batch_size(&self) -> usize {
         (self.sub_batch_size() / 2).max(1)
+    }
+
+    /// The convention that it follows.
+    pub fn convention(&self) -> Convention {
+        model::convention(self.run.model_use.as_deref())
     }
 
     /// Width of the vectors that stand for an image.

@@ -2,6 +2,7 @@
 
 use super::error::ConfigError;
 use super::table::{Key, Keys};
+use crate::data::Convention;
 use anyhow::Result;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -13,6 +14,14 @@ pub struct Schema {
     pub families: &'static [FamilyKeys],
     /// The name of the family of a configuration without `MODEL_USE`, which is the reference's.
     pub default_family: &'static str,
+}
+
+/// The convention of a configuration: OpenVQA's where `MODEL_USE` names a family.
+pub(super) fn convention(model_use: Option<&str>) -> Convention {
+    match model_use {
+        Some(_) => Convention::OpenVqa,
+        None => Convention::Reference,
+    }
 }
 
 /// The keys of a model family.

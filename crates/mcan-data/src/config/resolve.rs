@@ -1,12 +1,13 @@
 //! The layers of a configuration, each over the one before: defaults, YAML file, `--SET`, flags.
 
 use super::error::ConfigError;
-use super::model::{FamilyKeys, ModelValues, Schema};
+use super::model::{FamilyKeys, ModelValues, Schema, convention};
 use super::table::{Key, Kind};
 use super::{
     Config, DERIVED, DataConfig, FeatSize, OptParams, RunConfig, RunMode, common_keys, model_file,
     show, yaml,
 };
+use crate::data::Convention;
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -78,7 +79,7 @@ impl Config {
         let family = schema
             .family(name.as_deref())
             .map_err(|error| error.at(model_use.map(|s| s.place.as_str())))?;
-        let mut layers = Layers::new(family, model_use.is_some());
+        let mut layers = Layers::new(family, convention(name.as_deref()));
         for setting in settings {
             layers.set(setting)?;
         }
@@ -96,10 +97,10 @@ impl Config {
     /// A family that is not known, or a value of the wrong type.
     pub fn from_saved(saved: &Value, schema: &Schema) -> Result<Config> {
         let model_use = saved.get("MODEL_USE").and_then(Value::as_str);
-        let mut layers = Layers::new(schema.family(model_use)?, model_use.is_some());
+        let mut layers = Layers::new(schema.family(model_use)?, convention(model_use));
         for (name, value) in saved.as_object().into_iter().flatten() {
             let key = layers.table.get(name.as_str()).copied();
-            if key.is_some_and(|key| !key.is_computed(layers.is_openvqa)) {
+            if key.is_some_and(|key| !key.is_computed(layers.convention)) {
                 layers.set(setting(name, value.clone(), "the saved configuration"))?;
             }
         }
@@ -159,8 +160,7 @@ fn check(config: &Config, family: &FamilyKeys) -> Result<(), ConfigError> {
 /// Values by key, each checked as it is laid over the one before, so that an error can name where it was set.
 struct Layers {
     family: &'static FamilyKeys,
-    /// Whether OpenVQA's conventions hold.
-    is_openvqa: bool,
+    convention: Convention,
     table: BTreeMap<&'static str, &'static Key>,
     values: Map<String, Value>,
     /// Where each value that is no default was set.
@@ -168,12 +168,12 @@ struct Layers {
 }
 
 impl Layers {
-    fn new(family: &'static FamilyKeys, is_openvqa: bool) -> Self {
+    fn new(family: &'static FamilyKeys, convention: Convention) -> Self {
         let all = || family.keys.iter().chain(common_keys());
         let table = all().chain(family.derived);
         Layers {
             family,
-            is_openvqa,
+            convention,
             table: table.map(|key| (key.name, key)).collect(),
             values: all()
                 .map(|key| (key.name.to_owned(), (key.default)()))
@@ -185,7 +185,7 @@ impl Layers {
     fn set(&mut self, setting: Setting) -> Result<(), ConfigError> {
         let Setting { key, place, .. } = &setting;
         let known = self.table.get(key.as_str()).copied();
-        let is_computed = known.is_some_and(|known| known.is_computed(self.is_openvqa));
+        let is_computed = known.is_some_and(|known| known.is_computed(self.convention));
         let error = |message: String| ConfigError::new(key, message).at(Some(place));
         if is_computed || DERIVED.iter().any(|derived| derived.name == key) {
             let message = format!("{key} is derived from other keys and cannot be set");
@@ -208,7 +208,7 @@ impl Layers {
 
     /// Sets what other keys imply.
     fn complete(&mut self) -> Result<(), ConfigError> {
-        if self.is_openvqa {
+        if self.convention == Convention::OpenVqa {
             self.imply("TRAIN_SPLIT", json!("train"));
         }
         self.complete_optimizer()?;
@@ -284,7 +284,7 @@ impl Layers {
     /// Computes the keys of the family that are functions of others.
     fn compute(&mut self) {
         for key in self.family.keys {
-            if let Some(computed) = key.computed.filter(|_| key.is_computed(self.is_openvqa)) {
+            if let Some(computed) = key.computed.filter(|_| key.is_computed(self.convention)) {
                 let value = (computed.value)(&self.values);
                 self.values.insert(key.name.to_owned(), value);
             }

@@ -4,6 +4,7 @@
 //! struct with its defaults, the flag with its help, the page `docs/src/keys.md` and the answers to "may it change on
 //! resume?" and "may it differ between processes?" are made from that declaration.
 
+use crate::data::Convention;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -230,10 +231,11 @@ impl Key {
         self
     }
 
-    /// Whether it is computed, in configurations that follow OpenVQA's conventions or the reference's.
-    pub fn is_computed(&self, openvqa: bool) -> bool {
+    /// Whether it is computed, in configurations that follow this convention.
+    pub fn is_computed(&self, convention: Convention) -> bool {
+        let is_reference = convention == Convention::Reference;
         self.computed
-            .is_some_and(|computed| !openvqa || !computed.in_reference_only)
+            .is_some_and(|computed| is_reference || !computed.in_reference_only)
     }
 
     /// Its description in one paragraph, without the final stop.

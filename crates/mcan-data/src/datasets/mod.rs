@@ -11,7 +11,7 @@ use crate::data::answers::AnswerList;
 use crate::data::features::FeaturePlace;
 use crate::data::streams::{StreamKind, Streams};
 use crate::data::vocab::Vocabulary;
-use crate::data::{Dataset, QuestionId};
+use crate::data::{Convention, Dataset, QuestionId};
 use anyhow::{Context, Result};
 use files::{Places, Split};
 use std::path::{Path, PathBuf};
@@ -70,25 +70,6 @@ pub enum LossKind {
     CrossEntropy,
 }
 
-/// The special words at the beginning of a vocabulary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpecialWords {
-    /// PAD and UNK, as in the reference.
-    Reference,
-    /// PAD, UNK and CLS, as in OpenVQA.
-    OpenVqa,
-}
-
-impl SpecialWords {
-    /// The words, by id.
-    pub fn words(self) -> &'static [&'static str] {
-        match self {
-            SpecialWords::Reference => &["PAD", "UNK"],
-            SpecialWords::OpenVqa => &["PAD", "UNK", "CLS"],
-        }
-    }
-}
-
 /// A data set: what its files are, what is learned of them, and how answers are scored.
 pub trait Benchmark: Sync {
     /// The word for `--DATASET`.
@@ -112,8 +93,8 @@ pub trait Benchmark: Sync {
     /// The splits whose words make up the vocabulary, in this order.
     fn vocabulary(&self) -> &'static [SplitName];
 
-    /// The special words of a vocabulary that is made from files; `openvqa` asks for those of OpenVQA.
-    fn special_words(&self, openvqa: bool) -> SpecialWords;
+    /// The words at the beginning of a vocabulary that is made from files, where this convention holds.
+    fn special_words(&self, convention: Convention) -> &'static [&'static str];
 
     /// The splits whose answers are counted where there is no file of answers.
     fn answers(&self) -> &'static [SplitName];

@@ -16,11 +16,10 @@ use crate::data::answers::AnswerList;
 use crate::data::features::{FeaturePlace, FileNames};
 use crate::data::streams::{StreamKind, StreamSpec, Streams};
 use crate::data::vocab::Vocabulary;
-use crate::data::{Dataset, ImageId, QuestionId};
+use crate::data::{Convention, Dataset, ImageId, QuestionId};
 use crate::datasets::files::{Places, Split};
 use crate::datasets::{
-    Benchmark, LossKind, Metric, QuestionFiles, SpecialWords, SplitFiles, SplitName, StreamSizes,
-    of_split,
+    Benchmark, LossKind, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes, of_split,
 };
 use crate::formats::strings::Strings;
 use anyhow::{Context, Result, ensure};
@@ -93,8 +92,8 @@ impl Benchmark for Clevr {
         &["train", "val", "test"]
     }
 
-    fn special_words(&self, _openvqa: bool) -> SpecialWords {
-        SpecialWords::OpenVqa
+    fn special_words(&self, _convention: Convention) -> &'static [&'static str] {
+        Convention::OpenVqa.special_words()
     }
 
     fn answers(&self) -> &'static [SplitName] {

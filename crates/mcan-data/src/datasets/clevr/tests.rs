@@ -94,7 +94,7 @@ fn the_golden_world_has_openvqas_sizes() {
         .vocabulary()
         .iter()
         .filter_map(|split| files.words(split));
-    let words = Vocabulary::new(Clevr.special_words(false).words(), splits.flatten());
+    let words = Vocabulary::new(Clevr.special_words(Convention::Reference), splits.flatten());
     let answers = files.count_answers(Clevr.answers()).unwrap();
     let longest = files.longest_question().unwrap();
     let training = files

@@ -6,11 +6,10 @@ use crate::data::answers::AnswerList;
 use crate::data::features::{FeaturePlace, FileNames};
 use crate::data::streams::{StreamKind, StreamSpec, Streams};
 use crate::data::vocab::Vocabulary;
-use crate::data::{Dataset, QuestionId};
+use crate::data::{Convention, Dataset, QuestionId};
 use crate::datasets::files::{Places, Split};
 use crate::datasets::{
-    Benchmark, LossKind, Metric, QuestionFiles, SpecialWords, SplitFiles, SplitName, StreamSizes,
-    of_split,
+    Benchmark, LossKind, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes, of_split,
 };
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -95,11 +94,8 @@ impl Benchmark for Vqa2 {
         &["train", "val", "test", "vg"]
     }
 
-    fn special_words(&self, openvqa: bool) -> SpecialWords {
-        match openvqa {
-            true => SpecialWords::OpenVqa,
-            false => SpecialWords::Reference,
-        }
+    fn special_words(&self, convention: Convention) -> &'static [&'static str] {
+        convention.special_words()
     }
 
     fn answers(&self) -> &'static [SplitName] {
