@@ -21,6 +21,14 @@ impl DataConfig {
         datasets::benchmark(&self.dataset)
     }
 
+    /// Number and width of the vectors that stand for an image, as the data set has them: of its regions, else of its
+    /// grid. None for an unknown data set.
+    pub(super) fn usual_size(dataset: &str) -> Option<(usize, usize)> {
+        let streams = datasets::benchmark(dataset).ok()?.streams(StreamSizes::default());
+        let size = streams.regions.or(streams.grid)?;
+        Some((size.padded_to, size.width))
+    }
+
     /// Where the user has said that files are.
     pub fn places(&self) -> Places<'_> {
         let usual = DataConfig::default();

@@ -35,7 +35,7 @@ keys! {
         /// Regions of an image that are used
         img_feat_pad_size: usize = 100;
         /// OpenVQA: number and width of each kind of feature, by data set; replaces IMG_FEAT_PAD_SIZE and IMG_FEAT_SIZE
-        feat_size: FeatSize = FeatSize::default() => absent("OpenVQA's"), ours;
+        feat_size: FeatSize = FeatSize::default() => absent("the data set's"), ours;
         /// OpenVQA: divide the coordinates of boxes by the size of the image
         bbox_normalize: Option<bool> = None => absent("the model's"), ours;
         /// Question files to train on; `train` evaluates val after each epoch

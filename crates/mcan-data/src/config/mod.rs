@@ -113,13 +113,14 @@ impl Config {
         model::convention(self.run.model_use.as_deref())
     }
 
-    /// Width of the vectors that stand for an image.
+    /// Width of the vectors that stand for an image. The families that have `IMG_FEAT_SIZE` decide it, because a
+    /// checkpoint's tensors show it.
     pub fn feature_size(&self) -> usize {
         let of_model = self.model.size("IMG_FEAT_SIZE");
         let of_dataset = || {
             let dataset = &self.data.dataset;
             let given = self.data.feat_size.of(dataset);
-            given.or_else(|| FeatSize::of_openvqa().of(dataset))
+            given.or_else(|| DataConfig::usual_size(dataset))
         };
         of_model
             .or_else(|| Some(of_dataset()?.1))

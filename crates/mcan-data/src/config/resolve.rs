@@ -270,7 +270,7 @@ impl Layers {
     fn complete_feature_size(&mut self) {
         let dataset = self.values.get("DATASET").map(show).unwrap_or_default();
         let given = self.typed::<FeatSize>("FEAT_SIZE").of(&dataset);
-        let Some((vectors, width)) = given.or_else(|| FeatSize::of_openvqa().of(&dataset)) else {
+        let Some((vectors, width)) = given.or_else(|| DataConfig::usual_size(&dataset)) else {
             return;
         };
         for (key, value) in [("IMG_FEAT_PAD_SIZE", vectors), ("IMG_FEAT_SIZE", width)] {

@@ -150,32 +150,6 @@ impl KeyType for FeatSize {
 }
 
 impl FeatSize {
-    /// The sizes that OpenVQA has.
-    pub fn of_openvqa() -> FeatSize {
-        let set = |name: &str, sizes: &[(&str, (usize, usize))]| {
-            let sizes = sizes.iter().map(|&(kind, size)| (kind.to_owned(), size));
-            (name.to_owned(), sizes.collect())
-        };
-        FeatSize(BTreeMap::from([
-            set(
-                "vqa",
-                &[
-                    ("FRCN_FEAT_SIZE", (100, 2048)),
-                    ("BBOX_FEAT_SIZE", (100, 5)),
-                ],
-            ),
-            set(
-                "gqa",
-                &[
-                    ("FRCN_FEAT_SIZE", (100, 2048)),
-                    ("GRID_FEAT_SIZE", (49, 2048)),
-                    ("BBOX_FEAT_SIZE", (100, 5)),
-                ],
-            ),
-            set("clevr", &[("GRID_FEAT_SIZE", (196, 1024))]),
-        ]))
-    }
-
     /// Number and width of the vectors that stand for an image of `dataset`: those of its regions, else of its grid.
     pub fn of(&self, dataset: &str) -> Option<(usize, usize)> {
         let sizes = self.0.get(dataset)?;
