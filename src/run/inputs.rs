@@ -1,6 +1,7 @@
 //! Everything that a run reads before it can start: questions, annotations, vocabulary, answers, features.
 
 use super::network;
+use super::plan::Plan;
 use crate::checkpoint::RunState;
 use crate::config::{Config, Preload, RunMode};
 use crate::data::answers::AnswerList;
@@ -57,24 +58,21 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Reads what `config` asks for; `carried` is the entry of a checkpoint that brings its own words and answers.
+    /// Reads what `plan` asks for; `carried` is the entry of a checkpoint that brings its own words and answers.
     /// `replicas` have the devices where features are held, if the run holds them there; the first of all saves the
     /// answers that it counts.
     ///
     /// # Errors
     /// Whatever is wrong with a file, and images without features, all named.
-    pub fn read(
-        config: &Config,
-        carried: Option<&RunState>,
-        replicas: &[Replica],
-    ) -> Result<Inputs> {
+    pub fn read(plan: &Plan, carried: Option<&RunState>, replicas: &[Replica]) -> Result<Inputs> {
+        let config = plan.config();
         let needs = network::needs(config)?;
         let benchmark = config.data.benchmark()?;
         let (files, vocabulary, answers) = match carried {
             Some(state) => {
                 let files = read_files(config, benchmark, false)?;
                 let cannot = || {
-                    let path = config.ckpt_to_load();
+                    let path = plan.ckpt_to_load();
                     format!("cannot use the checkpoint {}", path.display())
                 };
                 let words = Vocabulary::from_words(state.vocabulary.clone());

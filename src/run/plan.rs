@@ -6,7 +6,6 @@
 use super::network;
 use super::preflight::Preflight;
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::paths::epoch_of_file;
 use crate::config::{Config, RunMode};
 use crate::distributed::{self, Replica};
 use crate::models::{SCHEMA, family};
@@ -29,9 +28,6 @@ pub struct Start {
 pub struct Plan {
     /// The configuration with every open value filled in: seed, versions, workers, and the sizes of a loaded network.
     config: Config,
-    seed: u64,
-    version: String,
-    ckpt_version: String,
     devices: Vec<Device>,
     start: Start,
 }
@@ -51,14 +47,12 @@ pub struct Prepared {
 /// # Errors
 /// A missing device or file, processes that do not find each other, a checkpoint that cannot be used.
 pub fn prepare(config: &Config) -> Result<Prepared> {
-    let (replicas, job_seed) = distributed::assemble(config, draw_seed())?;
-    let mut config = config.clone();
-    config.run.seed = job_seed.named;
+    let (replicas, config, drawn_seed) = distributed::assemble(config, draw_seed())?;
     let devices: Vec<Device> = replicas.iter().map(|replica| replica.device).collect();
-    let before_loading = Plan::new(&config, job_seed.drawn, &devices, None)?;
-    before_loading
-        .config
-        .check_files(network::needs(&before_loading.config)?)?;
+    let before_loading = Plan::new(&config, drawn_seed, &devices, None)?;
+    let path = before_loading.ckpt_to_load();
+    let loaded = config.loads_checkpoint().then_some(path.as_path());
+    config.check_files(network::needs(&config)?, loaded)?;
     let evaluates = matches!(config.run.run_mode, RunMode::Val | RunMode::Test);
     if evaluates && replicas[0].is_first() {
         Preflight::new(&before_loading).check_outputs()?;
@@ -70,14 +64,13 @@ pub fn prepare(config: &Config) -> Result<Prepared> {
             checkpoint: None,
         });
     }
-    let path = before_loading.ckpt_to_load();
     debug!(path = %path.display(), "loading the checkpoint");
     let checkpoint = if evaluates {
         checkpoint::load_weights(&path)?
     } else {
         checkpoint::load(&path)?
     };
-    let plan = Plan::new(&config, job_seed.drawn, &devices, Some(&checkpoint))
+    let plan = Plan::new(&config, drawn_seed, &devices, Some(&checkpoint))
         .with_context(|| format!("cannot use {}", path.display()))?;
     Ok(Prepared {
         plan,
@@ -121,41 +114,38 @@ impl Plan {
         };
         config.data.num_workers = useful_workers(config.data.num_workers);
         config.run.seed = Some(seed);
-        config.run.version = Some(version.clone());
-        config.run.ckpt_version = Some(ckpt_version.clone());
+        config.run.version = Some(version);
+        config.run.ckpt_version = Some(ckpt_version);
         let mut plan = Plan {
             config,
-            seed,
-            version,
-            ckpt_version,
             devices: devices.to_vec(),
             start: Start::default(),
         };
         if let Some(checkpoint) = checkpoint {
             plan.start = plan.start_of(checkpoint);
         }
-        debug!(seed = plan.seed, version = %plan.version, start = ?plan.start, devices = ?plan.devices, "plan made");
+        debug!(seed = plan.seed(), version = %plan.version(), start = ?plan.start, devices = ?plan.devices, "plan made");
         Ok(plan)
     }
 
-    /// The configuration, with every open value filled in.
+    /// The configuration. [`Plan::new`] has filled in every open value, so that the seed and both versions are there.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
     /// Seed of everything random.
     pub fn seed(&self) -> u64 {
-        self.seed
+        self.config.run.seed.unwrap_or_default()
     }
 
     /// Name of this run.
     pub fn version(&self) -> &str {
-        &self.version
+        self.config.run.version.as_deref().unwrap_or_default()
     }
 
     /// Version of the checkpoint to load.
     pub fn ckpt_version(&self) -> &str {
-        &self.ckpt_version
+        self.config.run.ckpt_version.as_deref().unwrap_or_default()
     }
 
     /// The devices of the replicas of this process.
@@ -200,7 +190,7 @@ impl Plan {
 impl Plan {
     /// Folder of this run's checkpoints.
     pub fn ckpt_folder(&self) -> PathBuf {
-        ckpt_folder(&self.config, &self.version)
+        ckpt_folder(&self.config, self.version())
     }
 
     /// Checkpoint of this run after `epoch` epochs.
@@ -215,7 +205,12 @@ impl Plan {
 
     /// The checkpoint to load: `CKPT_PATH`, else the one of `CKPT_VERSION` and `CKPT_EPOCH`.
     pub fn ckpt_to_load(&self) -> PathBuf {
-        self.config.ckpt_to_load()
+        let run = &self.config.run;
+        let usual = || {
+            let folder = ckpt_folder(&self.config, self.ckpt_version());
+            folder.join(format!("epoch{}.pkl", run.ckpt_epoch))
+        };
+        run.ckpt_path.clone().unwrap_or_else(usual)
     }
 
     /// Name of the results of a loaded checkpoint: its version, or its file name and `random`.
@@ -228,7 +223,7 @@ impl Plan {
             .and_then(Path::file_name);
         match file {
             Some(file) => format!("{}_{random}", file.to_string_lossy()),
-            None => self.ckpt_version.clone(),
+            None => self.ckpt_version().to_owned(),
         }
     }
 
@@ -267,6 +262,16 @@ impl Plan {
         let loaded = self.ckpt_to_load();
         self.config.train.resume && loaded.parent().and_then(folder) == folder(&self.ckpt_folder())
     }
+}
+
+/// N of a file named `epoch<N>.pkl`.
+pub(super) fn epoch_of_file(path: &Path) -> Option<u64> {
+    path.file_name()?
+        .to_str()?
+        .strip_prefix("epoch")?
+        .strip_suffix(".pkl")?
+        .parse()
+        .ok()
 }
 
 /// Folder of the checkpoints of the run named `version`.

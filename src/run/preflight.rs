@@ -1,9 +1,8 @@
 //! Preflight of a run: its outputs are writable, and no earlier run is overwritten.
 
-use super::plan::Plan;
+use super::plan::{Plan, epoch_of_file};
 use crate::checkpoint;
 use crate::config::RunMode;
-use crate::config::paths::epoch_of_file;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use tracing::debug;

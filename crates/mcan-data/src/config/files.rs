@@ -24,7 +24,9 @@ impl DataConfig {
     /// Number and width of the vectors that stand for an image, as the data set has them: of its regions, else of its
     /// grid. None for an unknown data set.
     pub(super) fn usual_size(dataset: &str) -> Option<(usize, usize)> {
-        let streams = datasets::benchmark(dataset).ok()?.streams(StreamSizes::default());
+        let streams = datasets::benchmark(dataset)
+            .ok()?
+            .streams(StreamSizes::default());
         let size = streams.regions.or(streams.grid)?;
         Some((size.padded_to, size.width))
     }
@@ -115,11 +117,12 @@ impl Config {
         Ok(splits)
     }
 
-    /// Names every file that this run needs and cannot find, with what would supply it.
+    /// Names every file that this run needs and cannot find, with what would supply it; `checkpoint` is the one that it
+    /// loads.
     ///
     /// # Errors
     /// One error for all of them.
-    pub fn check_files(&self, needs: Needs) -> Result<()> {
+    pub fn check_files(&self, needs: Needs, checkpoint: Option<&Path>) -> Result<()> {
         let kinds = [
             (needs.regions, StreamKind::Regions),
             (needs.grid, StreamKind::Grid),
@@ -131,12 +134,10 @@ impl Config {
             .collect();
         let (benchmark, places) = (self.data.benchmark()?, self.data.places());
         let mut missing = places.missing(benchmark, &self.splits()?, &kinds)?;
-        if self.loads_checkpoint() && !self.ckpt_to_load().is_file() {
-            missing.push(format!(
-                "{} (--CKPT_V and --CKPT_E, or --CKPT_PATH)",
-                self.ckpt_to_load().display()
-            ));
-        }
+        missing.extend(checkpoint.filter(|path| !path.is_file()).map(|path| {
+            let path = path.display();
+            format!("{path} (--CKPT_V and --CKPT_E, or --CKPT_PATH)")
+        }));
         missing.sort();
         missing.dedup();
         ensure!(

@@ -14,7 +14,6 @@ pub mod files;
 pub mod keys;
 mod model;
 mod model_file;
-pub mod paths;
 mod resolve;
 pub mod table;
 pub mod words;
