@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prepares this clone. Every step looks first at what is there, so running it again is quick and repairs what is missing.
+# Prepares this clone. Every step first looks at what is there, so running it again is quick and repairs what is missing.
 #
 #   ./setup.sh            libtorch, then data
 #   ./setup.sh libtorch   libtorch 2.11 in libtorch/, from PyPI: the CUDA build where there is an NVIDIA driver (5 GB),
@@ -52,13 +52,13 @@ libtorch() {
     fi
     install_libtorch "$kind"
     if [ -n "$there" ]; then
-        # What was built against the other kind does not notice by itself.
+        # Cargo does not notice that libtorch has changed.
         cargo clean --quiet -p torch-sys -p mcan 2>/dev/null || true
         cargo clean --quiet --release -p torch-sys -p mcan 2>/dev/null || true
     fi
 }
 
-# The kind to install; a CUDA build that is there already also serves a machine without a driver.
+# The kind to install. A CUDA build that is there already also works on a machine without a driver.
 libtorch_kind() {
     case "${MCAN_LIBTORCH:-}" in
         cpu | cuda) printf '%s' "$MCAN_LIBTORCH" ;;
@@ -74,7 +74,7 @@ libtorch_kind() {
     esac
 }
 
-# Installs into a sibling and renames it, so that an interrupted install is never taken for a whole one.
+# Installs into a sibling and renames it, so that an interrupted installation never looks complete.
 install_libtorch() {
     python3 -m pip --version >/dev/null 2>&1 ||
         fail "Python 3 with pip is needed to install libtorch (Debian: apt install python3-pip); or set LIBTORCH."
@@ -122,7 +122,7 @@ data() {
     [ "$failed" = 0 ] || fail "$failed of the downloads failed; ./setup.sh data goes on where they stopped."
 }
 
-# fetch HOME NAME: to a .part file, which gets its name once it is whole. A failure is counted, and the next file's turn.
+# fetch HOME NAME: downloads to a .part file, which is renamed when it is whole. A failure is counted, and the run goes on.
 fetch() {
     if [ -s "$vqa/$2" ]; then
         say "data: $2 is there"
@@ -134,7 +134,7 @@ fetch() {
         say "data: fetching $2"
         status=0
         download "$url" "$part" || status=$?
-        # A part that the server will not continue, or that is damaged: once more, from the start.
+        # The server does not continue this part, or the part is damaged: download it again from the start.
         if { [ "$status" = 0 ] && ! whole "$2" "$part"; } || { [ -s "$part" ] && refused "$status"; }; then
             rm -f "$part"
             status=0
@@ -186,7 +186,7 @@ whole() {
     esac 2>/dev/null
 }
 
-# What has to be fetched with a browser.
+# Lists the files that have to be downloaded with a browser.
 by_hand() {
     missing=
     for split in train2014 val2014 test2015; do

@@ -2,37 +2,21 @@
 //!
 //! `cargo bench --bench step`; the argument is the matmul dtype. `benches/compare.py` times whole runs instead.
 
+mod made_up;
+
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use made_up::{ANSWERS, DTYPES, QUESTIONS, STREAM, batch, kind};
 use mcan::checkpoint::Algorithm;
 use mcan::config::{Config, Given};
-use mcan::data::streams::{StreamSpec, Streams};
-use mcan::data::{Batch, Convention, FeatureRows, Values};
+use mcan::data::Convention;
+use mcan::data::streams::Streams;
 use mcan::datasets::LossKind;
 use mcan::models::{Network, SCHEMA, Sizes};
 use mcan::nn::loss::loss;
 use mcan::nn::optim::{HyperParameters, Optimizer};
-use mcan::nn::packed::{PackedBatch, Packer, StreamSource};
 use mcan::nn::pass::Pass;
-use tch::{Device, Kind};
-
-const QUESTIONS: usize = 64;
-const WORDS: usize = 7;
-const REGIONS: usize = 37;
-const ANSWERS: usize = 3129;
-const STREAM: StreamSpec = StreamSpec {
-    padded_to: 100,
-    width: 2048,
-    boxes: false,
-};
-const DTYPES: [&str; 2] = ["float32", "bfloat16"];
-
-fn kind(dtype: &str) -> Kind {
-    match dtype {
-        "bfloat16" => Kind::BFloat16,
-        _ => Kind::Float,
-    }
-}
+use tch::Device;
 
 /// The small model of `configs/small_model.yml`.
 fn network() -> Network {
@@ -51,40 +35,6 @@ fn network() -> Network {
         convention: Convention::Reference,
     };
     Network::new(&config.model, &sizes, 1, Device::Cpu).unwrap()
-}
-
-/// A batch with the mean lengths of VQA-v2.
-fn batch() -> PackedBatch {
-    let values = (0..QUESTIONS * REGIONS * STREAM.width).map(|i| (i % 97) as f32 / 97.0);
-    let batch = Batch {
-        samples: (0..QUESTIONS).collect(),
-        image_ids: (0..QUESTIONS as i64).map(Into::into).collect(),
-        image_of: (0..QUESTIONS).map(|i| i as _).collect(),
-        regions: Some(FeatureRows {
-            values: Values::F32(values.collect()),
-            boxes: None,
-            counts: vec![REGIONS; QUESTIONS],
-            all_padding: vec![false; QUESTIONS],
-            padded_to: STREAM.padded_to,
-        }),
-        grid: None,
-        words: (0..QUESTIONS * WORDS).map(|i| i as i64 % 20_000).collect(),
-        word_counts: vec![WORDS; QUESTIONS],
-        no_words: vec![false; QUESTIONS],
-        words_padded_to: 14,
-        targets: (0..QUESTIONS).map(|i| (i as _, i as u32, 1.0)).collect(),
-    };
-    let packer = Packer {
-        device: Device::Cpu,
-        pin_mem: false,
-        answers: ANSWERS,
-        regions: Some(StreamSource {
-            feature_size: STREAM.width,
-            table: None,
-        }),
-        grid: None,
-    };
-    packer.pack(batch).unwrap()
 }
 
 #[divan::bench(args = DTYPES)]

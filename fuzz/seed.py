@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fills fuzz/corpus/TARGET/ with small sound inputs: the fixtures of tests/data, and what the fixtures do not have.
+"""Fills fuzz/corpus/TARGET/ with small sound inputs: the fixtures of mcan-data, and what the fixtures do not have.
 
 FUZZ_CORPUS names another folder than fuzz/corpus.
 """
@@ -14,9 +14,7 @@ from pathlib import Path
 
 FUZZ = Path(__file__).resolve().parent
 CORPUS = Path(os.environ.get("FUZZ_CORPUS") or FUZZ / "corpus")
-ROOT = FUZZ.parent
-DATA = ROOT / "tests" / "data"
-TEXT_DATA = ROOT / "crates" / "mcan-data" / "tests" / "data"
+DATA = FUZZ.parent / "crates" / "mcan-data" / "tests" / "data"
 FEATURE_SIZE = 64  # as in the targets
 
 
@@ -92,7 +90,8 @@ def bank_seeds():
 
 def checkpoint_seeds():
     for path in (DATA / "checkpoints").glob("*.pkl"):
-        seed("checkpoint", path.name, path.read_bytes())
+        for target in ("checkpoint", "pt"):
+            seed(target, path.name, path.read_bytes())
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as file:
                 pickles = [name for name in file.namelist() if name.endswith("data.pkl")]
@@ -102,7 +101,7 @@ def checkpoint_seeds():
 
 
 def glove_seeds():
-    model = TEXT_DATA / "glove" / "spacy-2.1"
+    model = DATA / "glove" / "spacy-2.1"
     for mode, name in (("w", "package.tar"), ("w:gz", "package.tar.gz")):
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode=mode) as file:
@@ -121,7 +120,12 @@ def json_seeds():
     ]
     annotation = {"question_id": 10, "image_id": 1, "question_type": "what", "answer_type": "other"}
     annotation |= {"multiple_choice_answer": "cat", "answers": answers}
-    for name, value in (("questions", questions), ("annotations", {"annotations": [annotation]})):
+    program = [{"function": name, "inputs": [], "value_inputs": []} for name in ("scene", "unique", "query_size")]
+    clevr = {"image_index": 3, "question": "What size is the cube; is it big?", "answer": "large", "program": program}
+    test = {"image_index": 3, "question": "Are there any cubes?"}
+    seed("clevr", "test", json.dumps({"questions": [test]}).encode())
+    lists = {"questions": questions, "clevr": {"questions": [clevr]}, "annotations": {"annotations": [annotation]}}
+    for name, value in lists.items():
         text = json.dumps(value).encode()
         seed(name, "plain", text)
         for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -1,6 +1,7 @@
-//! The command line: a flag for each key of the configuration that has one, and a few flags that are no keys.
+//! The command line: the flags of keys, and a few flags that are not keys.
 //!
-//! The flags with their help texts are made from the table of keys. This room reads no file and knows no default.
+//! The flags of keys and their help texts are made from the table of keys. This room reads no file and knows no
+//! default.
 
 use crate::config::{Given, Key, Kind, RunMode, common_keys};
 use clap::builder::{
@@ -18,15 +19,15 @@ use tracing::Level;
 
 const ABOUT: &str = "Train and evaluate models for visual question answering: Deep Modular Co-Attention Networks \
                      (MCAN) and others";
-const BOOLEANS: &str = "Booleans: bare flag, True/False, true/false or 1/0. A flag may be shortened as long as it is \
-                        unambiguous; of a flag given twice, the last one counts.";
+const BOOLEANS: &str = "A BOOL is True, False, true, false, 1 or 0; a flag without it means True. A flag may be shortened as \
+                        long as it is unambiguous. If a flag is given twice, the last one counts.";
 
-/// What was typed.
+/// The parsed command line.
 #[derive(Clone, Debug, Default)]
 pub struct Args {
     /// The values for keys.
     given: Given,
-    /// The least severe messages that are shown.
+    /// The level of the log messages.
     log: Option<Level>,
     /// Print this instead of running.
     print: Option<Print>,
@@ -78,7 +79,7 @@ fn key_arg((key, name): (&'static Key, &'static str)) -> Arg {
         Kind::Words(words) => arg.value_parser(PossibleValuesParser::new(words).map(Value::from)),
         Kind::Path => arg.value_parser(PathBufValueParser::new().try_map(|path| {
             let text = path.to_str().map(Value::from);
-            text.ok_or("a path has to be UTF-8")
+            text.ok_or("a path must be UTF-8")
         })),
         Kind::Number | Kind::Text | Kind::Paths | Kind::Other(_) => {
             arg.value_parser(StringValueParser::new().map(Value::from))
@@ -86,7 +87,7 @@ fn key_arg((key, name): (&'static Key, &'static str)) -> Arg {
     }
 }
 
-/// The flags that are no keys.
+/// The flags that are not keys.
 fn other_args() -> [Arg; 5] {
     let shells = PossibleValuesParser::new(["bash", "zsh", "fish"]);
     let levels = PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"]);
@@ -107,9 +108,7 @@ fn other_args() -> [Arg; 5] {
             .value_name("LEVEL")
             .overrides_with("LOG")
             .value_parser(levels.try_map(|level| level.parse::<Level>()))
-            .help(
-                "Messages about the work of the program to show on standard error [default: warn]",
-            ),
+            .help("Level of the log messages on standard error [default: warn]"),
         Arg::new("COMPLETIONS")
             .long("COMPLETIONS")
             .value_name("SHELL")
@@ -122,7 +121,7 @@ fn other_args() -> [Arg; 5] {
     ]
 }
 
-/// Reads a boolean flag as what it says, or one of `words`. (The reference takes any text, `False` included, for true.)
+/// The value of a boolean flag: a boolean or one of `words`. (The reference takes every text for true, also `False`.)
 fn boolean(text: &str, words: &[&str]) -> Result<Value, String> {
     match text {
         "True" | "true" | "1" => Ok(json!(true)),
@@ -181,7 +180,7 @@ impl FromArgMatches for Args {
 impl Parser for Args {}
 
 impl Args {
-    /// Parses the command line; on wrong usage prints the reason and ends the process with status 2.
+    /// Parses the command line. On wrong usage, prints the reason and ends the process with status 2.
     pub fn from_command_line() -> Args {
         let args = Args::parse();
         if let Err(reason) = args.check() {
@@ -192,7 +191,7 @@ impl Args {
         args
     }
 
-    /// Checks which flags need others.
+    /// Checks that flags which need others have them.
     fn check(&self) -> Result<(), String> {
         let has = |key: &str| self.value(key).is_some();
         match self.run() {
@@ -234,7 +233,7 @@ impl Args {
         Ok(true)
     }
 
-    /// The least severe messages that are shown.
+    /// The level of the log messages.
     pub fn log_level(&self) -> Level {
         self.log.unwrap_or(Level::WARN)
     }

@@ -1,4 +1,4 @@
-//! Parses, resolves, runs, and turns the outcome into an exit status.
+//! The program: parses the command line, resolves the configuration, runs, and turns the outcome into an exit status.
 
 #![cfg_attr(
     not(test),
@@ -55,7 +55,7 @@ fn run(args: &Args) -> Result<()> {
     mcan::run::run(Config::resolve(&args.given(), &SCHEMA)?)
 }
 
-/// Prints where a panic happened if `RUST_BACKTRACE` asks for it.
+/// Prints the place of a panic if `RUST_BACKTRACE` asks for it.
 ///
 /// tch panics where libtorch throws, mostly out of memory; `main` turns that into a message for the user, who is shown
 /// no stack trace.

@@ -18,7 +18,7 @@ fn resolve(line: &str) -> Result<Config> {
 const DRAWN: u64 = 4711;
 
 fn plan(config: &Config) -> Plan {
-    Plan::new(config, DRAWN, &[], None).unwrap()
+    Plan::new(config, DRAWN, None).unwrap()
 }
 
 fn message(line: &str) -> String {

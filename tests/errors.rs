@@ -25,7 +25,7 @@ fn a_lost_replica_sends_the_reader_to_what_it_said() {
     let told =
         explain("replica 0 of 2 (CPU): [pair.cc:538] Connection closed by peer [10.0.0.2]:4321");
     assert!(told.ends_with(
-        "another process or device of this run has ended or does not answer: see what it said"
+        "another process or device of this run has ended or does not answer: see its messages"
     ));
 }
 

@@ -3,15 +3,13 @@
 mod common;
 
 use anyhow::Result;
-use common::{World, assert_close, largest_difference, losses, shared};
+use common::{World, assert_close, largest_difference, losses, predictions, shared};
 use mcan::checkpoint;
 use mcan::config::Config;
 use mcan::distributed::Replica;
 use mcan::run::inputs::Inputs;
 use mcan::run::plan::Plan;
 use mcan::run::train::{MicroBatch, StepListener, Trainer};
-use ndarray::{Array1, Array2};
-use ndarray_npy::ReadNpyExt;
 use serde_json::Value;
 use std::path::Path;
 use tch::Device;
@@ -70,9 +68,9 @@ impl StepListener for Recorder {
 fn replay(config: &Config) -> Vec<Part> {
     tch::set_num_threads(1);
     let replica = || Replica::alone(Device::Cpu);
-    let before_loading = Plan::new(config, 0, &[Device::Cpu], None).unwrap();
+    let before_loading = Plan::new(config, 0, None).unwrap();
     let checkpoint = checkpoint::load(&before_loading.ckpt_to_load()).unwrap();
-    let plan = Plan::new(config, 0, &[Device::Cpu], Some(&checkpoint)).unwrap();
+    let plan = Plan::new(config, 0, Some(&checkpoint)).unwrap();
     let inputs = Inputs::read(&plan, None, &[replica()]).unwrap();
     let mut trainer = Trainer::new(&plan, &inputs, replica()).unwrap();
     trainer.restore(&checkpoint).unwrap();
@@ -187,15 +185,6 @@ fn resuming_the_references_checkpoint_is_what_the_reference_did() {
     assert_close(&doubled, &theirs, 1e-5);
     let name = "ckpts/ckpt_resumed/epoch5.pkl";
     compare_parameters(&world.path(name), &root.join(name), 1e-5);
-}
-
-fn predictions(path: &Path) -> (Array1<i64>, Array2<f32>) {
-    let mut npz = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
-    let ids = Array1::read_npy(npz.by_name("question_id.npy").unwrap()).unwrap();
-    (
-        ids,
-        Array2::read_npy(npz.by_name("pred.npy").unwrap()).unwrap(),
-    )
 }
 
 #[test]

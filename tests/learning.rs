@@ -67,7 +67,7 @@ type Blind<'a> = &'a dyn Fn(&mut Sample, &ImageId);
 /// Trains `tiny` and returns its accuracy on val.
 fn accuracy_of(root: &Path, version: &str, blind: Option<Blind>) -> f64 {
     let replica = || Replica::alone(Device::Cpu);
-    let plan = Plan::new(&config(root, version), 1, &[Device::Cpu], None).unwrap();
+    let plan = Plan::new(&config(root, version), 1, None).unwrap();
     let mut inputs = Inputs::read(&plan, None, &[replica()]).unwrap();
     for task in [&mut inputs.training, &mut inputs.answering] {
         if let (Some(task), Some(blind)) = (task.as_mut(), blind) {
@@ -80,8 +80,8 @@ fn accuracy_of(root: &Path, version: &str, blind: Option<Blind>) -> f64 {
     let (task, replica) = (inputs.answering.as_ref().unwrap(), replica());
     let predictor = Predictor::new(trainer.net(), task, &plan, &replica, false).unwrap();
     let answers = name_answers(task, &inputs.answers, &predictor.answers().unwrap()).unwrap();
-    let evaluator = inputs.evaluator.as_ref().unwrap();
-    evaluator.score(&answers).unwrap().headline
+    let metric = inputs.metric.as_ref().unwrap();
+    metric.score(&answers).unwrap().headline
 }
 
 #[test]

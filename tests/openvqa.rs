@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{command, shared};
+use common::{command, distance, predictions, shared};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -121,11 +121,20 @@ impl Run {
         assert_same_answers(&self.path(&ours), &self.stored.join(stored));
     }
 
-    /// Answers the test questions and compares the file.
+    /// Answers the test questions and compares answers and logits.
     fn test(&self) {
-        self.succeed(&["--RUN=test", "--CKPT_V=golden", "--CKPT_E=3"]);
+        self.succeed(&[
+            "--RUN=test",
+            "--CKPT_V=golden",
+            "--CKPT_E=3",
+            "--SAVE_PRED=True",
+        ]);
         let answers = self.expected["test"]["answers"].as_str().unwrap();
         assert_same_answers(&self.path(answers), &self.stored.join(answers));
+        let logits = |file: &Path| predictions(file).1;
+        let ours = logits(&self.path("results/pred/result_run_golden_epoch3.npz"));
+        let apart = distance(&ours, &logits(&self.stored.join("pred_golden_epoch3.npz")));
+        assert!(apart < 1e-3, "logits differ by {apart}");
     }
 }
 
@@ -163,6 +172,21 @@ fn butd_on_vqa_is_openvqas() {
     run.test();
     // The names that a configuration without dropout gives, and those of PyTorch's newer weight norm.
     for version in ["names_without_dropout", "parametrizations"] {
+        run.take_checkpoint(&format!("ckpt_{version}/epoch2.pkl"));
+        run.evaluate(version, 2);
+    }
+}
+
+#[test]
+fn mcan_on_vqa_is_openvqas() {
+    let Some(run) = Run::of("vqa", "vqa_mcan_small") else {
+        return;
+    };
+    run.train();
+    run.evaluate("golden", 2);
+    run.test();
+    // The names that several GPUs give, and the file format before PyTorch 1.6.
+    for version in ["module_prefix", "legacy_format"] {
         run.take_checkpoint(&format!("ckpt_{version}/epoch2.pkl"));
         run.evaluate(version, 2);
     }

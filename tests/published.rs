@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{World, losses, python, shared};
+use common::{World, distance, losses, predictions, python, shared};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use mcan::data::embeddings;
@@ -11,7 +11,6 @@ use mcan::run::inputs::Inputs;
 use mcan::run::plan::Plan;
 use mcan::run::train::Trainer;
 use ndarray::Array2;
-use ndarray_npy::ReadNpyExt;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -56,18 +55,7 @@ const TEST: [&str; 5] = [
 
 fn probabilities(world: &World) -> Array2<f32> {
     world.succeed(&TEST);
-    let file = fs::File::open(world.path("results/pred/result_run_golden_epoch6.npz")).unwrap();
-    Array2::read_npy(
-        zip::ZipArchive::new(file)
-            .unwrap()
-            .by_name("pred.npy")
-            .unwrap(),
-    )
-    .unwrap()
-}
-
-fn largest(difference: Array2<f32>) -> f32 {
-    difference.iter().fold(0f32, |most, d| most.max(d.abs()))
+    predictions(&world.path("results/pred/result_run_golden_epoch6.npz")).1
 }
 
 /// Replaces a feature folder by the archive that it is published as.
@@ -100,7 +88,7 @@ fn packed_archives_give_the_same_probabilities_as_the_folder() {
     assert!(again.contains("is there already"), "{again}");
     let report = world.succeed(&["--RUN=pack", "--SET=BANK_DTYPE=f16", "--OVERWRITE"]);
     assert!(report.contains("largest rounding to f16"), "{report}");
-    let difference = largest(probabilities(&world) - &from_folder);
+    let difference = distance(&probabilities(&world), &from_folder);
     eprintln!("largest difference of a probability between f16 and f32 features: {difference:e}");
     assert!(difference > 0.0 && difference < 1e-3, "{difference}");
 }
@@ -182,11 +170,11 @@ fn the_embedding_starts_from_the_vectors_of_spacys_package() {
         "--SET=USE_GLOVE=true",
         &glove,
     ]);
-    let plan = Plan::new(&config, 1, &[Device::Cpu], None).unwrap();
+    let plan = Plan::new(&config, 1, None).unwrap();
     let inputs = Inputs::read(&plan, None, &[Replica::alone(Device::Cpu)]).unwrap();
     let trainer = Trainer::new(&plan, &inputs, Replica::alone(Device::Cpu)).unwrap();
     let words: Vec<&str> = inputs.vocabulary.words().collect();
-    let expected = embeddings::load(&package, &words).unwrap();
+    let expected = embeddings::load(&package, &words, None).unwrap();
     assert!(expected.found > 10, "{} of {}", expected.found, words.len());
     let embedding = trainer.net().parameters.tensors[0].view([-1]);
     assert!(embedding.equal(&Tensor::from_slice(&expected.values)));

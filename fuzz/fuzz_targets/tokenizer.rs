@@ -22,5 +22,5 @@ fuzz_target!(|bytes: &[u8]| {
         }
     });
     mcan_fuzz::file("tokenizer", bytes);
-    let _ = embeddings::load(mcan_fuzz::folder(), &WORDS);
+    let _ = embeddings::load(mcan_fuzz::folder(), &WORDS, None);
 });

@@ -1,52 +1,49 @@
-//! Checkpoints: the model, its optimizer and the state of the run, in PyTorch's own file formats.
+//! Checkpoints: a model, its optimizer and the state of the run, in PyTorch's file formats.
 //!
-//! [`load`] reads what `torch.save` wrote, in the zip format and in the one before PyTorch 1.6, whether by the reference
-//! program, by this one, or by another; [`save`] writes what `torch.load(weights_only=True)` reads. Files are read as
-//! data: nothing in them is executed, and what is not on the list of known names and opcodes is an error. The rooms:
-//! [`pickle`] (values), [`archive`] (where the bytes lie), [`tensor`] (dtypes, strides), [`state_dict`] (names and
-//! shapes of a model's tensors), and the typed entries of the optimizer and of the run.
+//! [`load`] reads the files of the reference, of this program and of other programs that use `torch.save`; [`save`]
+//! writes files that `torch.load(weights_only=True)` reads. [`pt`] knows the formats and executes
+//! nothing that is in a file. This room gives the entries a meaning: [`state_dict`] (names and shapes of a model's
+//! tensors), the optimizer, the run.
 
-pub mod archive;
 mod optimizer_state;
-pub mod pickle;
 mod run_state;
 pub mod state_dict;
-pub mod tensor;
+mod tensor;
 
 pub use optimizer_state::{Algorithm, Moments, OptimizerState};
 pub use run_state::RunState;
 
-use anyhow::{Context, Result, bail};
-use archive::Archive;
-use pickle::Value;
+use crate::formats::pickle::{TensorView, Value};
+use crate::formats::pt::{self, Archive};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 use std::sync::Arc;
 use tch::Tensor;
-use tensor::TensorView;
 
-/// What a checkpoint file holds.
+/// The content of a checkpoint file.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// The model's tensors in file order: on the CPU, contiguous, in the stored type, without the prefixes of
-    /// wrappers such as `module.`.
+    /// The model's tensors in file order, without the prefixes of wrappers such as `module.`. They are on the CPU,
+    /// contiguous, and in the stored dtype.
     pub state_dict: Vec<(String, Tensor)>,
-    /// Adam's state; bare weights have none.
+    /// The state of the optimizer. Bare weights have none.
     pub optimizer: Option<OptimizerState>,
     /// The base learning rate.
     pub lr_base: Option<f64>,
-    /// The state of the run; only files of ours have it.
+    /// The state of the run. Only files of this program have it.
     pub mcan: Option<RunState>,
 }
 
-/// Reads a checkpoint: a dict with `state_dict` (and `optimizer`, `lr_base`, `mcan`), or a bare state dict.
+/// Reads a checkpoint: a dict with `state_dict` (and `optimizer`, `lr_base`, `mcan`), or a bare state dict. Other entries
+/// are ignored.
 ///
 /// # Errors
-/// A file that is missing, no checkpoint, damaged, or holds what is neither tensor nor plain data.
+/// The file is missing, damaged or no checkpoint, or an entry has something that is neither tensor nor plain data.
 pub fn load(path: &Path) -> Result<Checkpoint> {
     load_parts(path, true)
 }
 
-/// Reads a checkpoint without its optimizer, whose tensors are never touched.
+/// Reads a checkpoint without its optimizer; the bytes of the optimizer's tensors stay unread.
 ///
 /// # Errors
 /// As [`load`].
@@ -54,49 +51,54 @@ pub fn load_weights(path: &Path) -> Result<Checkpoint> {
     load_parts(path, false)
 }
 
-/// Reads nothing but where the run stood; none in files of others.
+/// Reads only the state of the run. Files of other programs have none.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_state(path: &Path) -> Result<Option<RunState>> {
-    let archive = Archive::open(path)?;
+    let archive = open(path)?;
     let state = archive.value.get("mcan").map(run_state::read).transpose();
-    state.with_context(|| format!("cannot use the checkpoint {}", path.display()))
+    state.with_context(|| unusable(path))
 }
 
 fn load_parts(path: &Path, with_optimizer: bool) -> Result<Checkpoint> {
-    let archive = Archive::open(path)?;
-    interpret(&archive, with_optimizer)
-        .with_context(|| format!("cannot use the checkpoint {}", path.display()))
+    let archive = open(path)?;
+    interpret(&archive, with_optimizer).with_context(|| unusable(path))
+}
+
+fn unusable(path: &Path) -> String {
+    format!("cannot use the checkpoint {}", path.display())
+}
+
+fn open(path: &Path) -> Result<Archive> {
+    let metadata = std::fs::metadata(path).with_context(|| {
+        format!(
+            "cannot find the checkpoint {}; check --CKPT_V and --CKPT_E, or --CKPT_PATH",
+            path.display()
+        )
+    })?;
+    ensure!(
+        !metadata.is_dir(),
+        "{} is a folder, not a checkpoint; name the .pkl file in it",
+        path.display()
+    );
+    ensure!(
+        metadata.len() > 0,
+        "the checkpoint {} is empty; copy or download it again",
+        path.display()
+    );
+    Archive::open(path).with_context(|| format!("cannot read the checkpoint {}", path.display()))
 }
 
 fn interpret(archive: &Archive, with_optimizer: bool) -> Result<Checkpoint> {
     let top = &archive.value;
-    let Some(entries) = top.entries() else {
-        bail!(
-            "it holds {}, not a dict with `state_dict`; save it with torch.save({{'state_dict': ...}})",
-            top.kind_name()
-        );
-    };
-    let bare = !entries.is_empty()
-        && entries
-            .iter()
-            .all(|(_, value)| matches!(value, Value::Tensor(_)));
-    let state_dict = match top.get("state_dict") {
-        Some(state_dict) => state_dict
-            .entries()
-            .context("its `state_dict` is no dict; save the model's state_dict()")?,
-        None if bare => entries,
-        None => bail!(
-            "it has no `state_dict`; save it with torch.save({{'state_dict': model.state_dict()}})"
-        ),
-    };
+    let (state_dict, is_bare) = parameters(top)?;
     let optimizer = top
         .get("optimizer")
         .filter(|value| with_optimizer && **value != Value::None);
     let lr_base = match top.get("lr_base") {
-        Some(Value::Tensor(view)) if !bare && view.numel()? == 1 => {
-            Some(archive.tensor(view)?.f_double_value(&[])?)
+        Some(Value::Tensor(view)) if !is_bare && view.numel()? == 1 => {
+            Some(tensor::read(archive, view)?.f_double_value(&[])?)
         }
         lr_base => lr_base.and_then(Value::as_f64),
     };
@@ -110,31 +112,52 @@ fn interpret(archive: &Archive, with_optimizer: bool) -> Result<Checkpoint> {
     })
 }
 
-/// Writes a checkpoint in PyTorch's zip format, whole or not at all. The same state gives the same bytes, but for the
-/// name of the folder in the archive, which is the file's.
+/// The entries of the state dict, and whether the file has nothing else.
+fn parameters(top: &Value) -> Result<(&[(Value, Value)], bool)> {
+    let Some(entries) = top.entries() else {
+        bail!(
+            "it holds {}, not a dict with `state_dict`; save it with torch.save({{'state_dict': ...}})",
+            top.kind_name()
+        );
+    };
+    let is_tensor = |(_, value): &(Value, Value)| matches!(value, Value::Tensor(_));
+    let is_bare = !entries.is_empty() && entries.iter().all(is_tensor);
+    match top.get("state_dict") {
+        Some(state_dict) => {
+            let entries = state_dict.entries();
+            let entries =
+                entries.context("its `state_dict` is no dict; save the model's state_dict()")?;
+            Ok((entries, is_bare))
+        }
+        None if is_bare => Ok((entries, is_bare)),
+        None => bail!(
+            "it has no `state_dict`; save it with torch.save({{'state_dict': model.state_dict()}})"
+        ),
+    }
+}
+
+/// Writes a checkpoint as a zip archive of PyTorch, whole or not at all. The same state gives the same bytes, except for
+/// the name of the folder in the archive, which is that of the file.
 ///
 /// # Errors
-/// A tensor of a type that checkpoints do not hold, and any failure to write, naming the file.
+/// Checkpoints have no tensors of a given dtype, or the file cannot be written.
 pub fn save(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     let mut tensors: Vec<Tensor> = Vec::new();
-    let mut tensor = |tensor: &Tensor| -> Result<Value> {
-        let view = TensorView::contiguous(
-            tensor.f_kind()?,
-            tensor.size(),
-            tensors.len().to_string().into(),
-        );
+    let mut view = |tensor: &Tensor| -> Result<Value> {
+        let key = tensors.len().to_string().into();
+        let dtype = tensor::dtype(tensor.f_kind()?)?;
         tensors.push(tensor.shallow_clone());
+        let view = TensorView::contiguous(dtype, tensor.size(), key);
         Ok(Value::Tensor(Arc::new(view)))
     };
-    let named = |(name, value): &(String, Tensor)| Ok((Value::str(name), tensor(value)?));
     let state_dict = checkpoint
         .state_dict
         .iter()
-        .map(named)
+        .map(|(name, tensor)| Ok((Value::str(name), view(tensor)?)))
         .collect::<Result<_>>()?;
     let mut entries = vec![("state_dict", Value::OrderedDict(state_dict))];
     if let Some(optimizer) = &checkpoint.optimizer {
-        entries.push(("optimizer", optimizer_state::write(optimizer, tensor)?));
+        entries.push(("optimizer", optimizer_state::write(optimizer, view)?));
     }
     if let Some(lr_base) = checkpoint.lr_base {
         entries.push(("lr_base", Value::Float(lr_base)));
@@ -142,7 +165,9 @@ pub fn save(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     if let Some(run) = &checkpoint.mcan {
         entries.push(("mcan", run_state::write(run)));
     }
-    archive::write(path, &Value::dict(entries), &tensors)
+    pt::write(path, &Value::dict(entries), tensors.len(), |i, bytes| {
+        tensor::copy_to(&tensors[i], bytes)
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! The state of an optimizer as PyTorch saves it, and as a typed struct.
+//! The state of an optimizer, between PyTorch's dict and a struct.
 
-use super::archive::Archive;
-use super::pickle::Value;
+use super::tensor;
+use crate::formats::pickle::Value;
+use crate::formats::pt::Archive;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 use tch::Tensor;
@@ -25,10 +26,10 @@ impl Algorithm {
     }
 }
 
-/// An optimizer's state: what its `state_dict` holds beyond the parameters themselves.
+/// The state of an optimizer, without the parameters.
 #[derive(Debug)]
 pub struct OptimizerState {
-    /// Which optimizer it is of.
+    /// The optimizer.
     pub algorithm: Algorithm,
     /// Learning rate.
     pub lr: f64,
@@ -38,14 +39,14 @@ pub struct OptimizerState {
     pub eps: f64,
     /// L2 penalty.
     pub weight_decay: f64,
-    /// One per parameter, in the order of `param_groups`; `None` for a parameter that was never updated.
+    /// The moments of each parameter, in the order of `param_groups`. A parameter that was never updated has none.
     pub moments: Vec<Option<Moments>>,
 }
 
 /// The state of one parameter.
 #[derive(Debug)]
 pub struct Moments {
-    /// Updates done.
+    /// Number of updates.
     pub step: f64,
     /// Running mean of the gradient, shaped like the parameter.
     pub exp_avg: Tensor,
@@ -53,11 +54,11 @@ pub struct Moments {
     pub second: Tensor,
 }
 
-/// Reads the state dict of PyTorch's Adam or Adamax. Its state is keyed by the numbers in `params`: indices since PyTorch 1.5, object ids
-/// before; either way the order in `params` is the order of the parameters.
+/// Reads the state dict of PyTorch's Adam or Adamax. The keys of its state are the numbers in `params`: indices since
+/// PyTorch 1.5, object ids before. In both cases the order of `params` is the order of the parameters.
 ///
 /// # Errors
-/// The state of another optimizer, AMSGrad's, or parameter groups that differ.
+/// The state is of another optimizer or of AMSGrad, or parameter groups have different settings.
 pub(super) fn read(archive: &Archive, value: &Value) -> Result<OptimizerState> {
     let groups = value
         .get("param_groups")
@@ -68,18 +69,7 @@ pub(super) fn read(archive: &Archive, value: &Value) -> Result<OptimizerState> {
         .context("its `optimizer` has no param_groups, so it is no optimizer's state")?;
     let algorithm = algorithm(first, value.get("state"));
     let mut state = hyperparameters(first, algorithm)?;
-    let mut entries = HashMap::new();
-    for (key, entry) in value
-        .get("state")
-        .and_then(Value::entries)
-        .context("its `optimizer` has no state")?
-    {
-        entries.insert(
-            key.as_int::<i128>()
-                .context("its optimizer state has a key that is no integer")?,
-            entry,
-        );
-    }
+    let mut entries = entries_by_id(value)?;
     for group in groups {
         let other = hyperparameters(group, algorithm)?;
         ensure!(
@@ -87,22 +77,13 @@ pub(super) fn read(archive: &Archive, value: &Value) -> Result<OptimizerState> {
                 == (state.lr, state.betas, state.eps, state.weight_decay),
             "its optimizer has parameter groups with different settings; only one set of settings is supported"
         );
-        for id in group
-            .get("params")
-            .and_then(Value::as_items)
-            .context("a parameter group lists no params")?
-        {
-            let id = id
-                .as_int::<i128>()
-                .context("a parameter of its optimizer has no number")?;
+        for id in ids(group)? {
             let moments = entries
                 .remove(&id)
-                .map(|entry| moments(archive, entry, algorithm));
-            state.moments.push(
-                moments
-                    .transpose()
-                    .with_context(|| format!("its optimizer state of parameter {id}"))?,
-            );
+                .map(|entry| moments(archive, entry, algorithm))
+                .transpose()
+                .with_context(|| format!("its optimizer state of parameter {id}"))?;
+            state.moments.push(moments);
         }
     }
     match entries.keys().next() {
@@ -113,7 +94,31 @@ pub(super) fn read(archive: &Archive, value: &Value) -> Result<OptimizerState> {
     }
 }
 
-/// Adam's groups say whether it is AMSGrad; Adamax's never do.
+/// The state of each parameter, by the number of the parameter.
+fn entries_by_id(value: &Value) -> Result<HashMap<i128, &Value>> {
+    let state = value.get("state").and_then(Value::entries);
+    let state = state.context("its `optimizer` has no state")?;
+    let mut entries = HashMap::new();
+    for (key, entry) in state {
+        let id = key.as_int();
+        let id = id.context("its optimizer state has a key that is no integer")?;
+        entries.insert(id, entry);
+    }
+    Ok(entries)
+}
+
+/// The numbers of the parameters of a group.
+fn ids(group: &Value) -> Result<Vec<i128>> {
+    let params = group.get("params").and_then(Value::as_items);
+    let params = params.context("a parameter group lists no params")?;
+    let id = |id: &Value| {
+        id.as_int()
+            .context("a parameter of its optimizer has no number")
+    };
+    params.iter().map(id).collect()
+}
+
+/// The optimizer, by the name of the second moment. Without moments, only groups of Adam have the flag `amsgrad`.
 fn algorithm(group: &Value, state: Option<&Value>) -> Algorithm {
     let has_second = |algorithm: Algorithm| {
         let entries = state.and_then(Value::entries).unwrap_or_default();
@@ -161,13 +166,13 @@ fn hyperparameters(group: &Value, algorithm: Algorithm) -> Result<OptimizerState
 
 fn moments(archive: &Archive, entry: &Value, algorithm: Algorithm) -> Result<Moments> {
     let tensor = |key: &str| match entry.get(key) {
-        Some(Value::Tensor(view)) => archive.tensor(view),
+        Some(Value::Tensor(view)) => tensor::read(archive, view),
         _ => bail!("has no tensor {key}, so it is neither Adam's nor Adamax's"),
     };
-    // A tensor since PyTorch 1.12, a number before.
+    // The step is a tensor since PyTorch 1.12, and a number before.
     let step = match entry.get("step") {
         Some(Value::Tensor(view)) if view.numel()? == 1 => {
-            archive.tensor(view)?.f_double_value(&[])?
+            tensor::read(archive, view)?.f_double_value(&[])?
         }
         step => step
             .and_then(Value::as_f64)
@@ -188,7 +193,7 @@ fn moments(archive: &Archive, entry: &Value, algorithm: Algorithm) -> Result<Mom
     })
 }
 
-/// The state dict that the optimizer of PyTorch 2.11 would save; `tensor` takes each tensor in and gives its value.
+/// The state dict that the optimizer of PyTorch 2.11 would save. `tensor` stores a tensor and returns its value.
 pub(super) fn write(
     state: &OptimizerState,
     mut tensor: impl FnMut(&Tensor) -> Result<Value>,
@@ -203,6 +208,14 @@ pub(super) fn write(
         ]);
         entries.push((Value::Int(i as i128), entry));
     }
+    Ok(Value::dict([
+        ("state", Value::Dict(entries)),
+        ("param_groups", Value::List(vec![param_group(state)])),
+    ]))
+}
+
+/// The only parameter group: all settings, and the numbers of the parameters.
+fn param_group(state: &OptimizerState) -> Value {
     let betas = [state.betas.0, state.betas.1].map(Value::Float);
     let flag = |name| (name, Value::Bool(false));
     let mut group = vec![
@@ -230,8 +243,5 @@ pub(super) fn write(
     }
     let params = (0..state.moments.len()).map(|i| Value::Int(i as i128));
     group.push(("params", Value::List(params.collect())));
-    Ok(Value::dict([
-        ("state", Value::Dict(entries)),
-        ("param_groups", Value::List(vec![Value::dict(group)])),
-    ]))
+    Value::dict(group)
 }

@@ -1,22 +1,23 @@
-//! Our own entry of a checkpoint, `mcan`: where a run stood, and what it needs to go on or to be evaluated.
+//! The entry `mcan` of a checkpoint, which only this program writes: the state of the run, and what a resumed run or an
+//! evaluation needs.
 
-use super::pickle::Value;
+use crate::formats::pickle::Value;
 use anyhow::{Context, Result, bail};
 use serde_json::Value as Json;
 
-/// More steps, epochs or questions than any run has, and few enough to compute with.
+/// Steps, epochs or questions at most. No run has as many, and sums of them do not overflow.
 const MOST: u64 = 1 << 40;
 
-/// Where a run stood when its checkpoint was written.
+/// The state of a run when its checkpoint was written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunState {
-    /// Epochs finished.
+    /// Finished epochs.
     pub epoch: u64,
-    /// Optimizer steps done.
+    /// Finished steps of the optimizer.
     pub step: u64,
-    /// Optimizer steps done in the epoch under way; 0 at its end.
+    /// Finished steps of the current epoch; 0 at the end of an epoch.
     pub batch: u64,
-    /// Summed loss of the epoch under way; at its end, of that epoch.
+    /// Summed loss of the current epoch; at the end of an epoch, of that epoch.
     pub loss_sum: f64,
     /// Seed of the run.
     pub seed: u64,
@@ -24,9 +25,9 @@ pub struct RunState {
     pub data_size: u64,
     /// The resolved configuration.
     pub config: Json,
-    /// The words of the embedding's rows.
+    /// The words, in the order of the rows of the embedding.
     pub vocabulary: Vec<String>,
-    /// The answers of the projection's rows.
+    /// The answers, in the order of the rows of the projection.
     pub answers: Vec<String>,
 }
 
@@ -95,7 +96,7 @@ fn from_json(json: &Json) -> Value {
         Json::Bool(truth) => Value::Bool(*truth),
         Json::Number(number) => match number.as_i128() {
             Some(integer) => Value::Int(integer),
-            // Every other number of serde_json is a float.
+            // All other numbers of serde_json are floats.
             None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
         },
         Json::String(text) => Value::str(text),

@@ -1,18 +1,20 @@
-//! The named tensors of a model, and whether they are those that a model expects.
+//! State dicts: the named tensors of a model, and their comparison with the names and shapes that a model expects.
 
-use super::archive::Archive;
-use super::pickle::Value;
+use super::tensor;
+use crate::formats::pickle::Value;
+use crate::formats::pt::Archive;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{HashMap, HashSet};
 use tch::{Kind, Tensor};
 
-/// What wrappers put before every name: `DataParallel`, `torch.compile`, and modules that hold the network.
+/// The prefixes that wrappers put before every name: `DataParallel`, `torch.compile`, and modules with the network in an
+/// attribute.
 const WRAPPERS: [&str; 4] = ["module.", "_orig_mod.", "model.", "net."];
 
 /// The tensors of a state dict in file order, without the prefixes of wrappers.
 ///
 /// # Errors
-/// Entries that are no named tensors, a name that comes twice, and whatever keeps a tensor from being read.
+/// An entry is no named tensor, a name occurs twice, or a tensor cannot be read.
 pub(super) fn read(archive: &Archive, entries: &[(Value, Value)]) -> Result<Vec<(String, Tensor)>> {
     let names: Vec<&str> = entries.iter().filter_map(|(key, _)| key.as_str()).collect();
     let prefix_bytes = shared_prefix_bytes(&names);
@@ -28,12 +30,12 @@ pub(super) fn read(archive: &Archive, entries: &[(Value, Value)]) -> Result<Vec<
         if !seen.insert(name) {
             bail!("its state_dict holds {name:?} twice; the file is damaged");
         }
-        tensors.push((name.to_owned(), archive.tensor(view)?));
+        tensors.push((name.to_owned(), tensor::read(archive, view)?));
     }
     Ok(tensors)
 }
 
-/// How much of every name is the wrappers' (one wrapper may hold another).
+/// The length of the prefixes that all names share. One wrapper may contain another.
 fn shared_prefix_bytes(names: &[&str]) -> usize {
     let mut bytes = 0;
     while let Some(wrapper) = WRAPPERS.iter().find(|wrapper| {
@@ -45,12 +47,12 @@ fn shared_prefix_bytes(names: &[&str]) -> usize {
     bytes
 }
 
-/// The tensors that a model expects, in its order, as float32 on the device they are on. Names are the same if
-/// `canonical` makes the same name of them.
+/// The tensors that a model expects, in the model's order, as float32 on the device that they are on. Two names are the
+/// same if `canonical` returns the same name for them.
 ///
 /// # Errors
-/// One error that lists all missing, extra and misshapen tensors, and says what usually causes them; a tensor that is not
-/// finite.
+/// Tensors are missing, unknown to the model, or of another shape: one error lists all of them, with the usual cause. Or
+/// a tensor is not finite.
 pub fn match_shapes(
     state_dict: &[(String, Tensor)],
     expected: &[(String, Vec<i64>)],
@@ -60,56 +62,68 @@ pub fn match_shapes(
         .iter()
         .map(|(name, tensor)| (canonical(name), tensor))
         .collect();
-    let (mut found, mut missing, mut misshapen) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut found, mut misfits) = (Vec::new(), Misfits::default());
     for (name, shape) in expected {
         match held.get(&canonical(name)) {
-            None => missing.push(name.clone()),
+            None => misfits.missing.push(name),
             Some(tensor) if tensor.size() != *shape => {
-                misshapen.push((name.as_str(), tensor.size(), shape.clone()));
+                misfits.misshapen.push((name, tensor.size(), shape));
             }
             Some(tensor) => found.push(tensor.f_to_kind(Kind::Float)?),
         }
     }
     let wanted: HashSet<String> = expected.iter().map(|(name, _)| canonical(name)).collect();
-    let extra: Vec<_> = state_dict
-        .iter()
-        .filter(|(name, _)| !wanted.contains(&canonical(name)))
-        .collect();
-    if missing.is_empty() && misshapen.is_empty() && extra.is_empty() {
-        check_finite(expected.iter().map(|(name, _)| name).zip(&found))
-            .context("nothing can be computed with it; take an earlier one")?;
-        return Ok(found);
+    let is_unknown = |(name, _): &&(String, Tensor)| !wanted.contains(&canonical(name));
+    misfits.unknown = state_dict.iter().filter(is_unknown).collect();
+    if !misfits.is_empty() {
+        bail!(misfits.message());
     }
-    let mut message = format!(
-        "the checkpoint does not fit the model. {}",
-        advice(&misshapen)
-    );
-    if !missing.is_empty() {
-        message += &format!("\n  missing in it: {}", missing.join(", "));
-    }
-    if !extra.is_empty() {
-        let extra: Vec<_> = extra
-            .iter()
-            .map(|(name, tensor)| format!("{name} {:?}", tensor.size()))
-            .collect();
-        message += &format!("\n  unknown to the model: {}", extra.join(", "));
-    }
-    if !misshapen.is_empty() {
-        let shapes = misshapen
-            .iter()
-            .map(|(name, is, should)| format!("{name} is {is:?}, should be {should:?}"));
-        message += &format!(
-            "\n  of another shape: {}",
-            shapes.collect::<Vec<_>>().join(", ")
-        );
-    }
-    bail!(message);
+    check_finite(expected.iter().map(|(name, _)| name).zip(&found))
+        .context("nothing can be computed with it; take an earlier one")?;
+    Ok(found)
 }
 
-/// Makes sure that no parameter is infinite or not a number.
+/// The tensors of a state dict that do not fit a model.
+#[derive(Default)]
+struct Misfits<'a> {
+    missing: Vec<&'a str>,
+    unknown: Vec<&'a (String, Tensor)>,
+    /// Name, shape in the state dict, shape in the model.
+    misshapen: Vec<(&'a str, Vec<i64>, &'a [i64])>,
+}
+
+impl Misfits<'_> {
+    fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.unknown.is_empty() && self.misshapen.is_empty()
+    }
+
+    fn message(&self) -> String {
+        let mut message = format!(
+            "the checkpoint does not fit the model. {}",
+            advice(&self.misshapen)
+        );
+        let mut list = |title: &str, entries: Vec<String>| {
+            if !entries.is_empty() {
+                message += &format!("\n  {title}: {}", entries.join(", "));
+            }
+        };
+        let missing = self.missing.iter().map(|name| (*name).to_owned());
+        list("missing in it", missing.collect());
+        let unknown = self.unknown.iter();
+        let unknown = unknown.map(|(name, tensor)| format!("{name} {:?}", tensor.size()));
+        list("unknown to the model", unknown.collect());
+        let misshapen = self.misshapen.iter();
+        let misshapen =
+            misshapen.map(|(name, is, should)| format!("{name} is {is:?}, should be {should:?}"));
+        list("of another shape", misshapen.collect());
+        message
+    }
+}
+
+/// Checks that all values of all parameters are finite.
 ///
 /// # Errors
-/// Names the first that is.
+/// A value is infinite or NaN. The error names the first such parameter.
 pub fn check_finite<'a>(mut named: impl Iterator<Item = (&'a String, &'a Tensor)>) -> Result<()> {
     named.try_for_each(|(name, tensor)| {
         ensure!(
@@ -120,8 +134,8 @@ pub fn check_finite<'a>(mut named: impl Iterator<Item = (&'a String, &'a Tensor)
     })
 }
 
-/// What to do about it.
-fn advice(misshapen: &[(&str, Vec<i64>, Vec<i64>)]) -> String {
+/// The usual cause of a misfit, and the remedy.
+fn advice(misshapen: &[(&str, Vec<i64>, &[i64])]) -> String {
     let (mut advice, mut other) = (Vec::new(), misshapen.is_empty());
     for (name, is, should) in misshapen {
         let only_rows = is.len() == should.len() && is.get(1..) == should.get(1..);

@@ -1,6 +1,8 @@
 use super::*;
-
+use crate::formats::dtype::Dtype;
 use mcan_data::testing::shared;
+
+mod real_files;
 
 fn assert_same(a: &Checkpoint, b: &Checkpoint) {
     let names = |c: &Checkpoint| {
@@ -59,25 +61,46 @@ fn the_older_format_and_multi_gpu_names_give_the_same_as_the_zip_format() {
     );
 }
 
+#[test]
+fn what_is_no_checkpoint_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let says = |path: &Path, words: &[&str]| {
+        let message = format!("{:#}", load(path).unwrap_err());
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    };
+    says(folder.path(), &["is a folder"]);
+    says(&folder.path().join("no.pkl"), &["no.pkl", "--CKPT_E"]);
+    let path = folder.path().join("epoch7.pkl");
+    for (bytes, words) in [
+        (&b""[..], ["epoch7.pkl", "empty"]),
+        (b"hello", ["epoch7.pkl", "neither a zip archive nor"]),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        says(&path, &words);
+    }
+}
+
+#[test]
+fn a_dtype_that_checkpoints_lack_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("complex.pkl");
+    let mut checkpoint = sample();
+    checkpoint.state_dict[0].1 = plain().to_kind(tch::Kind::ComplexFloat);
+    let message = format!("{:#}", save(&path, &checkpoint).unwrap_err());
+    assert!(message.contains("ComplexFloat are not kept"), "{message}");
+    assert!(!path.exists());
+}
+
+fn plain() -> Tensor {
+    Tensor::arange(6, (tch::Kind::Float, tch::Device::Cpu)).reshape([2, 3])
+}
+
 /// A checkpoint with every type of tensor, a parameter that was never updated, and a run.
 fn sample() -> Checkpoint {
-    let kinds = [
-        tch::Kind::Float,
-        tch::Kind::Double,
-        tch::Kind::Half,
-        tch::Kind::BFloat16,
-        tch::Kind::Int64,
-        tch::Kind::Int,
-        tch::Kind::Int16,
-        tch::Kind::Int8,
-        tch::Kind::Uint8,
-        tch::Kind::Bool,
-    ];
-    let plain = Tensor::arange(6, (tch::Kind::Float, tch::Device::Cpu)).reshape([2, 3]);
-    let mut state_dict: Vec<_> = kinds
-        .iter()
-        .map(|&kind| (format!("layer.{kind:?}"), plain.to_kind(kind)))
-        .collect();
+    let plain = plain();
+    let mut state_dict: Vec<_> = Dtype::ALL
+        .map(|dtype| (dtype.name().to_owned(), plain.to_kind(tensor::kind(dtype))))
+        .into();
     state_dict.push(("turned".into(), plain.transpose(0, 1)));
     state_dict.push((
         "none".into(),
@@ -132,7 +155,8 @@ fn what_is_saved_is_loaded_and_the_same_state_gives_the_same_bytes() {
 
 #[test]
 fn files_of_pytorch_with_every_dtype_and_views_load_the_same_in_each_format() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/checkpoints");
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/mcan-data/tests/data/checkpoints");
     let zip = load(&folder.join("small_zip.pkl")).unwrap();
     assert_same(&zip, &load(&folder.join("small_legacy.pkl")).unwrap());
     assert_same(&zip, &load(&folder.join("small_protocol4.pkl")).unwrap());
@@ -254,7 +278,7 @@ fn object_ids_as_keys_and_counts_as_steps_are_mapped_through_the_order_of_parame
     let one = || Tensor::ones([2], (tch::Kind::Float, tch::Device::Cpu));
     let view = |key: &str| {
         Value::Tensor(Arc::new(TensorView::contiguous(
-            tch::Kind::Float,
+            Dtype::F32,
             vec![2],
             key.into(),
         )))
@@ -294,7 +318,11 @@ fn object_ids_as_keys_and_counts_as_steps_are_mapped_through_the_order_of_parame
         ("state_dict", Value::OrderedDict(vec![])),
         ("optimizer", optimizer),
     ]);
-    archive::write(&path, &top, &[one() * 4, one() * 5, one() * 2, one() * 3]).unwrap();
+    let storages = [4, 5, 2, 3].map(|value| one() * value);
+    pt::write(&path, &top, storages.len(), |i, bytes| {
+        tensor::copy_to(&storages[i], bytes)
+    })
+    .unwrap();
     let moments = load(&path).unwrap().optimizer.unwrap().moments;
     let steps: Vec<_> = moments
         .iter()

@@ -5,12 +5,14 @@ use anyhow::{Result, bail, ensure};
 use tch::{Cuda, Device};
 use tracing::debug;
 
-/// The devices of `--GPU`: indices of GPUs (`0` or `0, 1`), or `cpu` once for each replica (`cpu,cpu`). Without `--GPU`:
-/// the GPU numbered `default` if there are GPUs, else the CPU. `tf32`: whether GPUs may multiply float32 matrices in TF32.
+/// The devices of `--GPU`: indices of GPUs (`0` or `0, 1`), or `cpu` once for each replica (`cpu,cpu`).
+///
+/// Without `--GPU`: GPU `default` if there are GPUs, else the CPU. `tf32`: whether GPUs may multiply float32 matrices
+/// in TF32.
 ///
 /// # Errors
 /// An index that does not exist or is named twice, GPUs together with CPUs, or text that is not an index.
-pub fn devices(gpu: Option<&str>, default: usize, tf32: bool) -> Result<Vec<Device>> {
+pub(crate) fn devices(gpu: Option<&str>, default: usize, tf32: bool) -> Result<Vec<Device>> {
     let count = if Cuda::is_available() {
         Cuda::device_count() as usize
     } else {
@@ -57,7 +59,7 @@ fn named(text: &str, entry: &str, count: usize) -> Result<Device> {
     let Ok(index) = entry.parse::<usize>() else {
         bail!("--GPU={text}: {entry:?} is neither the index of a GPU nor cpu");
     };
-    let there = (0..count)
+    let available = (0..count)
         .map(|i| i.to_string())
         .collect::<Vec<_>>()
         .join(", ");
@@ -67,14 +69,14 @@ fn named(text: &str, entry: &str, count: usize) -> Result<Device> {
         if count == 0 {
             "this machine shows none, use --GPU=cpu".to_string()
         } else {
-            format!("there is {there}")
+            format!("there is {available}")
         }
     );
     Ok(Device::Cuda(index))
 }
 
 /// Name of a device in messages.
-pub fn name(device: Device) -> String {
+pub(crate) fn name(device: Device) -> String {
     match device {
         Device::Cuda(index) => format!("GPU {index}"),
         _ => "CPU".into(),
@@ -86,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_that_is_not_there_is_refused_with_those_that_are() {
+    fn the_message_about_an_unknown_device_names_the_known_ones() {
         let message = devices(Some("0, 97"), 0, true).unwrap_err().to_string();
         assert!(
             message.contains("there is no GPU") && message.contains("--GPU"),

@@ -1,30 +1,31 @@
-//! The job of several processes that a launcher has started, read from the environment variables of `torchrun` or Slurm.
+//! The job of several processes that a launcher has started, read from the environment variables of `torchrun` or
+//! Slurm.
 
 use crate::native::group::Rendezvous;
 use anyhow::{Context, Result, bail, ensure};
 
-/// This process's place in a job of several.
+/// The place of this process in a job of several processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
+pub(crate) struct Job {
     /// Number of this process, from 0.
-    pub rank: usize,
+    pub(crate) rank: usize,
     /// Number of processes.
-    pub size: usize,
+    pub(crate) size: usize,
     /// Number of this process among those on this machine, from 0.
-    pub local_rank: usize,
-    /// Where the processes find each other.
-    pub rendezvous: Rendezvous,
+    pub(crate) local_rank: usize,
+    /// The place where the processes find each other.
+    pub(crate) rendezvous: Rendezvous,
 }
 
 /// A function from the name of an environment variable to its value.
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Job {
-    /// The job that this process belongs to; none when it was not started by a launcher.
+    /// The job that this process belongs to; `None` if no launcher started it.
     ///
     /// # Errors
-    /// A variable that is missing or makes no sense, by name.
-    pub fn from_environment() -> Result<Option<Job>> {
+    /// A variable that is missing or wrong; the message names it.
+    pub(crate) fn from_environment() -> Result<Option<Job>> {
         Job::read(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
 
@@ -54,7 +55,7 @@ impl Job {
 
 fn torchrun(env: Environment) -> Result<Job> {
     let rank = number(env, "RANK")?;
-    // torchrun may serve the rendezvous itself. Each restart is another job.
+    // torchrun may serve the rendezvous itself. Each restart is a new job.
     let served = env("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value == "True");
     let attempt = env("TORCHELASTIC_RESTART_COUNT").unwrap_or_else(|| "0".into());
     Ok(Job {
@@ -108,7 +109,7 @@ fn first_host(list: &str) -> Result<String> {
     let suffix = rest.split(',').next().unwrap_or_default();
     if suffix.contains('[') {
         bail!(
-            "the list of hosts {list:?} is more than can be read here; set MASTER_ADDR to the machine of rank 0"
+            "this program cannot read the list of hosts {list:?}; set MASTER_ADDR to the machine of rank 0"
         );
     }
     Ok(format!("{prefix}{first}{suffix}"))
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_senseless_is_named() {
+    fn a_missing_or_wrong_variable_is_named() {
         for (variables, named) in [
             ("RANK=0 WORLD_SIZE=2 MASTER_PORT=1", "MASTER_ADDR"),
             ("RANK=0 WORLD_SIZE=2 MASTER_ADDR=a", "MASTER_PORT"),

@@ -2,14 +2,15 @@
 //! a job that `torchrun` or Slurm has started, on one machine or many.
 //!
 //! Each replica holds the whole network and computes its share of every batch. Gradients are summed over the replicas
-//! before every optimizer step, so that all copies of the network stay equal. libtorch's c10d connects the replicas: NCCL
-//! between GPUs, Gloo between CPUs.
+//! before every optimizer step, so that all copies of the network stay equal. libtorch's c10d connects the replicas:
+//! NCCL between GPUs, Gloo between CPUs.
 
 mod devices;
 mod job;
 mod replica;
 
-pub use replica::{Replica, StepReduction};
+pub use replica::Replica;
+pub(crate) use replica::StepReduction;
 
 use crate::base::errors::{explain, panic_text};
 use crate::base::output;
@@ -25,11 +26,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 use tch::Device;
 
-/// Time that the replicas of this process have to end once one of them has failed. Most notice the failure at once.
+/// Time in which the replicas of this process must end after one of them has failed. Most notice the failure at once.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Whether this process is one of several.
-pub fn is_one_of_several() -> bool {
+pub(crate) fn is_one_of_several() -> bool {
     matches!(Job::from_environment(), Ok(Some(_)))
 }
 
@@ -40,7 +41,7 @@ pub fn is_one_of_several() -> bool {
 /// # Errors
 /// A device that does not exist, a batch that cannot be shared evenly, processes that do not find each other or have
 /// different configurations.
-pub fn assemble(config: &Config, drawn: u64) -> Result<(Vec<Replica>, Config, u64)> {
+pub(crate) fn assemble(config: &Config, drawn: u64) -> Result<(Vec<Replica>, Config, u64)> {
     let mut config = config.clone();
     prepare_engine();
     let timeout = Duration::from_secs(config.run.dist_timeout);
@@ -161,20 +162,23 @@ fn check_same_config(replica: &Replica, config: &Config) -> Result<()> {
         let first = theirs.get(key).unwrap_or(&serde_json::Value::Null);
         ensure!(
             first == value,
-            "{} was started with {key} = {value}, and the first one with {first}; start all with the same options",
+            "{} was started with {key} = {value}, and the first one with {first}; start all processes with the same options",
             replica.name()
         );
     }
-    // All wait here, so that none goes on without a refused process.
+    // All wait here, so that no process goes on without a refused one.
     replica.broadcast_flag(true).map(drop)
 }
 
-/// Checks that the replicas of all processes have read the same questions, words and answers. Returns once all have read
-/// their inputs.
+/// Checks that the replicas of all processes have read the same questions, words and answers. Returns once all have
+/// read their inputs.
 ///
 /// # Errors
 /// The replica that has read other inputs, or has failed.
-pub fn check_same_inputs(replicas: &[Replica], fingerprint: impl FnOnce() -> String) -> Result<()> {
+pub(crate) fn check_same_inputs(
+    replicas: &[Replica],
+    fingerprint: impl FnOnce() -> String,
+) -> Result<()> {
     // The replicas of one process share its inputs.
     let [replica] = replicas else { return Ok(()) };
     if replica.is_alone() {
@@ -185,19 +189,20 @@ pub fn check_same_inputs(replicas: &[Replica], fingerprint: impl FnOnce() -> Str
     match all.iter().position(|other| *other != all[0]) {
         None => Ok(()),
         Some(rank) => bail!(
-            "process {rank} has read other questions, words or answers ({}) than the first one ({}); give all the same files",
+            "process {rank} has read other questions, words or answers ({}) than the first one ({}); give all processes the same files",
             all[rank],
             all[0]
         ),
     }
 }
 
-/// Runs `work` for every member, each on its own thread if there are several. Returns the first failure; a replica that
-/// waits for the failed one gets an error from its connection.
+/// Runs `work` for every member, each on its own thread if there are several.
+///
+/// Returns the first failure. Replicas that wait for the failed one get an error from their connection.
 ///
 /// # Errors
 /// The first failure of `work`.
-pub fn run_all<T: Send>(
+pub(crate) fn run_all<T: Send>(
     mut members: Vec<T>,
     work: impl Fn(&mut T) -> Result<()> + Sync,
 ) -> Result<()> {
@@ -229,22 +234,22 @@ pub fn run_all<T: Send>(
 
 /// The error of a replica that has noticed the failure of another one.
 #[derive(Debug)]
-pub struct Elsewhere(pub String);
+pub(crate) struct FailedElsewhere(pub String);
 
-impl fmt::Display for Elsewhere {
+impl fmt::Display for FailedElsewhere {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Elsewhere {}
+impl std::error::Error for FailedElsewhere {}
 
 fn first_failure(outcomes: &Receiver<Result<()>>) -> Result<()> {
     while let Ok(outcome) = outcomes.recv() {
         let Err(mut error) = outcome else { continue };
         loop {
             match outcomes.recv_timeout(GRACE) {
-                Ok(Err(cause)) if error.is::<Elsewhere>() => error = cause,
+                Ok(Err(cause)) if error.is::<FailedElsewhere>() => error = cause,
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(error),
                 Err(RecvTimeoutError::Timeout) => {
@@ -263,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_failure_is_told_and_nobody_hangs() {
+    fn the_first_failure_is_reported_and_no_replica_hangs() {
         let replicas = in_threads(&[Device::Cpu; 3], Duration::from_secs(60)).unwrap();
         let error = run_all(replicas, |replica| {
             ensure!(replica.rank != 1, "the one in the middle broke");

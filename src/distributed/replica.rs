@@ -8,21 +8,21 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// One copy of the network on its own device, which computes its share of every batch. All copies are equal after every
+/// One copy of the network on its own device, which computes a share of every batch. All copies are equal after every
 /// step.
 #[derive(Debug)]
 pub struct Replica {
     /// The device.
-    pub device: Device,
+    pub(crate) device: Device,
     /// Number of this replica, from 0. The first one writes files and messages.
-    pub rank: usize,
+    pub(crate) rank: usize,
     /// Number of replicas.
-    pub size: usize,
+    pub(crate) size: usize,
     /// Absent when this is the only replica.
     comm: Option<Comm>,
 }
 
-/// The connection to the others.
+/// The connection to the other replicas.
 #[derive(Debug)]
 struct Comm {
     store: Arc<Store>,
@@ -56,17 +56,17 @@ impl Replica {
     }
 
     /// Whether this is the replica that writes.
-    pub fn is_first(&self) -> bool {
+    pub(crate) fn is_first(&self) -> bool {
         self.rank == 0
     }
 
     /// Whether this is the only replica.
-    pub fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         self.comm.is_none()
     }
 
     /// Name of this replica in messages.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let device = devices::name(self.device);
         if self.is_alone() {
             device
@@ -75,9 +75,9 @@ impl Replica {
         }
     }
 
-    /// The share of `all` that this replica takes: each group of `batch` is shared evenly among the replicas in order of
+    /// This replica's share of `all`: each group of `batch` elements is divided evenly among the replicas, in order of
     /// rank.
-    pub fn share_of<T: Copy>(&self, all: &[T], batch: usize) -> Vec<T> {
+    pub(crate) fn share_of<T: Copy>(&self, all: &[T], batch: usize) -> Vec<T> {
         let share = |group: &[T]| {
             let bounds = [self.rank, self.rank + 1].map(|r| r * group.len() / self.size);
             group[bounds[0]..bounds[1]].to_vec()
@@ -88,8 +88,8 @@ impl Replica {
     /// Copies `params` of the first replica to all replicas.
     ///
     /// # Errors
-    /// Here and below: another replica has failed or disconnected.
-    pub fn broadcast_parameters(&self, params: &[Tensor]) -> Result<()> {
+    /// Here and in the functions below: another replica has failed or disconnected.
+    pub(crate) fn broadcast_parameters(&self, params: &[Tensor]) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let params: Vec<&Tensor> = params.iter().collect();
         self.with_group(|group| group.broadcast(&params))
@@ -98,13 +98,13 @@ impl Replica {
 
     /// The reducer that sums the gradients of `params` over the replicas during the backward pass; absent in a single
     /// replica.
-    pub fn reducer(&self, params: &[Tensor]) -> Result<Option<Reducer>> {
+    pub(crate) fn reducer(&self, params: &[Tensor]) -> Result<Option<Reducer>> {
         self.with_group(|group| Reducer::new(group, params))
             .transpose()
     }
 
     /// The flag of the first replica. Every replica waits here for all others.
-    pub fn broadcast_flag(&self, flag: bool) -> Result<bool> {
+    pub(crate) fn broadcast_flag(&self, flag: bool) -> Result<bool> {
         let answer = Tensor::f_full(
             [1],
             i64::from(flag && self.is_first()),
@@ -115,17 +115,17 @@ impl Replica {
         Ok(Vec::<i64>::try_from(&answer)?[0] != 0)
     }
 
-    /// The `rows` of every replica in order of rank, each padded to `room` rows.
+    /// The `rows` of every replica in order of rank, each padded to `count` rows.
     ///
     /// # Shapes
-    /// rows (up to `room`, ...) -> (N, `room`, ...)
-    pub fn gather(&self, rows: Tensor, room: i64) -> Result<Tensor> {
-        let vacant = room - rows.size().first().copied().unwrap_or(0);
-        let rows = if vacant == 0 {
+    /// rows (up to `count`, ...) -> (N, `count`, ...)
+    pub(crate) fn gather(&self, rows: Tensor, count: i64) -> Result<Tensor> {
+        let missing = count - rows.size().first().copied().unwrap_or(0);
+        let rows = if missing == 0 {
             rows
         } else {
             let mut shape = rows.size();
-            shape[0] = vacant;
+            shape[0] = missing;
             Tensor::f_cat(
                 &[
                     &rows,
@@ -138,9 +138,9 @@ impl Replica {
             .unwrap_or_else(|| Ok(rows.f_unsqueeze(0)?))
     }
 
-    /// Sums a loss over the replicas, and tells them which signal asks this one to stop (0: none); absent in a single
-    /// replica.
-    pub fn reduce_step(&self, loss: &Tensor, signal: i32) -> Result<Option<StepReduction>> {
+    /// Starts the step reduction: sums a loss over the replicas, and tells them which signal asks this one to stop (0:
+    /// none). Absent in a single replica.
+    pub(crate) fn reduce_step(&self, loss: &Tensor, signal: i32) -> Result<Option<StepReduction>> {
         let Some(comm) = &self.comm else {
             return Ok(None);
         };
@@ -160,12 +160,12 @@ impl Replica {
         )?;
         Ok(Some(StepReduction {
             values: fetch(&values)?,
-            there: Event::now(self.device)?,
+            copied: Event::now(self.device)?,
         }))
     }
 
-    /// The text that the first replica gives under `key`.
-    pub fn text_of_first(&self, key: &str, mine: &str) -> Result<String> {
+    /// The text that the first replica stores under `key`.
+    pub(crate) fn text_of_first(&self, key: &str, mine: &str) -> Result<String> {
         let Some(comm) = &self.comm else {
             return Ok(mine.to_string());
         };
@@ -175,8 +175,8 @@ impl Replica {
         })
     }
 
-    /// The texts that all replicas give under `key`, in order of rank.
-    pub fn texts(&self, key: &str, mine: &str) -> Result<Vec<String>> {
+    /// The texts that all replicas store under `key`, in order of rank.
+    pub(crate) fn texts(&self, key: &str, mine: &str) -> Result<Vec<String>> {
         let Some(comm) = &self.comm else {
             return Ok(vec![mine.to_string()]);
         };
@@ -200,7 +200,7 @@ impl Replica {
     }
 
     /// Adds the name of this replica to `error`, unless it is the only one.
-    pub fn attribute(&self, error: Error) -> Error {
+    pub(crate) fn attribute(&self, error: Error) -> Error {
         if self.is_alone() {
             error
         } else {
@@ -209,21 +209,21 @@ impl Replica {
     }
 }
 
-/// The sums of one step over the replicas, on their way from the device.
+/// The sums of one step over all replicas, which may still be on the device.
 #[derive(Debug)]
-pub struct StepReduction {
+pub(crate) struct StepReduction {
     /// (3) loss, number of replicas stopped by Ctrl-C, number of replicas stopped by SIGTERM.
     values: Tensor,
-    there: Event,
+    copied: Event,
 }
 
 impl StepReduction {
-    /// Waits for the sums; returns the loss and the signal that asks a replica to stop, if any.
+    /// Waits for the sums. Returns the loss, and the signal that asks a replica to stop, if there is one.
     ///
     /// # Errors
     /// An error of the device.
-    pub fn read(&self) -> Result<(f64, Option<i32>)> {
-        self.there.wait()?;
+    pub(crate) fn read(&self) -> Result<(f64, Option<i32>)> {
+        self.copied.wait()?;
         let values = Vec::<f64>::try_from(&self.values)?;
         let signal = if values[2] > 0.0 {
             Some(SIGTERM)
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn one_replica_needs_nobody() {
+    fn a_single_replica_needs_no_connection() {
         let replica = Replica::alone(Device::Cpu);
         assert!(replica.broadcast_flag(true).unwrap() && !replica.broadcast_flag(false).unwrap());
         assert_eq!(

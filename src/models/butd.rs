@@ -1,12 +1,12 @@
 //! BUTD: "Bottom-Up and Top-Down Attention for Image Captioning and Visual Question Answering" (Anderson et al., CVPR
-//! 2018, section 3.3), as OpenVQA has it.
+//! 2018, section 3.3), as OpenVQA computes it.
 //!
 //! Letters of shapes: B questions; T padded words; n regions of an image, N its padded number; R packed rows; D
 //! `HIDDEN_SIZE`; F feature size; I the width of a region in the attention: F, or D behind an adapter.
 //!
 //! BUTD masks no padding, so padding is observed: the LSTM runs over all T words, and all N rows take part in the
 //! softmax. The N - n padded rows of an image are equal, so one row with its multiplicity stands for them. In training,
-//! dropout is drawn once for that row, where OpenVQA draws it for each copy.
+//! dropout is drawn once for that row; OpenVQA draws it for each copy.
 
 use super::{Family, Model, Shapes, Sizes, matrix};
 use crate::config::{ConfigError, FamilyKeys, Keys, ModelValues, require};
@@ -19,9 +19,12 @@ use anyhow::{Context, Result};
 use mcan_data::keys;
 use tch::{Kind, Tensor};
 
+#[cfg(test)]
+mod tests;
+
 keys! {
     /// Sizes of BUTD.
-    pub struct ButdKeys: Model {
+    pub(crate) struct ButdKeys: Model {
         /// Width of the question and of the joint representation
         hidden_size: usize = 512;
         /// Probability that dropout zeroes a value before the attention
@@ -37,8 +40,8 @@ keys! {
     }
 }
 
-/// Everything that the rest of the program knows of BUTD.
-pub const FAMILY: Family = Family {
+/// The family BUTD: all that the rest of the program knows of it.
+pub(crate) const FAMILY: Family = Family {
     keys: FamilyKeys {
         name: "butd",
         keys: ButdKeys::KEYS,
@@ -51,7 +54,7 @@ pub const FAMILY: Family = Family {
     canonical_name,
 };
 
-/// Regions where the data set has them, else the grid.
+/// The regions if the data set has them, else the grid.
 fn needs(streams: Streams) -> Needs {
     Needs {
         regions: streams.regions.is_some(),
@@ -61,7 +64,7 @@ fn needs(streams: Streams) -> Needs {
 }
 
 fn checked(values: &ModelValues) -> Result<ButdKeys, ConfigError> {
-    const LARGEST: usize = 1 << 20; // far beyond any network, and products of two stay far from overflow
+    const LARGEST: usize = 1 << 20; // far above any network, and a product of two cannot overflow
     let keys: ButdKeys = values
         .keys()
         .map_err(|error| ConfigError::new("MODEL", error.to_string()))?;
@@ -85,7 +88,7 @@ fn checked(values: &ModelValues) -> Result<ButdKeys, ConfigError> {
     Ok(keys)
 }
 
-/// The sizes that the shapes of a checkpoint show; dropout leaves no trace in them and stays.
+/// The sizes that the shapes of a checkpoint show. Dropout rates do not show in shapes and are kept.
 fn sizes_of(shapes: &Shapes, given: &ModelValues) -> Result<ModelValues> {
     let [_, word_embed_size] = matrix(shapes, "embedding.weight")?;
     let [hidden_size, _] = matrix(shapes, "backbone.v_att.linear_q.weight_v")?;
@@ -102,8 +105,8 @@ fn sizes_of(shapes: &Shapes, given: &ModelValues) -> Result<ModelValues> {
     Ok(values)
 }
 
-/// The position of a layer in `nn.Sequential` depends on whether dropout precedes it, and PyTorch 2 has other names for
-/// weight norm.
+/// The model's name for a tensor. In checkpoints, the position of a layer in `nn.Sequential` depends on whether dropout
+/// precedes it, and PyTorch 2 has other names for weight norm.
 fn canonical_name(name: &str) -> String {
     name.replace("nonlinear.mlp.0.", "nonlinear.mlp.1.")
         .replace("parametrizations.weight.original0", "weight_g")
@@ -115,7 +118,7 @@ fn canonical_name(name: &str) -> String {
 struct Butd {
     embedding: Embedding,
     rnn: Lstm,
-    /// Brings grid cells to D; regions are used as they are.
+    /// Maps grid cells to width D; absent for regions.
     adapter: Option<Linear>,
     attention: TopDownAttention,
     q_net: WeightNormLinear,
@@ -196,7 +199,7 @@ impl Model for Butd {
     }
 }
 
-/// The regions of each image, and what its padding looks like.
+/// The rows of all images, and the row that stands for padding.
 struct Regions<'a> {
     /// (R_s, I)
     x: Tensor,
@@ -205,7 +208,7 @@ struct Regions<'a> {
     features: &'a PackedFeatures,
 }
 
-/// Top-down attention: a question weighs the regions.
+/// Top-down attention: the question gives each region a weight.
 ///
 /// aᵢ = w ELU(W dropout[V xᵢ, U q]);  v = Σ softmax(a)ᵢ xᵢ
 #[derive(Debug)]
@@ -233,6 +236,8 @@ impl TopDownAttention {
         }
     }
 
+    /// The weighted sum of each question's regions.
+    ///
     /// # Shapes
     /// q (B, D) -> (B, I)
     fn forward(&self, regions: &Regions, q: &Tensor, pass: &Pass) -> Tensor {

@@ -1,4 +1,4 @@
-//! The models: equations, nothing else.
+//! The models, as equations.
 //!
 //! A model is one file or folder. It declares a [`Family`]: its name, its keys, what it needs of a batch, and how it is
 //! built. [`FAMILIES`] lists them; no other file of the program names a model.
@@ -19,9 +19,9 @@ use anyhow::Result;
 use std::fmt::Debug;
 use tch::Tensor;
 
-/// A network without its list of parameters: the equations.
-pub trait Model: Debug + Send {
-    /// Answer logits.
+/// The equations of a network.
+pub(crate) trait Model: Debug + Send {
+    /// Computes the logit of each answer.
     ///
     /// # Shapes
     /// -> (B, answers), float32
@@ -30,42 +30,42 @@ pub trait Model: Debug + Send {
     /// A batch without the features that the model needs.
     fn forward(&self, batch: &PackedBatch, pass: &Pass) -> Result<Tensor>;
 
-    /// The word embedding, (words, E), which may start from word vectors.
+    /// (words, E) the word embedding, which may start from word vectors.
     fn word_embedding(&self) -> &Tensor;
 }
 
 /// Sizes that a model takes from its data.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sizes {
-    /// Rows of the word embedding.
+    /// Words of the vocabulary.
     pub words: usize,
     /// Answers to choose from.
     pub answers: usize,
     /// Streams of the data set.
     pub streams: Streams,
-    /// Whose names parameters have, where the reference and OpenVQA differ.
+    /// Whose names the parameters have, if the reference and OpenVQA differ.
     pub convention: Convention,
 }
 
 /// Names and shapes of a checkpoint's tensors.
-pub type Shapes = [(String, Vec<i64>)];
+pub(crate) type Shapes = [(String, Vec<i64>)];
 
 /// A model family: everything that the rest of the program knows of it.
-pub struct Family {
+pub(crate) struct Family {
     /// The name of the family and its configuration keys.
-    pub keys: FamilyKeys,
+    pub(crate) keys: FamilyKeys,
     /// What the model needs of a batch of a data set with these streams.
-    pub needs: fn(&ModelValues, Streams) -> Result<Needs>,
+    pub(crate) needs: fn(&ModelValues, Streams) -> Result<Needs>,
     /// Builds the model, whose parameters are created below the path.
-    pub build: fn(&ModelValues, &Sizes, Path) -> Result<Box<dyn Model>>,
-    /// The given values with every size replaced that the shapes of a checkpoint show.
-    pub sizes_of: fn(&Shapes, &ModelValues) -> Result<ModelValues>,
-    /// The name that the model has for a tensor of a checkpoint. Programs differ in some names.
-    pub canonical_name: fn(&str) -> String,
+    pub(crate) build: fn(&ModelValues, &Sizes, Path) -> Result<Box<dyn Model>>,
+    /// The given values, with each size that the shapes of a checkpoint show taken from there.
+    pub(crate) sizes_of: fn(&Shapes, &ModelValues) -> Result<ModelValues>,
+    /// The model's name for a tensor of a checkpoint, which may come from a program with other names.
+    pub(crate) canonical_name: fn(&str) -> String,
 }
 
-/// Every family.
-pub const FAMILIES: [&Family; 2] = [&mcan::FAMILY, &butd::FAMILY];
+/// All families.
+pub(crate) const FAMILIES: [&Family; 2] = [&mcan::FAMILY, &butd::FAMILY];
 
 /// The keys of every family, for the configuration.
 pub const SCHEMA: Schema = Schema {
@@ -87,7 +87,7 @@ const fn keys_of_families() -> [FamilyKeys; FAMILIES.len()] {
 ///
 /// # Errors
 /// A name that is not in [`FAMILIES`].
-pub fn family(values: &ModelValues) -> Result<&'static Family, ConfigError> {
+pub(crate) fn family(values: &ModelValues) -> Result<&'static Family, ConfigError> {
     let mut families = FAMILIES.into_iter();
     let found = families.find(|family| family.keys.name == values.family);
     found.ok_or_else(|| {
@@ -98,24 +98,24 @@ pub fn family(values: &ModelValues) -> Result<&'static Family, ConfigError> {
     })
 }
 
-/// The function that gives a checkpoint's tensor the name that the model has for it.
+/// The function that maps the name of a checkpoint's tensor to the model's name.
 ///
 /// # Errors
 /// An unknown family.
-pub fn canonical_name(values: &ModelValues) -> Result<fn(&str) -> String, ConfigError> {
+pub(crate) fn canonical_name(values: &ModelValues) -> Result<fn(&str) -> String, ConfigError> {
     Ok(family(values)?.canonical_name)
 }
 
-/// The sizes of a matrix among the tensors of a checkpoint.
+/// The numbers of rows and columns of a matrix of a checkpoint.
 ///
 /// # Errors
-/// No such tensor, or one with another number of dimensions.
+/// A tensor that is absent or not a matrix.
 fn matrix(shapes: &Shapes, name: &str) -> Result<[usize; 2]> {
     let Some((_, shape)) = shapes.iter().find(|(known, _)| known == name) else {
-        anyhow::bail!("it has no parameter {name}, so its model is another")
+        anyhow::bail!("it has no parameter {name}, so it belongs to another model")
     };
     let [rows, columns] = shape[..] else {
-        anyhow::bail!("its {name} is no matrix but has shape {shape:?}")
+        anyhow::bail!("its {name} is not a matrix: it has shape {shape:?}")
     };
     Ok([usize::try_from(rows)?, usize::try_from(columns)?])
 }
@@ -130,5 +130,6 @@ mod tests {
             let found = SCHEMA.family(Some(family.keys.name)).unwrap();
             assert_eq!(found.name, family.keys.name);
         }
+        assert_eq!(SCHEMA.family(None).unwrap().name, SCHEMA.default_family);
     }
 }

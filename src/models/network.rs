@@ -19,7 +19,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network with fresh parameters, those that `seed` means.
+    /// A network whose initial parameters are drawn from `seed`.
     ///
     /// # Errors
     /// Values or sizes from which the model cannot be built.
@@ -35,21 +35,21 @@ impl Network {
         })
     }
 
-    /// Names and shapes of the parameters that such a network has, without the memory for them.
+    /// Names and shapes of the parameters of such a network. They take no memory.
     ///
     /// # Errors
     /// As [`Network::new`].
-    pub fn shapes(values: &ModelValues, sizes: &Sizes) -> Result<Vec<(String, Vec<i64>)>> {
+    pub(crate) fn shapes(values: &ModelValues, sizes: &Sizes) -> Result<Vec<(String, Vec<i64>)>> {
         let mut parameters = Parameters::default();
         (family(values)?.build)(values, sizes, Path::shapes_only(&mut parameters))?;
         Ok(parameters.shapes())
     }
 
-    /// How many numbers the parameters of such a network have.
+    /// Number of values in the parameters of such a network.
     ///
     /// # Errors
     /// As [`Network::new`].
-    pub fn parameter_count(values: &ModelValues, sizes: &Sizes) -> Result<u64> {
+    pub(crate) fn parameter_count(values: &ModelValues, sizes: &Sizes) -> Result<u64> {
         let shapes = Network::shapes(values, sizes)?;
         Ok(shapes
             .iter()
@@ -57,12 +57,12 @@ impl Network {
             .sum())
     }
 
-    /// How many answers it chooses from.
-    pub fn answers(&self) -> usize {
+    /// Number of answers that it chooses from.
+    pub(crate) fn answers(&self) -> usize {
         self.answers
     }
 
-    /// Answer logits: see [`Model::forward`].
+    /// Computes the logit of each answer: see [`Model::forward`].
     ///
     /// # Errors
     /// A batch without the features that the model needs.
@@ -70,8 +70,8 @@ impl Network {
         self.model.forward(batch, pass)
     }
 
-    /// The word embedding, (words, E).
-    pub fn word_embedding(&self) -> &Tensor {
+    /// (words, E) the word embedding.
+    pub(crate) fn word_embedding(&self) -> &Tensor {
         self.model.word_embedding()
     }
 }

@@ -51,15 +51,15 @@ INLINE void column_of_tiles(float *c, int64_t c_row, Matrix a, const float *b, i
 }
 
 // c (rows, columns) = a (rows, depth) b (depth, columns); `columns` is a multiple of WIDTH.
-INLINE void product_body(float *c, int64_t c_row, const Matrix *a, const float *b, int64_t b_row,
-                         int64_t columns) {
+INLINE void matmul_body(float *c, int64_t c_row, const Matrix *a, const float *b, int64_t b_row,
+                        int64_t columns) {
   const int64_t rows = a->rows, depth = a->columns;
   int64_t j = 0;
   for (; j + 2 * WIDTH <= columns; j += 2 * WIDTH)
     column_of_tiles<2>(c + j, c_row, *a, b + j, b_row, rows, depth);
   if (j < columns) column_of_tiles<1>(c + j, c_row, *a, b + j, b_row, rows, depth);
 }
-KERNEL(product,
+KERNEL(matmul,
        (float *c, int64_t c_row, const Matrix *a, const float *b, int64_t b_row, int64_t columns),
        (c, c_row, a, b, b_row, columns))
 
@@ -162,12 +162,12 @@ void scatter(float *to, const std::vector<float> &from, int64_t stride, int64_t 
     for (int64_t j = 0; j < size; j++) to[i * stride + j] = from[i * width + j] * factor;
 }
 
-// Where the rows of each sequence and its probabilities begin.
+// The first rows of each sequence, and the offset of its attention maps.
 struct Layout {
   int64_t batch, heads, size;          // size: width of a head
   std::vector<int64_t> queries, keys;  // (batch + 1) first rows
   std::vector<int64_t> maps;  // (batch + 1) offsets of the attention maps, multiples of BLOCK
-  std::vector<float> scale;   // (batch) 1 / sqrt(size), or 0 for a sequence of padding only
+  std::vector<float> scale;   // (batch) 1 / sqrt(size), or 0 for a sequence that is only padding
 
   Layout(const Tensor &query_starts, const Tensor &key_starts, const Tensor &present, int64_t heads,
          int64_t size)
@@ -234,12 +234,12 @@ struct Attention : torch::autograd::Function<Attention> {
       const int64_t place = layout.maps[b] + h * layout.map_size(b);
       float *probabilities = keep ? kept + place : map.data();
       const Matrix left(queries.data(), n, size, head_width, 1);
-      product(probabilities, width, &left, keys.data(), width, width);
+      matmul(probabilities, width, &left, keys.data(), width, width);
       softmax(probabilities, n, m, width);
       if (mask.p > 0) masked(map.data(), probabilities, place, n * width, &mask);
       result.resize(n * head_width);
       const Matrix weights(mask.p > 0 ? map.data() : probabilities, n, m, width, 1);
-      product(result.data(), head_width, &weights, values.data(), head_width, head_width);
+      matmul(result.data(), head_width, &weights, values.data(), head_width, head_width);
       scatter(to.at(row, h, size), result, to.stride, n, size, 1.0f);
     });
     ctx->save_for_backward(
@@ -282,16 +282,16 @@ struct Attention : torch::autograd::Function<Attention> {
       if (mask.p > 0) masked(map.data(), probabilities, place, n * width, &mask);
       const Matrix weights(mask.p > 0 ? map.data() : probabilities, n, m, width, 1);
       const Matrix weights_t = weights.transposed();
-      product(result.data(), head_width, &weights_t, incoming.data(), head_width, head_width);
+      matmul(result.data(), head_width, &weights_t, incoming.data(), head_width, head_width);
       scatter(to_v.at(key, h, size), result, to_v.stride, m, size, 1.0f);
       const Matrix left(incoming.data(), n, size, head_width, 1);
-      product(scores.data(), width, &left, values.data(), width, width);
+      matmul(scores.data(), width, &left, values.data(), width, width);
       if (mask.p > 0) masked(scores.data(), scores.data(), place, n * width, &mask);
       softmax_backward(scores.data(), probabilities, n, width);
       const Matrix grad(scores.data(), n, m, width, 1), grad_t = grad.transposed();
-      product(result.data(), head_width, &grad, keys.data(), head_width, head_width);
+      matmul(result.data(), head_width, &grad, keys.data(), head_width, head_width);
       scatter(to_q.at(row, h, size), result, to_q.stride, n, size, scale);
-      product(result.data(), head_width, &grad_t, queries.data(), head_width, head_width);
+      matmul(result.data(), head_width, &grad_t, queries.data(), head_width, head_width);
       scatter(to_k.at(key, h, size), result, to_k.stride, m, size, 1.0f);
     });
     const auto kind = static_cast<at::ScalarType>(ctx->saved_data["kind"].toInt());

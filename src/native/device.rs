@@ -1,5 +1,4 @@
-//! Copies to and from a device, streams, events, seeds and memory. Every function takes a device of tch. Streams and events
-//! do nothing on a CPU.
+//! Copies to and from a device, streams, events, seeds and memory. Streams and events do nothing on a CPU.
 
 use super::ffi;
 use super::{check, returned};
@@ -8,6 +7,7 @@ use std::ffi::c_void;
 use tch::kind::Element;
 use tch::{Device, Tensor};
 
+/// The device as the C interface names it: the index of a GPU, or -1.
 pub(super) fn gpu(device: Device) -> i64 {
     match device {
         Device::Cuda(index) => index as i64,
@@ -15,12 +15,12 @@ pub(super) fn gpu(device: Device) -> i64 {
     }
 }
 
-/// Sets whether products of float32 matrices may use TF32 on GPUs, and deterministic kernels. To be called before the first
-/// work on a GPU.
+/// Prepares libtorch for GPUs: whether products of float32 matrices may use TF32, and deterministic kernels. Called
+/// before the first work on a GPU.
 ///
 /// # Errors
-/// When libtorch refuses.
-pub fn prepare_cuda(tf32: bool) -> Result<()> {
+/// An error of libtorch.
+pub(crate) fn prepare_cuda(tf32: bool) -> Result<()> {
     // cuBLAS and the LSTM of cuDNN are deterministic if their workspace has a fixed size.
     const WORKSPACE: &str = "CUBLAS_WORKSPACE_CONFIG";
     if std::env::var_os(WORKSPACE).is_none() {
@@ -34,14 +34,14 @@ pub fn prepare_cuda(tf32: bool) -> Result<()> {
 /// Seeds libtorch's default random generator of a device.
 ///
 /// # Errors
-/// When libtorch refuses.
-pub fn seed(device: Device, seed: u64) -> Result<()> {
+/// An error of libtorch.
+pub(crate) fn seed(device: Device, seed: u64) -> Result<()> {
     // SAFETY: plain numbers.
     check(unsafe { ffi::mcan_seed(gpu(device), seed) })
 }
 
 /// Free memory of a GPU in bytes; absent for a CPU, and if libtorch cannot tell.
-pub fn free_memory(device: Device) -> Option<u64> {
+pub(crate) fn free_memory(device: Device) -> Option<u64> {
     let mut bytes = 0;
     // SAFETY: `bytes` outlives the call.
     (device.is_cuda() && check(unsafe { ffi::mcan_free_memory(gpu(device), &mut bytes) }).is_ok())
@@ -49,18 +49,19 @@ pub fn free_memory(device: Device) -> Option<u64> {
 }
 
 /// The largest amount of memory that libtorch has reserved on a GPU so far, in bytes; absent for a CPU.
-pub fn peak_memory(device: Device) -> Option<u64> {
+pub(crate) fn peak_memory(device: Device) -> Option<u64> {
     let mut bytes = 0;
     // SAFETY: `bytes` outlives the call.
     (device.is_cuda() && check(unsafe { ffi::mcan_peak_memory(gpu(device), &mut bytes) }).is_ok())
         .then_some(bytes)
 }
 
-/// Copies `values` to a vector on `device`. With `pin` the copy to a GPU starts from page-locked memory and is asynchronous.
+/// Copies `values` to a vector on `device`. With `pin` the copy to a GPU starts from page-locked memory and is
+/// asynchronous.
 ///
 /// # Errors
 /// When memory runs out.
-pub fn send<T: Element>(values: &[T], device: Device, pin: bool) -> Result<Tensor> {
+pub(crate) fn send<T: Element>(values: &[T], device: Device, pin: bool) -> Result<Tensor> {
     let (bytes, count) = (values.as_ptr().cast(), size_of_val(values) as i64);
     // SAFETY: `values` are numbers, `count` bytes of them, and are copied during the call.
     let sent = returned(|out| unsafe { ffi::mcan_send(out, bytes, count, gpu(device), pin) })?;
@@ -71,7 +72,7 @@ pub fn send<T: Element>(values: &[T], device: Device, pin: bool) -> Result<Tenso
 ///
 /// # Errors
 /// When memory runs out.
-pub fn give<T: Element + Send + 'static>(
+pub(crate) fn give<T: Element + Send + 'static>(
     mut values: Vec<T>,
     device: Device,
     pin: bool,
@@ -94,7 +95,7 @@ pub fn give<T: Element + Send + 'static>(
 ///
 /// # Errors
 /// When memory runs out.
-pub fn fetch(tensor: &Tensor) -> Result<Tensor> {
+pub(crate) fn fetch(tensor: &Tensor) -> Result<Tensor> {
     // SAFETY: `out` is written before null is returned.
     returned(|out| unsafe { ffi::mcan_fetch(out, tensor.as_ptr()) })
 }
@@ -102,25 +103,26 @@ pub fn fetch(tensor: &Tensor) -> Result<Tensor> {
 /// Gives the calling thread a stream of its own on `device`: its work on a GPU runs beside the work of other threads.
 ///
 /// # Errors
-/// When libtorch refuses.
-pub fn use_side_stream(device: Device) -> Result<()> {
+/// An error of libtorch.
+pub(crate) fn use_side_stream(device: Device) -> Result<()> {
     // SAFETY: plain numbers.
     check(unsafe { ffi::mcan_take_side_stream(gpu(device)) })
 }
 
-/// Lets the calling thread's stream use `tensor`, which another stream has made: its memory is not reused before this stream
-/// is done with it. The caller also has to wait for the tensor: see [`Event::stream_wait`].
+/// Lets the calling thread's stream use `tensor`, which another stream has made: its memory is not reused before this
+/// stream is done with it. The stream must also wait for the tensor: see [`Event::stream_wait`].
 ///
 /// # Errors
-/// When libtorch refuses.
-pub fn share_with_this_stream(tensor: &Tensor) -> Result<()> {
+/// An error of libtorch.
+pub(crate) fn share_with_this_stream(tensor: &Tensor) -> Result<()> {
     // SAFETY: borrowed for the length of the call.
     check(unsafe { ffi::mcan_share_with_this_stream(tensor.as_ptr()) })
 }
 
-/// An event on a stream of a device. It is reached when all work that the stream was given before is done; on a CPU at once.
+/// An event on a stream of a device. It is reached when all work that the stream was given before is done; on a CPU at
+/// once.
 #[derive(Debug)]
-pub struct Event(*mut ffi::RawEvent);
+pub(crate) struct Event(*mut ffi::RawEvent);
 
 // SAFETY: libtorch allows an event to be used by one thread after another.
 unsafe impl Send for Event {}
@@ -129,8 +131,8 @@ impl Event {
     /// Records an event on the calling thread's current stream of `device`.
     ///
     /// # Errors
-    /// When libtorch refuses.
-    pub fn now(device: Device) -> Result<Event> {
+    /// An error of libtorch.
+    pub(crate) fn now(device: Device) -> Result<Event> {
         let mut event = std::ptr::null_mut();
         // SAFETY: `event` outlives the call.
         check(unsafe { ffi::mcan_record_event(&mut event, gpu(device)) })?;
@@ -140,8 +142,8 @@ impl Event {
     /// Makes the calling thread's current stream wait for this event; the thread itself does not wait.
     ///
     /// # Errors
-    /// When libtorch refuses.
-    pub fn stream_wait(&self) -> Result<()> {
+    /// An error of libtorch.
+    pub(crate) fn stream_wait(&self) -> Result<()> {
         // SAFETY: the event lives as long as `self`; null is allowed.
         check(unsafe { ffi::mcan_stream_wait(self.0) })
     }
@@ -150,7 +152,7 @@ impl Event {
     ///
     /// # Errors
     /// A failure of the device's work.
-    pub fn wait(&self) -> Result<()> {
+    pub(crate) fn wait(&self) -> Result<()> {
         // SAFETY: as for `stream_wait`.
         check(unsafe { ffi::mcan_wait_for_event(self.0) })
     }
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn values_arrive_as_they_were_sent_also_on_a_gpu() {
+    fn values_arrive_as_they_were_sent() {
         for device in [Some(Device::Cpu), gpu_to_test()].into_iter().flatten() {
             for pin in [false, true] {
                 let sent = send(&[1.5f32, -2.0], device, pin).unwrap();

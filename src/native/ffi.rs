@@ -1,5 +1,5 @@
-//! The C interface of the C++ in this folder, as `mcan.h` declares and describes it. A test compares the two files, and the
-//! C++ compiler checks the definitions against `mcan.h`, so that a change on one side only is found.
+//! The C interface of the C++ in this folder. `mcan.h` declares and describes it. A test compares the two files, and
+//! the C++ compiler checks the definitions against `mcan.h`, so a change on one side only is found.
 
 use std::ffi::{c_char, c_void};
 pub(super) use torch_sys::C_tensor as RawTensor;
@@ -21,7 +21,6 @@ pub(super) type FreeFunction = extern "C" fn(*mut c_void);
 
 unsafe extern "C" {
     pub(super) fn mcan_free(text: *mut c_char);
-    pub(super) fn mcan_cpu_has_bf16() -> bool;
     pub(super) fn mcan_cpu_rounds_to_bf16() -> bool;
     pub(super) fn mcan_linear(
         out: *mut *mut RawTensor,

@@ -1,5 +1,5 @@
-//! Communication between replicas through c10d of libtorch: a store of small texts, a group that sums and gathers tensors
-//! through NCCL on GPUs and Gloo on CPUs, and a reducer of gradients.
+//! Communication between replicas through c10d of libtorch: a store of small texts, a group that sums and gathers
+//! tensors through NCCL on GPUs and Gloo on CPUs, and a reducer of gradients.
 
 use super::ffi;
 use super::{check, owned_text, pointers, returned};
@@ -10,39 +10,39 @@ use tch::{Device, Tensor};
 
 owner! {
     /// A store of small texts that all replicas share.
-    Store of RawStore, freed by mcan_free_store
+    pub(crate) Store of RawStore, freed by mcan_free_store
 }
 
 owner! {
     /// One replica's connection to all others. All replicas have to call the same functions in the same order.
-    Group of RawGroup, freed by mcan_free_group
+    pub(crate) Group of RawGroup, freed by mcan_free_group
 }
 
 owner! {
-    /// Sums the gradients of parameters over all replicas of a group, bucket by bucket, while the backward pass still runs.
-    Reducer of RawReducer, freed by mcan_free_reducer
+    /// A sum of gradients over all replicas of a group, made bucket by bucket while the backward pass still runs.
+    pub(crate) Reducer of RawReducer, freed by mcan_free_reducer
 }
 
 // SAFETY: libtorch's stores lock themselves.
 unsafe impl Sync for Store {}
 
-/// Makes failures of c10d errors: it neither prints them nor ends the process.
-pub fn prepare_engine() {
+/// Makes c10d report failures as errors, without printing them or ending the process.
+pub(crate) fn prepare_engine() {
     // SAFETY: sets a flag of libtorch, and an environment variable before the run starts threads.
     unsafe { ffi::mcan_prepare_engine() }
 }
 
 /// The address of a store that serves several processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendezvous {
-    /// Name or address of the machine that serves.
-    pub host: String,
+pub(crate) struct Rendezvous {
+    /// Name or address of the server's machine.
+    pub(crate) host: String,
     /// Its port.
-    pub port: u16,
-    /// Whether this process serves.
-    pub serve: bool,
+    pub(crate) port: u16,
+    /// Whether this process is the server.
+    pub(crate) serve: bool,
     /// Prefix of all keys, so that one server can serve one job after another.
-    pub prefix: String,
+    pub(crate) prefix: String,
 }
 
 impl Store {
@@ -50,7 +50,7 @@ impl Store {
     ///
     /// # Errors
     /// When memory runs out.
-    pub fn here() -> Result<Store> {
+    pub(crate) fn here() -> Result<Store> {
         let mut store = std::ptr::null_mut();
         // SAFETY: `store` outlives the call.
         check(unsafe { ffi::mcan_store_here(&mut store) })?;
@@ -61,7 +61,7 @@ impl Store {
     ///
     /// # Errors
     /// When the port is taken, the address does not answer, or a process does not connect in time.
-    pub fn at(rendezvous: &Rendezvous, size: usize, timeout: Duration) -> Result<Store> {
+    pub(crate) fn at(rendezvous: &Rendezvous, size: usize, timeout: Duration) -> Result<Store> {
         let (host, prefix) = (c_text(&rendezvous.host)?, c_text(&rendezvous.prefix)?);
         let mut store = std::ptr::null_mut();
         // SAFETY: texts and `store` outlive the call.
@@ -84,7 +84,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub fn set(&self, key: &str, text: &str) -> Result<()> {
+    pub(crate) fn set(&self, key: &str, text: &str) -> Result<()> {
         let (key, text) = (c_text(key)?, c_text(text)?);
         // SAFETY: texts are borrowed for the length of the call.
         check(unsafe { ffi::mcan_store_set(self.0, key.as_ptr(), text.as_ptr()) })
@@ -94,7 +94,7 @@ impl Store {
     ///
     /// # Errors
     /// When it is not set in time, or the store does not answer.
-    pub fn get(&self, key: &str) -> Result<String> {
+    pub(crate) fn get(&self, key: &str) -> Result<String> {
         let key = c_text(key)?;
         let mut text = std::ptr::null_mut();
         // SAFETY: `key` and `text` outlive the call.
@@ -104,9 +104,9 @@ impl Store {
     }
 }
 
-/// How other replicas reach this one on the network.
+/// The address of this replica for the others.
 #[derive(Clone, Debug)]
-pub enum Endpoint {
+pub(crate) enum Endpoint {
     /// By an address of this machine.
     Address(String),
     /// Through a network interface of this machine.
@@ -119,7 +119,7 @@ impl Group {
     ///
     /// # Errors
     /// When another replica does not join in time, or cannot be reached.
-    pub fn join(
+    pub(crate) fn join(
         store: &Store,
         (rank, size): (usize, usize),
         device: Device,
@@ -153,7 +153,7 @@ impl Group {
     ///
     /// # Errors
     /// When another replica has failed or disconnected.
-    pub fn all_reduce(&self, tensor: &Tensor) -> Result<()> {
+    pub(crate) fn all_reduce(&self, tensor: &Tensor) -> Result<()> {
         // SAFETY: borrowed for the length of the call; on a GPU libtorch keeps what its stream still needs.
         check(unsafe { ffi::mcan_all_reduce(self.0, tensor.as_ptr()) })
     }
@@ -165,7 +165,7 @@ impl Group {
     ///
     /// # Errors
     /// When another replica has failed or disconnected.
-    pub fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
+    pub(crate) fn all_gather(&self, tensor: &Tensor) -> Result<Tensor> {
         // SAFETY: `out` is written before null is returned.
         returned(|out| unsafe { ffi::mcan_all_gather(out, self.0, tensor.as_ptr()) })
     }
@@ -174,7 +174,7 @@ impl Group {
     ///
     /// # Errors
     /// When another replica has failed or disconnected.
-    pub fn broadcast(&self, tensors: &[&Tensor]) -> Result<()> {
+    pub(crate) fn broadcast(&self, tensors: &[&Tensor]) -> Result<()> {
         let tensors: Vec<_> = tensors.iter().map(|tensor| tensor.as_ptr()).collect();
         // SAFETY: an array of `len` tensors, borrowed for the length of the call.
         check(unsafe { ffi::mcan_broadcast(self.0, tensors.as_ptr(), tensors.len() as i64) })
@@ -184,7 +184,7 @@ impl Group {
     ///
     /// # Errors
     /// That failure.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         // SAFETY: no arguments besides the group itself.
         check(unsafe { ffi::mcan_group_check(self.0) })
     }
@@ -195,7 +195,7 @@ impl Reducer {
     ///
     /// # Errors
     /// When memory runs out.
-    pub fn new(group: &Group, params: &[Tensor]) -> Result<Reducer> {
+    pub(crate) fn new(group: &Group, params: &[Tensor]) -> Result<Reducer> {
         let params = pointers(params);
         let mut reducer = std::ptr::null_mut();
         // SAFETY: an array of `len` tensors and `reducer` outlive the call; the reducer keeps what it needs of both.
@@ -205,12 +205,12 @@ impl Reducer {
         Ok(Reducer(reducer))
     }
 
-    /// Makes the next backward pass sum the gradients over all replicas. To be called before the forward pass of the last
+    /// Makes the next backward pass sum the gradients over all replicas. Called before the forward pass of the last
     /// micro-batch of a step.
     ///
     /// # Errors
     /// When another replica has failed or disconnected.
-    pub fn expect_last_part(&self) -> Result<()> {
+    pub(crate) fn expect_last_micro_batch(&self) -> Result<()> {
         // SAFETY: no arguments besides the reducer itself.
         check(unsafe { ffi::mcan_reducer_expect(self.0) })
     }
@@ -256,19 +256,19 @@ mod tests {
         let found = replicas(3, |rank, group| {
             let mine = Tensor::full([2], rank as f64 + 1.0, (Kind::Float, Device::Cpu));
             let all = group.all_gather(&mine).unwrap();
-            let heard = mine.copy();
-            group.broadcast(&[&heard]).unwrap();
+            let received = mine.copy();
+            group.broadcast(&[&received]).unwrap();
             group.all_reduce(&mine).unwrap();
             group.check().unwrap();
-            (all, heard, mine)
+            (all, received, mine)
         });
-        for (all, heard, sum) in found {
+        for (all, received, sum) in found {
             assert_eq!(
                 all,
                 Tensor::from_slice(&[1f32, 1., 2., 2., 3., 3.]).view([3, 2])
             );
             assert_eq!(
-                (heard, sum),
+                (received, sum),
                 (
                     Tensor::from_slice(&[1f32, 1.]),
                     Tensor::from_slice(&[6f32, 6.])
@@ -289,9 +289,9 @@ mod tests {
             let mut sums = Vec::new();
             for step in 0..3 {
                 crate::native::clear_grads(&params).unwrap();
-                for part in 0..2 {
-                    if part == 1 {
-                        reducer.expect_last_part().unwrap();
+                for micro_batch in 0..2 {
+                    if micro_batch == 1 {
+                        reducer.expect_last_micro_batch().unwrap();
                     }
                     let x = Tensor::from_slice(&[1f32, 10. * (rank + 1) as f32, step as f32]);
                     ((&params[0] * x).sum(Kind::Float) + params[1].sum(Kind::Float)).backward();
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_seen_by_all_and_missed_in_time() {
+    fn texts_are_stored_and_found() {
         let store = Store::here().unwrap();
         store.set("seed", "7").unwrap();
         assert_eq!(store.get("seed").unwrap(), "7");

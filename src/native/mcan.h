@@ -47,10 +47,8 @@ typedef void (*mcan_free_function)(void *);
 // Frees a message or another text made by these functions.
 void mcan_free(char *text);
 
-// Whether the processor has instructions that multiply bfloat16 matrices.
-bool mcan_cpu_has_bf16(void);
-
-// The same, or whether MCAN_ROUND_TO_BF16 is set.
+// Whether the processor has instructions that multiply bfloat16 matrices, or MCAN_ROUND_TO_BF16 is
+// set.
 bool mcan_cpu_rounds_to_bf16(void);
 
 // ---- linear.cpp, norm.cpp, attention.cpp: layers on the CPU ----
@@ -163,7 +161,7 @@ char *mcan_share_with_this_stream(const mcan_tensor *tensor);
 
 // ---- group.cpp ----
 
-// Failures of c10d become errors: it neither prints them nor ends the process.
+// Makes c10d report failures as errors, without printing them or ending the process.
 void mcan_prepare_engine(void);
 
 // A store for replicas within this process.
@@ -178,8 +176,8 @@ char *mcan_store_set(mcan_store *store, const char *key, const char *text);
 // Waits until `key` is set. The caller frees the text.
 char *mcan_store_get(char **out, mcan_store *store, const char *key);
 
-// Joins the replicas of `store`, through NCCL on a GPU, through Gloo on a CPU. `interface`, or
-// `address` where that is empty, is this machine's on the network.
+// Joins the replicas of `store`, through NCCL on a GPU, through Gloo on a CPU. This machine's
+// network interface is `interface`, or the one with `address` where `interface` is empty.
 char *mcan_group_join(mcan_group **out, mcan_store *store, int32_t rank, int32_t size, int64_t gpu,
                       const char *interface, const char *address, int64_t timeout_ms);
 void mcan_free_group(mcan_group *group);
@@ -206,8 +204,7 @@ char *mcan_reducer_expect(mcan_reducer *reducer);
 
 // ---- testing.cpp: linked into tests only ----
 
-// Registers attention by its formula as libtorch's variable-length kernels of the CPU, which
-// libtorch lacks.
+// Registers the formula of attention as libtorch's missing variable-length kernels of the CPU.
 char *mcan_register_reference_kernels(void);
 
 // Whether float32 products may use TF32: 1 in cuBLAS, 2 in cuDNN, 3 in both.

@@ -1,7 +1,7 @@
 //! The Rust side of the C++ in this folder: operations of libtorch that tch does not bind, and kernels of this crate.
 //!
-//! All foreign calls of the crate are here. Every function passes tensors by pointer for the length of the call and turns
-//! a C++ exception into an error.
+//! All foreign calls of the crate are here. Every function passes tensors by pointer for the length of the call and
+//! turns a C++ exception into an error.
 #![allow(unsafe_code, reason = "foreign calls")]
 
 use anyhow::{Result, bail};
@@ -11,10 +11,10 @@ use tch::Tensor;
 
 /// Declares an owning handle to a C++ object, freed on drop.
 macro_rules! owner {
-    ($(#[$doc:meta])* $name:ident of $raw:ident, freed by $free:ident) => {
+    ($(#[$doc:meta])* $vis:vis $name:ident of $raw:ident, freed by $free:ident) => {
         $(#[$doc])*
         #[derive(Debug)]
-        pub struct $name(*mut $crate::native::ffi::$raw);
+        $vis struct $name(*mut $crate::native::ffi::$raw);
 
         // SAFETY: libtorch allows each of these objects to be used by one thread after another.
         unsafe impl Send for $name {}
@@ -28,30 +28,31 @@ macro_rules! owner {
     };
 }
 
-pub mod device;
+pub(crate) mod device;
 mod ffi;
-pub mod group;
+pub(crate) mod group;
 pub mod random;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod varlen;
-pub mod weights;
+pub(crate) mod varlen;
+pub(crate) mod weights;
 
-/// A mask of dropout on the CPU. It is a function of these three numbers, whatever the number of threads. The forward and
-/// the backward pass each draw it where they use it; it is never stored.
+/// A dropout mask on the CPU. The mask is a function of these three numbers, for any number of threads. It is never
+/// stored: the forward pass and the backward pass both draw it.
 #[derive(Clone, Copy, Debug)]
-pub struct Mask {
-    /// Probability of zeroing a value, in [0, 1), rounded to 16 bits; the others are scaled by `1 / (1 - p)`. 0: no dropout.
-    pub p: f64,
+pub(crate) struct Mask {
+    /// Probability of zeroing a value, in [0, 1), rounded to 16 bits; kept values are scaled by `1 / (1 - p)`. 0: no
+    /// dropout.
+    pub(crate) p: f64,
     /// Seed of the run.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Number of the mask within the run.
-    pub stream: u64,
+    pub(crate) stream: u64,
 }
 
 impl Mask {
     /// No dropout.
-    pub const NONE: Mask = Mask {
+    pub(crate) const NONE: Mask = Mask {
         p: 0.0,
         seed: 0,
         stream: 0,
@@ -63,27 +64,20 @@ impl Mask {
 pub enum Factors {
     /// In float32.
     Float,
-    /// With factors rounded to bfloat16 and sums in float32. A processor without instructions for that rounds and
-    /// multiplies in float32, which saves no time: see [`cpu_rounds_to_bf16`].
+    /// With factors rounded to bfloat16 and sums in float32. A processor without bfloat16 instructions multiplies the
+    /// rounded factors in float32, which saves no time: see [`cpu_rounds_to_bf16`].
     BFloat16,
 }
 
-/// Whether this processor has instructions that multiply bfloat16.
-pub fn cpu_has_bf16() -> bool {
-    // SAFETY: reads the processor's features.
-    unsafe { ffi::mcan_cpu_has_bf16() }
-}
-
-/// Whether this CPU rounds factors to bfloat16 when the configuration asks for it: where that saves time, and where
-/// `MCAN_ROUND_TO_BF16` is set, so that the accuracy can be measured on any processor.
+/// Whether this CPU rounds factors to bfloat16 when the configuration asks for it: if it has bfloat16 instructions, or
+/// if `MCAN_ROUND_TO_BF16` is set, which serves to measure the accuracy on any processor.
 pub fn cpu_rounds_to_bf16() -> bool {
     // SAFETY: reads the processor's features and the environment.
     unsafe { ffi::mcan_cpu_rounds_to_bf16() }
 }
 
-/// Returns freed memory to the system. glibc keeps memory that the threads which parse files have freed, for these threads
-/// only.
-pub fn return_freed_memory() {
+/// Returns freed memory to the system. glibc would keep the memory that threads have freed for these threads only.
+pub(crate) fn return_freed_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointers; memory in use does not move.
     unsafe {
@@ -109,7 +103,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, factors: Factors) -> R
 ///
 /// # Errors
 /// When shapes do not fit or memory runs out.
-pub fn linear_relu_dropout(
+pub(crate) fn linear_relu_dropout(
     x: &Tensor,
     weight: &Tensor,
     bias: &Tensor,
@@ -151,7 +145,7 @@ fn linear_layer(
 ///
 /// # Errors
 /// When libtorch is out of memory.
-pub fn residual_norm(
+pub(crate) fn residual_norm(
     x: &Tensor,
     s: Option<&Tensor>,
     a: &Tensor,
@@ -176,24 +170,24 @@ pub fn residual_norm(
 
 /// The layout of B ragged sequences in packed rows.
 #[derive(Clone, Copy, Debug)]
-pub struct RaggedRows<'a> {
+pub(crate) struct RaggedRows<'a> {
     /// (B + 1) first row of each sequence, then the number of rows; int32.
-    pub starts: &'a Tensor,
+    pub(crate) starts: &'a Tensor,
     /// Length of the longest sequence.
-    pub longest: i64,
-    /// (B) 0 for a sequence of padding only, else 1, float32; absent if no sequence is padding only.
-    pub present: Option<&'a Tensor>,
+    pub(crate) longest: i64,
+    /// (B) 0 for a sequence that is only padding, else 1, float32; absent if no sequence is only padding.
+    pub(crate) present: Option<&'a Tensor>,
 }
 
-/// Multi-head scaled dot-product attention on the CPU, without padding: each row of sequence b of `queries` attends to the
-/// rows of sequence b of `keys`, uniformly if that sequence is padding only. Differentiable.
+/// Multi-head attention on the CPU, without padding: sequence b of `queries` attends to sequence b of `keys`, with
+/// uniform weights if that sequence is only padding. Differentiable.
 ///
 /// # Shapes
 /// kv (S, 2 D) v and k side by side, q (R, D) -> (R, D); without `q`, kv is (S, 3 D) and holds q too.
 ///
 /// # Errors
 /// When libtorch is out of memory.
-pub fn attention(
+pub(crate) fn attention(
     kv: &Tensor,
     q: Option<&Tensor>,
     queries: RaggedRows,
@@ -224,11 +218,12 @@ pub fn attention(
     })
 }
 
-/// Drops the gradients of `params`: the next backward pass stores its own instead of adding to zeros.
+/// Drops the gradients of `params`, so that the next backward pass stores its gradients instead of adding them to
+/// zeros.
 ///
 /// # Errors
-/// When libtorch refuses.
-pub fn clear_grads(params: &[Tensor]) -> Result<()> {
+/// An error of libtorch.
+pub(crate) fn clear_grads(params: &[Tensor]) -> Result<()> {
     let params = pointers(params);
     // SAFETY: an array of `len` tensors, borrowed for the length of the call.
     check(unsafe { ffi::mcan_clear_grads(params.as_ptr(), params.len() as i64) })
@@ -238,7 +233,7 @@ pub fn clear_grads(params: &[Tensor]) -> Result<()> {
 ///
 /// # Errors
 /// When a slot is out of range or memory runs out.
-pub fn pad_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
+pub(crate) fn pad_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
     // SAFETY: as for `linear`.
     returned(|out| unsafe { ffi::mcan_pad_rows(out, rows.as_ptr(), slots.as_ptr(), total) })
 }
@@ -247,27 +242,27 @@ pub fn pad_rows(rows: &Tensor, slots: &Tensor, total: i64) -> Result<Tensor> {
 ///
 /// # Errors
 /// When a slot is out of range or memory runs out.
-pub fn unpad_rows(grid: &Tensor, slots: &Tensor) -> Result<Tensor> {
+pub(crate) fn unpad_rows(grid: &Tensor, slots: &Tensor) -> Result<Tensor> {
     // SAFETY: as for `linear`.
     returned(|out| unsafe { ffi::mcan_unpad_rows(out, grid.as_ptr(), slots.as_ptr()) })
 }
 
 /// Hyper-parameters of one step of Adam.
 #[derive(Clone, Copy, Debug)]
-pub struct AdamStep {
+pub(crate) struct AdamStep {
     /// Learning rate.
-    pub lr: f64,
+    pub(crate) lr: f64,
     /// Decay rates of the first and second moment.
-    pub betas: (f64, f64),
+    pub(crate) betas: (f64, f64),
     /// Added to the denominator.
-    pub eps: f64,
+    pub(crate) eps: f64,
 }
 
 /// One fused step of Adam over all `params`, in place; `step` is the number of this step (0-d float32, from 1).
 ///
 /// # Errors
 /// When the four lists do not match in length, shape, type or device.
-pub fn fused_adam(
+pub(crate) fn fused_adam(
     params: &[Tensor],
     grads: &[Tensor],
     moments: (&[Tensor], &[Tensor]),

@@ -20,10 +20,9 @@ c10::intrusive_ptr<c10d::Backend> nccl_backend(const c10::intrusive_ptr<c10d::St
   return group;
 #else
   TORCH_CHECK(false,
-              "this program was built without the headers of CUDA and NCCL, so that several GPUs "
-              "cannot work "
-              "together; build it with the libtorch that ./setup.sh installs where there is an "
-              "NVIDIA driver");
+              "this program was built without the headers of CUDA and NCCL, so several GPUs cannot "
+              "work together; build it with the libtorch that ./setup.sh installs on a machine "
+              "with an NVIDIA driver");
 #endif
 }
 

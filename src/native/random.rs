@@ -1,7 +1,7 @@
 //! A CPU random generator that is independent of libtorch's global one.
 //!
-//! All threads of a process share libtorch's default generator, so that the draws of one thread change those of another.
-//! Replicas are threads, and so are tests.
+//! All threads of a process share libtorch's default generator, so that the draws of one thread change those of
+//! another. Replicas are threads, and so are tests.
 
 use super::check;
 use super::ffi;
@@ -10,14 +10,14 @@ use tch::{Device, Kind, Tensor};
 
 owner! {
     /// A random generator on the CPU. It draws the same numbers as libtorch's default one after `manual_seed`.
-    Generator of RawGenerator, freed by mcan_free_generator
+    pub Generator of RawGenerator, freed by mcan_free_generator
 }
 
 impl Generator {
     /// A generator with this seed.
     ///
     /// # Errors
-    /// When libtorch refuses.
+    /// An error of libtorch.
     pub fn new(seed: u64) -> Result<Generator> {
         let mut generator = std::ptr::null_mut();
         // SAFETY: `generator` is written before null is returned.
@@ -29,7 +29,7 @@ impl Generator {
     ///
     /// # Errors
     /// When memory runs out.
-    pub fn uniform(&mut self, shape: &[i64], bound: f64) -> Result<Tensor> {
+    pub(crate) fn uniform(&mut self, shape: &[i64], bound: f64) -> Result<Tensor> {
         let tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
         // SAFETY: both are borrowed for the length of the call, and the tensor is not shared.
         check(unsafe { ffi::mcan_draw_uniform(self.0, tensor.as_ptr(), -bound, bound) })?;
@@ -40,7 +40,7 @@ impl Generator {
     ///
     /// # Errors
     /// When memory runs out.
-    pub fn normal(&mut self, shape: &[i64]) -> Result<Tensor> {
+    pub(crate) fn normal(&mut self, shape: &[i64]) -> Result<Tensor> {
         let tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
         // SAFETY: as above.
         check(unsafe { ffi::mcan_draw_normal(self.0, tensor.as_ptr(), 0.0, 1.0) })?;

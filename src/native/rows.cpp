@@ -1,5 +1,6 @@
-// Packed rows to and from a padded grid. Each of the two is the other's adjoint; autograd's own
-// index operations, whose backward passes accumulate, do not know that the slots are all different.
+// Packed rows to and from a padded grid. Each operation is the backward pass of the other.
+// Autograd's own index operations would add up values there, because they do not know that the
+// slots are all different.
 #include "common.h"
 
 namespace {

@@ -1,9 +1,9 @@
-// For tests, which check the calls to a GPU without having one. build.rs compiles this file into a
+// For tests, which check the calls to a GPU without a GPU. build.rs compiles this file into a
 // library of its own, which only tests link.
 //
-// Attention by its formula stands in for libtorch's variable-length kernels on the CPU, where
-// libtorch has none: the callers are then checked down to the random state that they pass to the
-// backward pass. Operations of libtorch can be counted.
+// libtorch has no variable-length kernels for the CPU. The formula of attention takes their place,
+// so that tests check everything that the callers pass, even the random state of the backward pass.
+// This file also counts operations of libtorch.
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/record_function.h>
 #include <torch/library.h>
@@ -25,7 +25,7 @@ Tensor factors(const Tensor &like, double p, uint64_t seed, int64_t sequence) {
 }
 
 Tensor heads_first(const Tensor &rows, int64_t first, int64_t last) {
-  return rows.slice(0, first, last).to(at::kFloat).transpose(0, 1);  // (H, n, K)
+  return rows.slice(0, first, last).to(at::kFloat).transpose(0, 1);  // (H, n, d)
 }
 
 // The log-sum-exp of sequence b: (H, n) of (H, R) or of (B, H, L).
@@ -34,7 +34,7 @@ Tensor place_of(const Tensor &log_sum, int64_t b, int64_t first, int64_t last) {
 }
 
 struct Sequences {
-  Tensor q, k, v;  // (R, H, K), (S, H, K)
+  Tensor q, k, v;  // (R, H, d), (S, H, d)
   std::vector<int64_t> queries, keys;
   double scale() const { return 1.0 / std::sqrt(static_cast<double>(q.size(2))); }
   int64_t count() const { return static_cast<int64_t>(queries.size()) - 1; }

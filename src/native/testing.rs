@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Once;
 use tch::{Cuda, Device, Kind, Tensor};
 
-/// Numbers of the standard normal distribution, the same in every run of a test: each test has its own thread.
+/// Numbers of the standard normal distribution, the same in every run of a test, because each test has its own thread.
 pub(crate) fn normal<const N: usize>(shape: [i64; N]) -> Tensor {
     thread_local!(static GENERATOR: RefCell<Generator> = RefCell::new(Generator::new(5).unwrap()));
     GENERATOR.with_borrow_mut(|generator| generator.normal(&shape).unwrap())
@@ -21,7 +21,7 @@ pub(crate) fn output_weights(y: &Tensor) -> Tensor {
         .view_as(y)
 }
 
-/// Registers attention by its formula as variable-length kernels of the CPU, which libtorch lacks.
+/// Registers the formula of attention as libtorch's missing variable-length kernels of the CPU.
 pub(crate) fn register_reference_kernels() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

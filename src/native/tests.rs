@@ -201,7 +201,7 @@ fn a_row_without_deviation_has_a_finite_gradient() {
 
 /// Attention of one sequence, by its formula.
 fn reference_attention(v: &Tensor, k: &Tensor, q: &Tensor, heads: i64, scale: f64) -> Tensor {
-    let split = |t: &Tensor| t.view([t.size()[0], heads, -1]).transpose(0, 1); // (H, n, K)
+    let split = |t: &Tensor| t.view([t.size()[0], heads, -1]).transpose(0, 1); // (H, n, d)
     let map = (split(q) * scale)
         .matmul(&split(k).transpose(1, 2))
         .softmax(-1, Kind::Float);
@@ -212,7 +212,7 @@ fn reference_attention(v: &Tensor, k: &Tensor, q: &Tensor, heads: i64, scale: f6
 
 #[test]
 fn attention_is_softmax_over_the_keys_of_the_same_sequence() {
-    let (heads, d) = (3, 15); // heads of 5, which fill no vector
+    let (heads, d) = (3, 15); // heads of width 5, less than a vector
     let (queries, keys) = ([1i64, 9, 4, 17], [3i64, 14, 2, 8]);
     let starts = |n: &[i64]| {
         Tensor::from_slice(n)
@@ -248,28 +248,28 @@ fn attention_is_softmax_over_the_keys_of_the_same_sequence() {
             .collect();
         Tensor::cat(&parts, 0)
     };
-    let guided =
+    let cross_attention =
         |t: &[Tensor]| attention(&t[0], Some(&t[1]), rows, columns, heads, Mask::NONE).unwrap();
     assert_same(
-        gradients(&[&kv, &q], guided),
+        gradients(&[&kv, &q], cross_attention),
         gradients(&[&kv, &q], by_formula),
     );
 
     let vkq = normal([31, 3 * d]);
     let self_attention =
         |t: &[Tensor]| attention(&t[0], None, rows, rows, heads, Mask::NONE).unwrap();
-    let apart = |t: &[Tensor]| {
+    let separate = |t: &[Tensor]| {
         let (kv, q) = (t[0].narrow(1, 0, 2 * d), t[0].narrow(1, 2 * d, d));
         attention(&kv, Some(&q), rows, rows, heads, Mask::NONE).unwrap()
     };
     assert_same(
         gradients(&[&vkq], self_attention),
-        gradients(&[&vkq], apart),
+        gradients(&[&vkq], separate),
     );
 }
 
 #[test]
-fn attention_drops_weights_and_its_gradient_is_that_of_what_it_computed() {
+fn attention_drops_weights_in_both_passes() {
     let starts = Tensor::from_slice(&[0i32, 20, 50]);
     let rows = RaggedRows {
         starts: &starts,
@@ -306,7 +306,7 @@ fn attention_drops_weights_and_its_gradient_is_that_of_what_it_computed() {
 }
 
 #[test]
-fn gradients_are_forgotten_not_zeroed() {
+fn cleared_gradients_are_absent_and_not_zero() {
     let x = Tensor::ones([3], CPU).set_requires_grad(true);
     (&x * 2.0).sum(Kind::Float).backward();
     clear_grads(&[x.shallow_clone()]).unwrap();
@@ -316,7 +316,7 @@ fn gradients_are_forgotten_not_zeroed() {
 }
 
 #[test]
-fn rows_placed_and_taken_are_adjoint() {
+fn pad_and_unpad_are_adjoint() {
     let slots = Tensor::from_slice(&[5i64, 0, 3]);
     let rows = normal([3, 4]).set_requires_grad(true);
     let grid = pad_rows(&rows, &slots, 7).unwrap();

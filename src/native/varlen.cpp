@@ -1,5 +1,5 @@
 // Multi-head attention over ragged sequences on a GPU, by libtorch's kernels: flash attention for
-// bfloat16 and memory- efficient attention for float32. Both take packed rows and the first row of
+// bfloat16 and memory-efficient attention for float32. Both take packed rows and the first row of
 // each sequence. tch binds neither.
 #include <mutex>
 
@@ -28,7 +28,7 @@ class Deterministic {
   inline static int64_t users = 0;
 };
 
-// Packed rows of all sequences, (R, H, K) and (S, H, K), and where each sequence begins.
+// Packed rows of all sequences, (R, H, d) and (S, H, d), and where each sequence begins.
 struct Operands {
   Tensor q, k, v;
   Tensor query_starts, key_starts;  // (B + 1) int32
@@ -52,7 +52,7 @@ struct Operands {
   }
 };
 
-// Results of the forward pass, which the backward pass needs: out (R, H, K), log-sum-exp, and the
+// Results of the forward pass, which the backward pass needs: out (R, H, d), log-sum-exp, and the
 // state of the random numbers in two tensors.
 using Result = std::array<Tensor, 4>;
 
@@ -91,7 +91,7 @@ variable_list efficient_backward(const Operands &o, const Tensor &dout, const Re
 
 bool takes_flash(const Tensor &t) { return t.scalar_type() != at::kFloat; }
 
-// (R, 1) 0 for queries of sequences whose keys are padding only, else 1.
+// (R, 1) 0 for queries of sequences whose keys are only padding, else 1.
 Tensor row_factors(const Tensor &present, const Tensor &query_starts, const Tensor &kv,
                    int64_t rows) {
   return at::repeat_interleave(present, query_starts.diff(), 0, rows)

@@ -5,20 +5,20 @@ use super::{RaggedRows, pointer, returned};
 use anyhow::Result;
 use tch::Tensor;
 
-/// Whether there are kernels for heads of this width.
-pub fn is_available(head_size: i64) -> bool {
+/// Whether libtorch has a kernel for heads of this width.
+pub(crate) fn is_available(head_size: i64) -> bool {
     head_size % 8 == 0 && head_size <= 256
 }
 
-/// [`super::attention`] on a GPU: flash attention in bfloat16, memory-efficient attention in float32. Dropout zeroes weights
-/// with probability `p`, with random numbers of the device. Differentiable; the gradient is deterministic.
+/// [`super::attention`] on a GPU: flash attention in bfloat16, memory-efficient attention in float32. Dropout zeroes
+/// weights with probability `p`, with random numbers of the device. Differentiable; the gradient is deterministic.
 ///
 /// # Shapes
 /// kv (S, 2 D) v and k side by side, q (R, D) -> (R, D); without `q`, kv is (S, 3 D) and holds q too.
 ///
 /// # Errors
 /// When memory runs out, or the GPU is too old for flash attention.
-pub fn attention(
+pub(crate) fn attention(
     kv: &Tensor,
     q: Option<&Tensor>,
     queries: RaggedRows,
@@ -59,7 +59,7 @@ mod tests {
     const HEADS: i64 = 2;
     const HIDDEN: i64 = 16;
 
-    /// Three sequences: queries of 5, 2 and 7 rows, keys of 3, 4 and 1 rows. The second one has keys of padding only.
+    /// Three sequences: queries of 5, 2 and 7 rows, keys of 3, 4 and 1 rows. The keys of the second are only padding.
     struct Layouts {
         query_starts: Tensor,
         key_starts: Tensor,
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn guided_attention_is_that_of_the_cpu() {
+    fn cross_attention_is_that_of_the_cpu() {
         let cpu = Layouts::new(Device::Cpu);
         for device in devices() {
             let l = Layouts::new(device);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn evaluation_needs_nothing_kept() {
+    fn evaluation_keeps_nothing_for_a_backward_pass() {
         let cpu = Layouts::new(Device::Cpu);
         for device in devices() {
             let l = Layouts::new(device);
@@ -208,8 +208,8 @@ mod tests {
         }
     }
 
-    /// The output y is linear in the values v. With a loss of w y, the sum of w y equals the sum of v dv exactly if both
-    /// passes use the same mask of dropout.
+    /// The output y is linear in the values v. With a loss of w y, the sum of w y equals the sum of v dv exactly if
+    /// both passes use the same mask of dropout.
     #[test]
     fn the_backward_pass_drops_what_the_forward_pass_dropped() {
         for device in devices() {

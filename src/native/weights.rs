@@ -5,12 +5,12 @@ use super::ffi;
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-/// Concatenates the float32 parameters of each group along their first axis, in float32 or bfloat16 (`kind`). On a GPU one
-/// kernel makes all copies, and another one all copies of their gradients. Differentiable.
+/// Concatenates the float32 parameters of each group along their first axis, in float32 or bfloat16 (`kind`). On a GPU
+/// one kernel makes all copies, and another one all copies of their gradients. Differentiable.
 ///
 /// # Errors
 /// When the parameters of a group do not fit together, or memory runs out.
-pub fn join_and_cast(groups: &[Vec<&Tensor>], kind: Kind) -> Result<Vec<Tensor>> {
+pub(crate) fn join_and_cast(groups: &[Vec<&Tensor>], kind: Kind) -> Result<Vec<Tensor>> {
     let params: Vec<*const ffi::RawTensor> = groups
         .iter()
         .flatten()
@@ -19,8 +19,8 @@ pub fn join_and_cast(groups: &[Vec<&Tensor>], kind: Kind) -> Result<Vec<Tensor>>
     let counts: Vec<i64> = groups.iter().map(|group| group.len() as i64).collect();
     let mut out = vec![std::ptr::null_mut(); groups.len()];
     let (groups, bfloat16) = (groups.len() as i64, kind == Kind::BFloat16);
-    // SAFETY: `params` are as many tensors as `counts` add up to, borrowed for the length of the call; `out` has a place for
-    // each group.
+    // SAFETY: `params` are as many tensors as `counts` add up to, borrowed for the length of the call; `out` has a
+    // place for each group.
     check(unsafe {
         ffi::mcan_join_and_cast(
             out.as_mut_ptr(),

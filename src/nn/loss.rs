@@ -1,4 +1,4 @@
-//! The losses, each summed over the questions of a micro-batch. x are logits and t targets, both (B, answers).
+//! The losses: each is a sum over the questions of a micro-batch. x are logits and t targets, both (B, answers).
 
 use crate::datasets::LossKind;
 use anyhow::Result;
@@ -18,7 +18,7 @@ pub fn loss(kind: LossKind, logits: &Tensor, targets: &Tensor) -> Result<Tensor>
     }
 }
 
-/// -Σ t log σ(x) + (1 - t) log(1 - σ(x))
+/// -Σ t log σ(x) + (1 - t) log(1 - σ(x)), the loss of MCAN (Yu et al., section 4.3)
 fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     Ok(logits.f_binary_cross_entropy_with_logits(
         targets,

@@ -1,12 +1,12 @@
-//! What models are built from: operations, layers, packed batches, losses, optimizers. No configuration, no data set.
+//! The parts that models and training are built from: operations, layers, packed batches, losses, optimizers.
 
 pub mod layers;
 pub mod loss;
-pub mod ops;
+pub(crate) mod ops;
 pub mod optim;
 pub mod packed;
 pub mod parameters;
 pub mod pass;
-pub mod ragged;
+pub(crate) mod ragged;
 mod staging;
-pub mod table;
+pub(crate) mod table;

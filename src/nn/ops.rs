@@ -1,10 +1,11 @@
 //! The operations that models are made of, and the one place that chooses kernels.
 //!
 //! Each function computes the formula in its doc comment. `Backend::Reference` is that formula in plain tensor
-//! operations; `Backend::Native` runs our fused kernels on a CPU; `Backend::Libtorch` runs libtorch's on a GPU. Tests
-//! compare the three. No other file of `nn` or `models` asks which backend a pass has.
+//! operations; `Backend::Native` runs this program's fused kernels on a CPU; `Backend::Libtorch` runs libtorch's on a
+//! GPU. Tests compare the three. No other file of `nn` or `models` asks which backend a pass has.
 //!
-//! Letters of shapes: B sequences; R, S packed rows; L, M longest sequence; D width; H heads; K = D / H.
+//! Letters of shapes: B sequences; R, S packed rows; L, M longest sequence; D width; H heads; d = D / H, the width of a
+//! head.
 
 use super::layers::{LayerNorm, Linear};
 use super::pass::{Backend, Pass, or_oom};
@@ -13,22 +14,22 @@ use crate::native::weights::join_and_cast;
 use crate::native::{self, varlen};
 use tch::{Kind, Tensor};
 
-/// PyTorch's kernel divides by sqrt(variance + epsilon). This epsilon is far below the variance of any activation; the
-/// 1e-6 that the reference adds to the deviation is below float32 rounding there too.
+/// The epsilon of libtorch's kernel, which divides by sqrt(variance + epsilon). As the 1e-6 that the reference adds to
+/// the deviation, it is negligible beside the deviations of activations.
 const VARIANCE_EPSILON: f64 = 1e-12;
 
-/// Weights and biases of linear layers, ready for [`linear`].
+/// The weights and biases of linear layers, side by side, in the dtype of their kernel.
 #[derive(Debug)]
-pub struct LinearWeights {
+pub(crate) struct LinearWeights {
     /// (out, in)
     weight: Tensor,
     /// (out)
     bias: Tensor,
 }
 
-/// Casts weights to the matmul dtype and concatenates the layers of each group, so that v, k and q are one product. On a
-/// GPU all casts run in one kernel.
-pub fn prepare<const N: usize>(groups: [&[&Linear]; N], pass: &Pass) -> [LinearWeights; N] {
+/// Casts weights to the matmul dtype and concatenates the layers of each group, so that v, k and q are one product. On
+/// a GPU all casts run in one kernel.
+pub(crate) fn prepare<const N: usize>(groups: [&[&Linear]; N], pass: &Pass) -> [LinearWeights; N] {
     let kind = match pass.backend {
         Backend::Native | Backend::Reference => Kind::Float,
         Backend::Libtorch => pass.matmul_dtype,
@@ -59,7 +60,11 @@ pub fn prepare<const N: usize>(groups: [&[&Linear]; N], pass: &Pass) -> [LinearW
 ///
 /// # Shapes
 /// x (R, in) -> (R, out)
-pub fn linear(x: &Tensor, LinearWeights { weight, bias }: &LinearWeights, pass: &Pass) -> Tensor {
+pub(crate) fn linear(
+    x: &Tensor,
+    LinearWeights { weight, bias }: &LinearWeights,
+    pass: &Pass,
+) -> Tensor {
     match pass.backend {
         Backend::Reference => x.to_kind(Kind::Float).matmul(&weight.tr()) + bias,
         Backend::Native => {
@@ -74,7 +79,12 @@ pub fn linear(x: &Tensor, LinearWeights { weight, bias }: &LinearWeights, pass: 
 ///
 /// # Shapes
 /// x (R, in) -> (R, out)
-pub fn linear_relu_dropout(x: &Tensor, weights: &LinearWeights, p: f64, pass: &Pass) -> Tensor {
+pub(crate) fn linear_relu_dropout(
+    x: &Tensor,
+    weights: &LinearWeights,
+    p: f64,
+    pass: &Pass,
+) -> Tensor {
     match pass.backend {
         Backend::Reference | Backend::Libtorch => pass.dropout(linear(x, weights, pass).relu(), p),
         Backend::Native => {
@@ -95,7 +105,7 @@ pub fn linear_relu_dropout(x: &Tensor, weights: &LinearWeights, p: f64, pass: &P
 ///
 /// # Shapes
 /// x (R, D) -> (R, D), float32
-pub fn norm(x: &Tensor, LayerNorm { a_2, b_2 }: &LayerNorm, pass: &Pass) -> Tensor {
+pub(crate) fn norm(x: &Tensor, LayerNorm { a_2, b_2 }: &LayerNorm, pass: &Pass) -> Tensor {
     match pass.backend {
         Backend::Reference => {
             let x = x.to_kind(Kind::Float);
@@ -119,7 +129,7 @@ pub fn norm(x: &Tensor, LayerNorm { a_2, b_2 }: &LayerNorm, pass: &Pass) -> Tens
 ///
 /// # Shapes
 /// x, f (R, D) -> (R, D), float32
-pub fn add_norm(x: &Tensor, f: Tensor, layer: &LayerNorm, p: f64, pass: &Pass) -> Tensor {
+pub(crate) fn add_norm(x: &Tensor, f: Tensor, layer: &LayerNorm, p: f64, pass: &Pass) -> Tensor {
     match pass.backend {
         Backend::Reference | Backend::Libtorch => norm(&(x + pass.dropout(f, p)), layer, pass),
         Backend::Native => {
@@ -129,14 +139,13 @@ pub fn add_norm(x: &Tensor, f: Tensor, layer: &LayerNorm, p: f64, pass: &Pass) -
     }
 }
 
-/// Att(q, k, v) = dropout(softmax(q kᵀ / sqrt(K))) v for each head and each pair of sequences (Yu et al., eq. 1 to 3)
+/// A(q, K, V) = softmax(q Kᵀ / √d) V for each head (Yu et al., eq. 1), with dropout on the softmax
 ///
-/// Each row of a sequence of `queries` sees the rows of the sequence of `keys` with the same number, and sees them
-/// uniformly if that sequence is nothing but padding.
+/// Sequence b of `queries` attends to sequence b of `keys`. If that sequence is only padding, its weights are uniform.
 ///
 /// # Shapes
 /// vk (S, 2 D) v and k side by side, q (R, D) -> (R, D); without `q`, vk is (S, 3 D) and holds q too
-pub fn attention(
+pub(crate) fn attention(
     vk: &Tensor,
     q: Option<&Tensor>,
     (queries, keys): (&Ragged, &Ragged),
@@ -174,7 +183,7 @@ pub fn attention(
     }
 }
 
-/// The reference arm of [`attention`]: sequences are padded to the longest one, and padding is masked.
+/// The reference arm of [`attention`]: pads sequences to the longest one, and masks the padding.
 fn attention_in_grid(
     vk: &Tensor,
     q: Option<&Tensor>,
@@ -183,10 +192,10 @@ fn attention_in_grid(
     p: f64,
     pass: &Pass,
 ) -> Tensor {
-    let vkq = split_heads(&keys.pad(vk), if q.is_some() { 2 } else { 3 }, heads); // (B, H, M, K) each
+    let vkq = split_heads(&keys.pad(vk), if q.is_some() { 2 } else { 3 }, heads); // (B, H, M, d) each
     let (v, k) = (&vkq[0], &vkq[1]);
     let q = match q {
-        Some(q) => split_heads(&queries.pad(q), 1, heads).remove(0), // (B, H, L, K)
+        Some(q) => split_heads(&queries.pad(q), 1, heads).remove(0), // (B, H, L, d)
         None => vkq[2].shallow_clone(),
     };
     let (b, h, l, d_k) = q.size4().unwrap_or_default();
@@ -194,17 +203,17 @@ fn attention_in_grid(
     let scores = q.matmul(&k.transpose(-2, -1)).to_kind(Kind::Float); // (B, H, L, M)
     let scores = scores + keys.key_bias(&[b, 1, 1, keys.longest]);
     let weights = pass.dropout(scores.softmax(-1, Kind::Float), p); // (B, H, L, M)
-    let attended = weights.to_kind(v.kind()).matmul(v); // (B, H, L, K)
+    let attended = weights.to_kind(v.kind()).matmul(v); // (B, H, L, d)
     queries.unpad(&attended.transpose(1, 2).reshape([b, l, h * d_k])) // (R, D)
 }
 
-/// Weighted sums of each sequence's rows: softmax over the rows of each column of `logits` (Yu et al., eq. 5)
+/// α = softmax(logits) over the rows of a sequence; Σ αᵢ xᵢ for each of the G columns of α (Yu et al., eq. 5)
 ///
-/// A sequence that is nothing but padding weighs its rows uniformly.
+/// If a sequence is only padding, its weights are uniform.
 ///
 /// # Shapes
 /// logits (R, G), x (R, D) -> (B, G D)
-pub fn weighted_sum(logits: &Tensor, x: &Tensor, layout: &Ragged) -> Tensor {
+pub(crate) fn weighted_sum(logits: &Tensor, x: &Tensor, layout: &Ragged) -> Tensor {
     let logits = layout.pad(&logits.to_kind(Kind::Float)); // (B, L, G)
     let logits =
         layout.zero_if_all_padding(logits) + layout.key_bias(&[layout.batch, layout.longest, 1]);
@@ -213,13 +222,13 @@ pub fn weighted_sum(logits: &Tensor, x: &Tensor, layout: &Ragged) -> Tensor {
     sums.view([layout.batch, -1]) // (B, G D)
 }
 
-/// The outputs of a one-layer LSTM from a zero state (Hochreiter and Schmidhuber, 1997)
+/// The outputs of a one-layer LSTM that starts from a zero state (Hochreiter and Schmidhuber, 1997)
 ///
 /// `weights` are `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`.
 ///
 /// # Shapes
 /// x (B, L, in) -> (B, L, D)
-pub fn lstm(x: &Tensor, weights: &[Tensor; 4]) -> Tensor {
+pub(crate) fn lstm(x: &Tensor, weights: &[Tensor; 4]) -> Tensor {
     let (batch, hidden) = (x.size()[0], weights[1].size()[1]);
     let zero = Tensor::zeros([1, batch, hidden], (Kind::Float, x.device()));
     let (layers, dropout, bidirectional, batch_first) = (1, 0.0, false, true);

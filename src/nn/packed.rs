@@ -1,4 +1,4 @@
-//! From a host [`Batch`] to tensors on a device.
+//! Packed batches: a [`Batch`] as tensors on a device, without padding.
 
 use super::layers::Sequences;
 use super::ragged::{Ragged, RaggedSlots, starts_of};
@@ -8,49 +8,49 @@ use crate::native::device::{self, Event};
 use anyhow::{Context, Result, bail, ensure};
 use tch::{Device, Kind, Tensor};
 
-/// Brings batches to a device.
+/// Packs batches and copies them to a device.
 #[derive(Debug)]
 pub struct Packer {
-    /// Where the batches go.
+    /// The device of the packed batches.
     pub device: Device,
-    /// Whether batches for a GPU are sent from page-locked memory: the copy then runs while the GPU computes.
+    /// Whether batches for a GPU are copied from page-locked memory, while the GPU computes.
     pub pin_mem: bool,
     /// Answers of the model.
     pub answers: usize,
-    /// Regions, where the model needs them.
+    /// Regions, if the model needs them.
     pub regions: Option<StreamSource>,
-    /// Grid cells, where the model needs them.
+    /// Grid cells, if the model needs them.
     pub grid: Option<StreamSource>,
 }
 
-/// What a packer knows of one feature stream.
+/// The source of one feature stream's rows.
 #[derive(Debug)]
 pub struct StreamSource {
     /// F, values per row.
     pub feature_size: usize,
-    /// (rows, F) features that the device holds, if batches have row numbers.
+    /// (rows, F) the features of all images on the device, if batches have row numbers in place of features.
     pub table: Option<Tensor>,
 }
 
-/// A batch on a device.
+/// A batch on a device, as packed rows.
 #[derive(Debug)]
 pub struct PackedBatch {
     /// (R_w) word ids.
     pub word_ids: Tensor,
-    /// The words of B questions.
+    /// The question of each word.
     pub words: Ragged,
-    /// T, words that the reference computes for every question, its padding included.
-    pub words_padded_to: i64,
-    /// Regions, where the model needs them.
+    /// T, words of every question with the reference's padding.
+    pub(crate) words_padded_to: i64,
+    /// Regions, if the model needs them.
     pub regions: Option<PackedFeatures>,
-    /// Grid cells, where the model needs them.
-    pub grid: Option<PackedFeatures>,
-    /// Positions (T) in the flattened targets (B answers), and the scores (T) there, float32.
+    /// Grid cells, if the model needs them.
+    pub(crate) grid: Option<PackedFeatures>,
+    /// (P) positions in the flattened targets (B answers), and (P) the scores there, float32; all other targets are 0.
     targets: [Tensor; 2],
     answers: i64,
     buffer: DeviceBuffer,
     /// (I) ids of the distinct images, for messages.
-    pub image_ids: Vec<ImageId>,
+    pub(crate) image_ids: Vec<ImageId>,
 }
 
 /// The rows of one feature stream on a device.
@@ -58,30 +58,31 @@ pub struct PackedBatch {
 pub struct PackedFeatures {
     /// (R_s, F) features of the I distinct images, in the precision in which they are stored.
     pub rows: Tensor,
-    /// (R_s, 4) corners of the regions, where the model asks for them; float32.
-    pub boxes: Option<Tensor>,
-    /// The rows of the I distinct images.
+    /// (R_s, 4) corners of the regions, if the model needs them; float32.
+    #[expect(dead_code, reason = "no family reads boxes yet")]
+    pub(crate) boxes: Option<Tensor>,
+    /// The image of each row.
     pub images: Ragged,
-    /// From images to questions, where questions share images.
+    /// From rows of images to rows of questions; absent if no two questions share an image.
     expansion: Option<Expansion>,
-    /// N, rows that the reference computes for every image, its padding included.
-    pub padded_to: i64,
+    /// N, rows of every image with the reference's padding.
+    pub(crate) padded_to: i64,
 }
 
-/// From the rows of I distinct images to those of each of B questions.
+/// The copies of image rows that give each of B questions the rows of its image.
 #[derive(Debug)]
 struct Expansion {
-    /// (R_r) row of the distinct images that each row is a copy of.
+    /// (R_r) the row of the distinct images that is copied to each row.
     rows: Tensor,
-    /// The rows of B images.
+    /// The question of each row.
     questions: Ragged,
 }
 
 impl Packer {
-    /// Brings `batch` to the device.
+    /// Packs `batch`.
     ///
     /// # Errors
-    /// When the batch contradicts itself, or the device is out of memory.
+    /// A batch whose lengths contradict each other, or a device without memory.
     pub fn pack(&self, batch: Batch) -> Result<PackedBatch> {
         ensure!(
             batch.words.len() == batch.word_counts.iter().sum::<usize>(),
@@ -103,9 +104,9 @@ impl Packer {
             };
         let regions = stage(batch.regions, &self.regions)?;
         let grid = stage(batch.grid, &self.grid)?;
-        let place =
+        let position =
             |&(row, answer, _): &(u32, u32, f32)| row as i64 * self.answers as i64 + answer as i64;
-        let places = staging.add(&batch.targets.iter().map(place).collect::<Vec<i64>>());
+        let positions = staging.add(&batch.targets.iter().map(position).collect::<Vec<i64>>());
         let scores: Vec<f32> = batch.targets.iter().map(|&(_, _, score)| score).collect();
         let scores = staging.add(&scores);
         let buffer = staging.send(self.device, self.pin_mem)?;
@@ -121,7 +122,7 @@ impl Packer {
             words_padded_to: batch.words_padded_to as i64,
             regions: unpack(regions, &self.regions)?,
             grid: unpack(grid, &self.grid)?,
-            targets: [buffer.array(places)?, buffer.array(scores)?],
+            targets: [buffer.array(positions)?, buffer.array(scores)?],
             answers: self.answers as i64,
             buffer,
             image_ids: batch.image_ids,
@@ -238,18 +239,18 @@ impl ExpansionSlots {
 }
 
 impl PackedFeatures {
-    /// The layout of the rows of each question's image.
-    pub fn questions(&self) -> &Ragged {
+    /// The layout in which each question has the rows of its image.
+    pub(crate) fn questions(&self) -> &Ragged {
         self.expansion
             .as_ref()
             .map_or(&self.images, |expansion| &expansion.questions)
     }
 
-    /// Rows of the distinct images to rows of each question's image.
+    /// Copies rows of the distinct images to the questions about them.
     ///
     /// # Shapes
     /// rows (R_s, ·) -> (R_r, ·)
-    pub fn expand(&self, rows: Tensor) -> Tensor {
+    pub(crate) fn expand(&self, rows: Tensor) -> Tensor {
         match &self.expansion {
             Some(expansion) => rows.index_select(0, &expansion.rows),
             None => rows,
@@ -257,21 +258,21 @@ impl PackedFeatures {
     }
 }
 
-/// Rows of images on their way through a network: of each distinct image once, or of each question's image.
+/// The rows of images inside a network: those of each distinct image once, or a copy for each question.
 ///
-/// In evaluation, questions share the rows of their image until the first operation that sees the question. Batches for
-/// training share none, because dropout is drawn anew for each question.
+/// In evaluation, questions share the rows of their image up to the first operation that depends on the question.
+/// Batches for training share none, because dropout is drawn for each question.
 #[derive(Debug)]
-pub struct ImageRows<'a> {
+pub(crate) struct ImageRows<'a> {
     /// (R, D)
-    pub rows: Tensor,
+    pub(crate) rows: Tensor,
     features: &'a PackedFeatures,
     is_per_question: bool,
 }
 
 impl<'a> ImageRows<'a> {
     /// The rows of each distinct image.
-    pub fn distinct(rows: Tensor, features: &'a PackedFeatures) -> ImageRows<'a> {
+    pub(crate) fn distinct(rows: Tensor, features: &'a PackedFeatures) -> ImageRows<'a> {
         ImageRows {
             rows,
             features,
@@ -279,13 +280,13 @@ impl<'a> ImageRows<'a> {
         }
     }
 
-    /// Other values in the same layout.
-    pub fn with(&self, rows: Tensor) -> ImageRows<'a> {
+    /// The same layout with other values.
+    pub(crate) fn with(&self, rows: Tensor) -> ImageRows<'a> {
         ImageRows { rows, ..*self }
     }
 
-    /// One sequence for each question; a copy only where questions share images.
-    pub fn per_question(self) -> ImageRows<'a> {
+    /// One sequence for each question; copies rows only if questions share images.
+    pub(crate) fn per_question(self) -> ImageRows<'a> {
         let rows = if self.is_per_question {
             self.rows
         } else {
@@ -299,7 +300,7 @@ impl<'a> ImageRows<'a> {
     }
 
     /// The rows as sequences.
-    pub fn sequences(&self) -> Sequences<'_> {
+    pub(crate) fn sequences(&self) -> Sequences<'_> {
         let layout = match self.is_per_question {
             true => self.features.questions(),
             false => &self.features.images,
@@ -312,8 +313,8 @@ impl<'a> ImageRows<'a> {
 }
 
 impl PackedBatch {
-    /// (B, T) ids of all words, padding included, as a network sees them that does not mask padding.
-    pub fn padded_word_ids(&self) -> Tensor {
+    /// (B, T) word ids with padding, for a network that observes padding.
+    pub(crate) fn padded_word_ids(&self) -> Tensor {
         let ids = self.words.pad(&self.word_ids.unsqueeze(1)).squeeze_dim(2); // (B, L)
         let missing = self.words_padded_to - self.words.longest;
         if missing > 0 {
@@ -324,13 +325,8 @@ impl PackedBatch {
     }
 
     /// Questions in the batch.
-    pub fn len(&self) -> i64 {
+    pub(crate) fn len(&self) -> i64 {
         self.words.batch
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Dense target scores.
@@ -338,18 +334,18 @@ impl PackedBatch {
     /// # Shapes
     /// (B, answers), float32
     pub fn targets(&self) -> Tensor {
-        let [places, scores] = &self.targets;
+        let [positions, scores] = &self.targets;
         let size = [self.len() * self.answers];
         let mut dense = Tensor::zeros(size, (Kind::Float, self.word_ids.device()));
-        let _ = dense.index_copy_(0, places, scores);
+        let _ = dense.index_copy_(0, positions, scores);
         dense.view([self.len(), self.answers])
     }
 
     /// Makes a batch that was packed on another stream usable on this one, after event `packed`.
     ///
     /// # Errors
-    /// When libtorch refuses.
-    pub fn adopt(&self, packed: &Event) -> Result<()> {
+    /// An error of libtorch.
+    pub(crate) fn adopt(&self, packed: &Event) -> Result<()> {
         packed.stream_wait()?;
         for features in [&self.regions, &self.grid].into_iter().flatten() {
             device::share_with_this_stream(&features.rows)?;

@@ -18,7 +18,7 @@ pub struct Parameters {
 
 impl Parameters {
     /// (name, shape) of each parameter.
-    pub fn shapes(&self) -> Vec<(String, Vec<i64>)> {
+    pub(crate) fn shapes(&self) -> Vec<(String, Vec<i64>)> {
         self.names
             .iter()
             .cloned()
@@ -30,7 +30,7 @@ impl Parameters {
     ///
     /// # Errors
     /// When the number of tensors or a shape differs.
-    pub fn assign(&self, values: &[Tensor]) -> Result<()> {
+    pub(crate) fn assign(&self, values: &[Tensor]) -> Result<()> {
         ensure!(
             values.len() == self.tensors.len(),
             "{} tensors for {} parameters",
@@ -62,8 +62,8 @@ pub struct Path<'a> {
 }
 
 impl<'a> Path<'a> {
-    /// The root; what is created under it is drawn from `generator`, which is of the CPU so that a seed means the same
-    /// network on every device, and is appended to `parameters`.
+    /// The root of the tree. A new parameter is drawn from `generator` and appended to `parameters`. The generator is
+    /// on the CPU, so that a seed means the same network on every device.
     pub fn root(
         parameters: &'a mut Parameters,
         generator: &'a mut Generator,
@@ -77,9 +77,9 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// A root under which parameters have names and shapes but no memory of their own, to count them or to compare
-    /// them with a checkpoint.
-    pub fn shapes_only(parameters: &'a mut Parameters) -> Path<'a> {
+    /// A root whose parameters have names and shapes but no memory of their own, to count them or to compare them with
+    /// a checkpoint.
+    pub(crate) fn shapes_only(parameters: &'a mut Parameters) -> Path<'a> {
         Path {
             parameters,
             generator: None,
@@ -88,13 +88,13 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// Where parameters are created.
-    pub fn device(&self) -> Device {
+    /// The device of the parameters.
+    pub(crate) fn device(&self) -> Device {
         self.device
     }
 
     /// The child of this name.
-    pub fn sub(&mut self, name: impl std::fmt::Display) -> Path<'_> {
+    pub(crate) fn sub(&mut self, name: impl std::fmt::Display) -> Path<'_> {
         let prefix = format!("{}{name}.", self.prefix);
         Path {
             parameters: self.parameters,
@@ -104,14 +104,14 @@ impl<'a> Path<'a> {
         }
     }
 
-    /// The child of this name, for a path that is needed no longer.
-    pub fn into_sub(self, name: impl std::fmt::Display) -> Path<'a> {
+    /// The child of this name; consumes the path.
+    pub(crate) fn into_sub(self, name: impl std::fmt::Display) -> Path<'a> {
         let prefix = format!("{}{name}.", self.prefix);
         Path { prefix, ..self }
     }
 
     /// A parameter drawn uniformly from ±`bound`.
-    pub fn uniform(&mut self, name: &str, shape: &[i64], bound: f64) -> Tensor {
+    pub(crate) fn uniform(&mut self, name: &str, shape: &[i64], bound: f64) -> Tensor {
         let initial = match &mut self.generator {
             Some(generator) => or_oom(generator.uniform(shape, bound)),
             None => without_memory(shape),
@@ -120,7 +120,7 @@ impl<'a> Path<'a> {
     }
 
     /// A parameter drawn from the standard normal distribution.
-    pub fn normal(&mut self, name: &str, shape: &[i64]) -> Tensor {
+    pub(crate) fn normal(&mut self, name: &str, shape: &[i64]) -> Tensor {
         let initial = match &mut self.generator {
             Some(generator) => or_oom(generator.normal(shape)),
             None => without_memory(shape),
@@ -129,7 +129,7 @@ impl<'a> Path<'a> {
     }
 
     /// A parameter filled with one value.
-    pub fn constant(&mut self, name: &str, shape: &[i64], value: f64) -> Tensor {
+    pub(crate) fn constant(&mut self, name: &str, shape: &[i64], value: f64) -> Tensor {
         let initial = match self.generator {
             Some(_) => Tensor::full(shape, value, (Kind::Float, Device::Cpu)),
             None => without_memory(shape),
@@ -145,7 +145,7 @@ impl<'a> Path<'a> {
     }
 }
 
-/// A tensor of this shape, all of whose elements are one and the same number in memory.
+/// A tensor of this shape whose elements all share one number in memory.
 fn without_memory(shape: &[i64]) -> Tensor {
     let implicit = false;
     Tensor::zeros([], (Kind::Float, Device::Cpu)).expand(shape, implicit)

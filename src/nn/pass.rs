@@ -5,13 +5,13 @@ use anyhow::Result;
 use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
 
-/// Whose kernels an operation of [`ops`](super::ops) runs.
+/// The kernels that the operations of [`ops`](super::ops) run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Backend {
     /// The formula in plain tensor operations. It defines what the other two compute.
     #[cfg_attr(not(test), expect(dead_code, reason = "only tests choose it"))]
     Reference,
-    /// Our fused kernels for a CPU.
+    /// This program's fused kernels for a CPU.
     Native,
     /// libtorch's kernels; on a GPU those for sequences of variable length.
     Libtorch,
@@ -31,7 +31,7 @@ impl Backend {
 #[derive(Debug)]
 pub struct Pass {
     /// Type of the factors of matrix products: float32, or bfloat16 with everything else in float32.
-    pub matmul_dtype: Kind,
+    pub(crate) matmul_dtype: Kind,
     pub(crate) backend: Backend,
     dropout: Option<Cell<Mask>>,
 }
@@ -46,12 +46,13 @@ impl Pass {
         }
     }
 
-    /// A pass with dropout, whose masks depend on the seed of the run and on `pass`, a number that no other pass has.
+    /// A pass with dropout. Its masks depend on the seed of the run and on `pass`, a number that no other pass has.
     ///
-    /// A GPU draws the masks from its own generator, which is seeded anew here; hence a resumed run draws the same.
+    /// A GPU draws the masks from its own generator. The generator is seeded for each pass, so a resumed run draws the
+    /// same masks.
     ///
     /// # Errors
-    /// When libtorch refuses.
+    /// An error of libtorch.
     pub fn training(matmul_dtype: Kind, seed: u64, pass: u64, device: Device) -> Result<Pass> {
         if device.is_cuda() {
             device::seed(device, seed ^ pass.wrapping_mul(0x9E37_79B9_7F4A_7C15))?;
@@ -70,11 +71,11 @@ impl Pass {
     }
 
     /// Whether dropout is on.
-    pub fn is_training(&self) -> bool {
+    pub(crate) fn is_training(&self) -> bool {
         self.dropout.is_some()
     }
 
-    /// The type of the factors, as the native products name it.
+    /// The matmul dtype, as the native products name it.
     pub(super) fn factors(&self) -> Factors {
         if self.matmul_dtype == Kind::BFloat16 {
             Factors::BFloat16
@@ -101,7 +102,7 @@ impl Pass {
     }
 
     /// Zeroes values with probability `p` and scales the others by 1 / (1 - p), if dropout is on.
-    pub fn dropout(&self, x: Tensor, p: f64) -> Tensor {
+    pub(crate) fn dropout(&self, x: Tensor, p: f64) -> Tensor {
         if self.is_training() && p > 0.0 {
             x.dropout(p, true)
         } else {

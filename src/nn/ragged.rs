@@ -1,8 +1,8 @@
-//! Sequences of different lengths as packed rows, and the padded grid in which a sequence is seen as a whole.
+//! Ragged axes: sequences of different lengths as packed rows, and their padded grid.
 //!
 //! A ragged axis (the words of B questions, the regions of B images) is kept as packed rows (R, ·), where R is the sum
-//! of the lengths. Only attention and recurrence see whole sequences; [`Ragged::pad`] places the rows in a grid
-//! (B, L, ·) for them, where L is the longest length.
+//! of the lengths. Only attention and recurrence see whole sequences. For these, [`Ragged::pad`] copies the rows to a
+//! grid (B, L, ·), where L is the longest length.
 
 use super::pass::or_oom;
 use super::staging::{DeviceBuffer, Slot, StagingBuffer};
@@ -13,20 +13,20 @@ use tch::{IndexOp, Tensor};
 /// What the reference adds to the scores of masked keys.
 const MASKED: f32 = -1e9;
 
-/// How the rows of one ragged axis lie in their grid.
+/// The layout of one ragged axis: the sequence and the position of each packed row.
 #[derive(Debug)]
 pub struct Ragged {
     /// B
-    pub batch: i64,
+    pub(crate) batch: i64,
     /// L, the longest length.
-    pub longest: i64,
+    pub(crate) longest: i64,
     /// (B + 1) first row of each sequence, and R; int32.
     starts: Tensor,
     /// (R) position of each row in the flattened grid (B L).
     slots: Tensor,
-    /// (B, L) 0 where the grid holds a row, -1e9 where it is vacant; float32.
+    /// (B, L) 0 for rows, -1e9 for padding; float32.
     key_bias: Tensor,
-    /// (B) 0 for a sequence that is nothing but padding, else 1; absent when there is none of those.
+    /// (B) 0 for a sequence that is only padding, else 1; absent if no sequence is only padding.
     present: Option<Tensor>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct RaggedSlots {
 }
 
 impl RaggedSlots {
-    /// `lengths` of the B sequences (at least 1 each), and which of them are nothing but padding.
+    /// The layout of B sequences with these `lengths`, at least 1 each. `all_padding`: which of them are only padding.
     pub(super) fn new(
         lengths: &[usize],
         all_padding: &[bool],
@@ -50,8 +50,8 @@ impl RaggedSlots {
     ) -> RaggedSlots {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let starts: Vec<i32> = starts_of(lengths).map(|start| start as i32).collect();
-        let places = lengths.iter().enumerate().map(|(b, &n)| (b * longest, n));
-        let slots: Vec<i64> = places
+        let runs = lengths.iter().enumerate().map(|(b, &n)| (b * longest, n));
+        let slots: Vec<i64> = runs
             .flat_map(|(start, n)| (start..start + n).map(|slot| slot as i64))
             .collect();
         let bias = lengths
@@ -81,12 +81,12 @@ impl RaggedSlots {
             starts: buffer.array(self.starts)?,
             slots: buffer.array(self.slots)?,
             key_bias: buffer.array(self.key_bias)?.f_view([batch, longest])?,
-            present: self.present.map(|piece| buffer.array(piece)).transpose()?,
+            present: self.present.map(|slot| buffer.array(slot)).transpose()?,
         })
     }
 }
 
-/// 0, and the sum of the lengths up to each.
+/// The first row of each sequence, then the number of all rows.
 pub(super) fn starts_of(lengths: &[usize]) -> impl Iterator<Item = usize> {
     let mut end = 0;
     std::iter::once(0).chain(lengths.iter().map(move |&n| {
@@ -96,8 +96,8 @@ pub(super) fn starts_of(lengths: &[usize]) -> impl Iterator<Item = usize> {
 }
 
 impl Ragged {
-    /// For attention that needs no grid.
-    pub fn rows(&self) -> RaggedRows<'_> {
+    /// The layout for attention on packed rows.
+    pub(crate) fn rows(&self) -> RaggedRows<'_> {
         RaggedRows {
             starts: &self.starts,
             longest: self.longest,
@@ -105,7 +105,7 @@ impl Ragged {
         }
     }
 
-    /// Rows to grid, zero where vacant.
+    /// Packed rows to the padded grid; padding is zero.
     ///
     /// # Shapes
     /// rows (R, D) -> (B, L, D)
@@ -118,46 +118,46 @@ impl Ragged {
         grid.view([self.batch, self.longest, -1])
     }
 
-    /// Grid to rows.
+    /// The padded grid to packed rows.
     ///
     /// # Shapes
     /// grid (B, L, D) -> (R, D)
-    pub fn unpad(&self, grid: &Tensor) -> Tensor {
+    pub(crate) fn unpad(&self, grid: &Tensor) -> Tensor {
         let flat = grid.reshape([self.batch * self.longest, -1]); // (B L, D)
         or_oom(native::unpad_rows(&flat, &self.slots))
     }
 
-    /// Rows of each sequence.
+    /// Number of rows of each sequence.
     ///
     /// # Shapes
     /// -> (B), int32
-    pub fn lengths(&self) -> Tensor {
+    pub(crate) fn lengths(&self) -> Tensor {
         self.starts.narrow(0, 1, self.batch) - self.starts.narrow(0, 0, self.batch)
     }
 
-    /// A value of each sequence, repeated for each of its rows.
+    /// Repeats the value of each sequence for each of its rows.
     ///
     /// # Shapes
     /// values (B, ·) -> (R, ·)
-    pub fn repeat(&self, values: &Tensor) -> Tensor {
+    pub(crate) fn repeat(&self, values: &Tensor) -> Tensor {
         let sequence_of_row = self.slots.divide_scalar_mode(self.longest, "floor"); // (R)
         values.index_select(0, &sequence_of_row)
     }
 
     /// Additive mask, 0 for rows and -1e9 for padding, for scores of any shape: `shape` has B and L where the scores
     /// have them, else 1.
-    pub fn key_bias(&self, shape: &[i64]) -> Tensor {
+    pub(crate) fn key_bias(&self, shape: &[i64]) -> Tensor {
         self.key_bias.view(shape)
     }
 
-    /// Zeroes what belongs to sequences that are nothing but padding.
+    /// Zeroes the values of sequences that are only padding.
     ///
-    /// The reference masks all keys of such a sequence, so that each weighs 1/L, and queries and keys get no gradient.
-    /// Open keys with zeroed queries (or pooling logits) give exactly that, and no -1e9 enters a softmax alone.
+    /// The reference masks all keys of such a sequence: each gets the weight 1/L, and queries and keys get no gradient.
+    /// Unmasked keys with zeroed queries (or pooling logits) give the same result, without a softmax over only -1e9.
     ///
     /// # Shapes
     /// grid (B, ...) -> (B, ...)
-    pub fn zero_if_all_padding(&self, grid: Tensor) -> Tensor {
+    pub(crate) fn zero_if_all_padding(&self, grid: Tensor) -> Tensor {
         match &self.present {
             Some(present) => {
                 let mut shape = vec![1; grid.dim()];
@@ -172,10 +172,10 @@ impl Ragged {
 /// Splits the last axis of a grid into `parts` of heads and brings the heads forward.
 ///
 /// # Shapes
-/// grid (B, L, parts H K) -> parts of (B, H, L, K)
-pub fn split_heads(grid: &Tensor, parts: i64, heads: i64) -> Vec<Tensor> {
+/// grid (B, L, parts H d) -> parts of (B, H, L, d)
+pub(crate) fn split_heads(grid: &Tensor, parts: i64, heads: i64) -> Vec<Tensor> {
     let (b, l, _) = grid.size3().unwrap_or_default();
-    let split = grid.view([b, l, parts, heads, -1]).permute([2, 0, 3, 1, 4]); // (parts, B, H, L, K)
+    let split = grid.view([b, l, parts, heads, -1]).permute([2, 0, 3, 1, 4]); // (parts, B, H, L, d)
     (0..parts).map(|part| split.i(part)).collect()
 }
 
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn only_sequences_of_nothing_but_padding_are_zeroed() {
+    fn only_sequences_of_padding_are_zeroed() {
         let ragged = ragged(&[2, 2], &[false, true]);
         let grid = ragged.zero_if_all_padding(Tensor::ones([2, 2, 1], (Kind::Float, Device::Cpu)));
         assert_eq!(

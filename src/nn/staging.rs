@@ -1,30 +1,30 @@
-//! The index arrays of a batch on their way to a device: side by side in one buffer, which takes one copy.
+//! The staging buffer: the index arrays of a batch side by side, so that one copy brings all of them to a device.
 
 use crate::native::device;
 use anyhow::{Result, ensure};
 use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
 
-/// Arrays start at multiples of this, so that each can be seen as what it is.
+/// Alignment of each array in bytes, as its type needs it.
 const ALIGNMENT: usize = 8;
 
-/// Arrays to be sent.
+/// Arrays that wait to be copied to a device.
 #[derive(Debug, Default)]
-pub struct StagingBuffer {
+pub(crate) struct StagingBuffer {
     bytes: Vec<u8>,
 }
 
-/// Which part of a parcel an array is.
+/// The place of an array in a staging buffer.
 #[derive(Clone, Copy, Debug)]
-pub struct Slot {
+pub(crate) struct Slot {
     kind: Kind,
     first_byte: usize,
     bytes: usize,
 }
 
-/// Numbers that travel as their bytes.
-pub trait Plain: Element + Copy {
-    /// The bytes of `values`, appended to `out`.
+/// Numbers that a staging buffer stores as bytes.
+pub(crate) trait Plain: Element + Copy {
+    /// Appends the bytes of `values` to `out`.
     fn append(values: &[Self], out: &mut Vec<u8>);
 }
 
@@ -41,7 +41,7 @@ plain!(i32, i64, f32);
 
 impl StagingBuffer {
     /// Adds an array.
-    pub fn add<T: Plain>(&mut self, values: &[T]) -> Slot {
+    pub(crate) fn add<T: Plain>(&mut self, values: &[T]) -> Slot {
         let first_byte = self.bytes.len().next_multiple_of(ALIGNMENT);
         self.bytes.resize(first_byte, 0);
         T::append(values, &mut self.bytes);
@@ -56,7 +56,7 @@ impl StagingBuffer {
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn send(mut self, device: Device, pin: bool) -> Result<DeviceBuffer> {
+    pub(crate) fn send(mut self, device: Device, pin: bool) -> Result<DeviceBuffer> {
         self.bytes
             .resize(self.bytes.len().next_multiple_of(ALIGNMENT), 0);
         Ok(DeviceBuffer {
@@ -65,28 +65,28 @@ impl StagingBuffer {
     }
 }
 
-/// A parcel on its device.
+/// The arrays of a staging buffer on a device.
 #[derive(Debug)]
-pub struct DeviceBuffer {
+pub(crate) struct DeviceBuffer {
     /// All arrays, uint8.
-    pub buffer: Tensor,
+    pub(crate) buffer: Tensor,
 }
 
 impl DeviceBuffer {
-    /// The array that was added as `piece`; a view, no copy.
+    /// The array in `slot`: a view, not a copy.
     ///
     /// # Errors
-    /// When that was another parcel's.
-    pub fn array(&self, piece: Slot) -> Result<Tensor> {
-        let (first, count) = (piece.first_byte as i64, piece.bytes as i64);
+    /// A slot of another buffer.
+    pub(crate) fn array(&self, slot: Slot) -> Result<Tensor> {
+        let (first, count) = (slot.first_byte as i64, slot.bytes as i64);
         ensure!(
             first + count <= self.buffer.numel() as i64,
-            "an array of another parcel"
+            "a slot of another staging buffer"
         );
         Ok(self
             .buffer
             .f_narrow(0, first, count)?
-            .f_view_dtype(piece.kind)?)
+            .f_view_dtype(slot.kind)?)
     }
 }
 
@@ -95,16 +95,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arrays_come_out_of_a_parcel_as_they_went_in() {
-        let mut parcel = StagingBuffer::default();
-        let odd = parcel.add(&[1i32, -2, 3]);
+    fn arrays_come_out_of_a_buffer_as_they_went_in() {
+        let mut staging = StagingBuffer::default();
+        let odd = staging.add(&[1i32, -2, 3]);
         let (long, none, real) = (
-            parcel.add(&[i64::MIN, 7]),
-            parcel.add::<i64>(&[]),
-            parcel.add(&[0.5f32]),
+            staging.add(&[i64::MIN, 7]),
+            staging.add::<i64>(&[]),
+            staging.add(&[0.5f32]),
         );
-        let delivery = parcel.send(Device::Cpu, true).unwrap();
-        let array = |piece| delivery.array(piece).unwrap();
+        let sent = staging.send(Device::Cpu, true).unwrap();
+        let array = |slot| sent.array(slot).unwrap();
         assert_eq!(Vec::<i32>::try_from(array(odd)).unwrap(), [1, -2, 3]);
         assert_eq!(Vec::<i64>::try_from(array(long)).unwrap(), [i64::MIN, 7]);
         assert_eq!(

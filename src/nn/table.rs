@@ -1,4 +1,4 @@
-//! The features of all images of a run, held on its device: a batch is then nothing but row numbers.
+//! The features of all images of a run on its devices. A batch then has row numbers in place of features.
 
 use crate::data::features::Features;
 use crate::native::device;
@@ -7,25 +7,25 @@ use half::f16;
 use std::sync::Mutex;
 use tch::{Device, IndexOp, Kind, Tensor};
 
-/// (rows, F) half-precision features, on each device that the run uses.
+/// (rows, F) half-precision features, one copy on each device of the run.
 #[derive(Debug)]
-pub struct Table {
-    /// Tensors are shared between threads by turns only.
+pub(crate) struct Table {
+    /// Locked, because tch lets one thread at a time use a tensor.
     copies: Mutex<Vec<Tensor>>,
 }
 
 impl Table {
-    /// Moves what `features` holds in memory to `devices`; from then on it gives row numbers of this table.
+    /// Moves the features in memory to `devices`. From then on, `features` gives row numbers of this table.
     ///
     /// # Errors
-    /// When a device has too little memory, naming the flag.
-    pub fn of(features: &mut Features, devices: &[Device]) -> Result<Table> {
+    /// A device with too little memory; the message names the flag.
+    pub(crate) fn of(features: &mut Features, devices: &[Device]) -> Result<Table> {
         let size = features.feature_size();
         let rows = features.rows_for_a_table();
         let mut copies: Vec<Tensor> = Vec::new();
         for &device in devices {
             if !copies.iter().any(|copy| copy.device() == device) {
-                copies.push(room(rows, size, device)?);
+                copies.push(empty_table(rows, size, device)?);
             }
         }
         let mut next = 0;
@@ -48,8 +48,8 @@ impl Table {
         })
     }
 
-    /// The copy on `device`, which the run has to use.
-    pub fn on(&self, device: Device) -> Option<Tensor> {
+    /// The copy on `device`; absent if the run does not use the device.
+    pub(crate) fn on(&self, device: Device) -> Option<Tensor> {
         let copies = self.copies.lock().ok()?;
         copies
             .iter()
@@ -58,8 +58,8 @@ impl Table {
     }
 }
 
-/// An unfilled table.
-fn room(rows: usize, size: usize, device: Device) -> Result<Tensor> {
+/// A table whose values are not set.
+fn empty_table(rows: usize, size: usize, device: Device) -> Result<Tensor> {
     let bytes = (rows * size * size_of::<f16>()) as u64;
     let gb = |bytes: u64| bytes as f64 / 1e9;
     if let Some(free) = device::free_memory(device) {

@@ -1,7 +1,7 @@
-//! The log of a run, in the reference's format, so that scripts which read it go on working.
+//! The log of a run, in the reference's format, so that scripts which read the format still work.
 //!
-//! Each entry is appended in one write. If the machine stops during a write, the next run of the version cuts off the torn
-//! entry ([`Log::resume`]) and writes it again.
+//! Each entry is appended in one write. If the machine stops during a write, the next run of the version removes the
+//! torn entry ([`Log::resume`]) and writes it again.
 
 use crate::base::atomic;
 use anyhow::{Context, Result};
@@ -18,30 +18,30 @@ const EPOCH_BEGINS: &str = "epoch = ";
 
 /// An open log.
 #[derive(Debug)]
-pub struct Log {
+pub(crate) struct Log {
     file: File,
     path: PathBuf,
     /// The epochs that its entries cover.
-    pub state: LogState,
+    pub(crate) state: LogState,
 }
 
-/// How far the entries of a log go.
+/// The state of a log: the epochs that its entries cover.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct LogState {
+pub(crate) struct LogState {
     /// Whether an epoch has begun and not ended.
-    pub begun: bool,
+    pub(crate) begun: bool,
     /// The last epoch that ended.
     epoch: Option<u64>,
     /// Whether val has been evaluated since.
     evaluated: bool,
-    /// Bytes of whole entries; a torn entry may follow.
+    /// Number of bytes of whole entries; a torn entry may follow.
     whole: usize,
 }
 
 impl LogState {
     /// The state of the log at `path`, or of an empty log if there is none. `scores_begin` are the first words of the
     /// scores that the metric of the run logs.
-    pub fn read(path: &Path, scores_begin: &str) -> LogState {
+    pub(crate) fn read(path: &Path, scores_begin: &str) -> LogState {
         let bytes = if path.is_file() {
             std::fs::read(path).unwrap_or_default()
         } else {
@@ -96,9 +96,9 @@ impl LogState {
         state
     }
 
-    /// Whether the log lacks an entry of `epoch`, whose checkpoint exists: the end of the epoch, or its scores if the run
-    /// evaluates epochs.
-    pub fn lacks(&self, epoch: u64, evaluates: bool) -> bool {
+    /// Whether the log lacks an entry of `epoch`, whose checkpoint exists: the end of the epoch, or its scores if the
+    /// run evaluates epochs.
+    pub(crate) fn lacks(&self, epoch: u64, evaluates: bool) -> bool {
         let last = self.epoch.unwrap_or(0);
         match self.begun {
             true => last + 1 == epoch,
@@ -108,12 +108,12 @@ impl LogState {
 }
 
 impl Log {
-    /// Opens the log at `path` for appending. Makes the file and the folder when missing. `scores_begin`: see
+    /// Opens the log at `path` for appending. Makes the file and its folder if they are missing. `scores_begin`: see
     /// [`LogState::read`].
     ///
     /// # Errors
     /// When it cannot be opened for writing.
-    pub fn open(path: &Path, scores_begin: &str) -> Result<Log> {
+    pub(crate) fn open(path: &Path, scores_begin: &str) -> Result<Log> {
         debug!(path = %path.display(), "opening the log");
         let file = appendable(path).with_context(|| cannot(path))?;
         Ok(Log {
@@ -123,11 +123,11 @@ impl Log {
         })
     }
 
-    /// Opens the log of a run that continues it, and cuts off an entry that was torn when the machine stopped.
+    /// Opens the log for a run that continues it, and removes an entry that was torn when the machine stopped.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn resume(path: &Path, scores_begin: &str) -> Result<Log> {
+    pub(crate) fn resume(path: &Path, scores_begin: &str) -> Result<Log> {
         let log = Log::open(path, scores_begin)?;
         if log.cut_torn_entry()? {
             crate::note!(
@@ -138,7 +138,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Cuts off a torn entry at the end; returns whether there was one.
+    /// Removes a torn entry at the end; returns whether there was one.
     fn cut_torn_entry(&self) -> Result<bool> {
         let whole = self.state.whole as u64;
         let torn = whole < self.file.metadata()?.len();
@@ -152,7 +152,7 @@ impl Log {
     ///
     /// # Errors
     /// When writing fails.
-    pub fn begin_epoch(&mut self) -> Result<()> {
+    pub(crate) fn begin_epoch(&mut self) -> Result<()> {
         if self.state.begun {
             return Ok(());
         }
@@ -167,7 +167,7 @@ impl Log {
     ///
     /// # Errors
     /// When writing fails.
-    pub fn end_epoch(&mut self, epoch: u64, loss: f64, lr: f64) -> Result<()> {
+    pub(crate) fn end_epoch(&mut self, epoch: u64, loss: f64, lr: f64) -> Result<()> {
         (self.state.begun, self.state.epoch, self.state.evaluated) = (false, Some(epoch), false);
         let (loss, lr) = (
             python_float(format!("{:e}", loss as f32)),
@@ -181,7 +181,7 @@ impl Log {
     ///
     /// # Errors
     /// When writing fails.
-    pub fn scores(&mut self, lines: &str) -> Result<()> {
+    pub(crate) fn scores(&mut self, lines: &str) -> Result<()> {
         self.state.evaluated = true;
         self.append(lines)
     }
@@ -226,7 +226,7 @@ fn appendable(path: &Path) -> std::io::Result<File> {
 }
 
 /// A float, given in Rust's shortest scientific notation (`8e-5`), as Python prints it (`8e-05`, `0.0004`, `12.0`).
-pub fn python_float(scientific: String) -> String {
+fn python_float(scientific: String) -> String {
     let Some((digits, exponent)) = scientific.split_once('e') else {
         return scientific.to_lowercase(); // inf, nan
     };

@@ -4,6 +4,6 @@ mod log;
 mod profile;
 mod progress;
 
-pub use log::{Log, LogState, python_float};
-pub use profile::{Phase, Profile};
-pub use progress::Progress;
+pub(crate) use log::{Log, LogState};
+pub(crate) use profile::{Phase, Profile};
+pub(crate) use progress::Progress;

@@ -1,4 +1,4 @@
-//! `PROFILE`: the time that each phase of a step takes.
+//! The profile of a run (`PROFILE`): the time that each phase of a step takes.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -26,23 +26,24 @@ impl Phase {
     ];
 }
 
-/// Adds up the time of each phase over the steps of an epoch or of an evaluation. Does nothing unless it is on.
+/// The time of each phase, summed over the steps of an epoch or of an evaluation.
 ///
-/// At the end of each phase it waits for the GPU, which makes the run a little slower.
+/// At the end of each phase the profile waits for the GPU, which makes the run a little slower. A profile that is off
+/// does nothing.
 #[derive(Debug)]
-pub struct Profile {
+pub(crate) struct Profile {
     on: bool,
     device: Device,
     last: Instant,
-    /// Beginning of the step under way.
+    /// Beginning of the current step.
     began: Instant,
     phases: [Duration; Phase::ALL.len()],
     steps: Vec<Duration>,
 }
 
 impl Profile {
-    /// Starts the clock.
-    pub fn new(on: bool, device: Device) -> Profile {
+    /// A profile that starts now, if it is `on`.
+    pub(crate) fn new(on: bool, device: Device) -> Profile {
         let now = Instant::now();
         Profile {
             on,
@@ -55,12 +56,12 @@ impl Profile {
     }
 
     /// Whether times are measured.
-    pub fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.on
     }
 
     /// Ends `phase`: the time since the last call belongs to it.
-    pub fn end(&mut self, phase: Phase) {
+    pub(crate) fn end(&mut self, phase: Phase) {
         if !self.on {
             return;
         }
@@ -73,7 +74,7 @@ impl Profile {
     }
 
     /// Ends a step.
-    pub fn end_step(&mut self) {
+    pub(crate) fn end_step(&mut self) {
         if self.on {
             let now = Instant::now();
             self.steps.push(now - self.began);
@@ -81,7 +82,7 @@ impl Profile {
         }
     }
 
-    /// Median duration of the steps, without the first one, which warms up.
+    /// Median duration of the steps, without the first one, which is a warm-up.
     fn median(&self) -> Duration {
         let mut steps = self
             .steps

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// The progress of a long task.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     label: String,
     total: u64,
@@ -19,7 +19,7 @@ pub struct Progress {
 
 impl Progress {
     /// The progress of `total` units of work, named `label`; with `quiet` nothing is shown.
-    pub fn new(label: impl Into<String>, total: u64, quiet: bool) -> Progress {
+    pub(crate) fn new(label: impl Into<String>, total: u64, quiet: bool) -> Progress {
         let (label, terminal) = (label.into(), std::io::stderr().is_terminal());
         let quiet = quiet || !output::speaks();
         let target = if terminal && !quiet {
@@ -49,12 +49,12 @@ impl Progress {
     }
 
     /// Whether it is time to show the progress again.
-    pub fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         self.shown.elapsed() >= self.every
     }
 
     /// Shows that `done` units are done, and `message`.
-    pub fn show(&mut self, done: u64, message: &str) {
+    pub(crate) fn show(&mut self, done: u64, message: &str) {
         self.shown = Instant::now();
         self.bar.set_message(message.to_string());
         self.bar.set_position(done);

@@ -1,4 +1,4 @@
-//! `--RUN=demo`: trains, evaluates val and answers test on a small made-up world.
+//! `--RUN=demo`: makes a small data set, trains on it, evaluates val and answers test.
 
 use super::plan::{ckpt_folder, draw_seed, log_of};
 use super::{test, train, val};
@@ -11,21 +11,21 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use std::path::Path;
 
-/// Folder of the made-up world.
+/// Folder of the data set.
 const ROOT: &str = "datasets/demo";
-/// Version of its checkpoints.
+/// `VERSION` of the demo's runs.
 const VERSION: &str = "demo";
 
-/// Makes the world, trains on it, evaluates val, answers test, and prints where everything is.
+/// Makes the data set, trains on it, evaluates val, answers test, and prints where everything is.
 ///
 /// # Errors
 /// The errors of its runs.
-pub(super) fn run(said: &Config) -> Result<()> {
-    // The lock keeps the world of a demo that is still training.
-    drop(Lock::take(&ckpt_folder(said, VERSION))?);
+pub(super) fn run(config: &Config) -> Result<()> {
+    // The lock protects the data set of a demo that is still training.
+    drop(Lock::take(&ckpt_folder(config, VERSION))?);
     let root = Path::new(ROOT);
     remove_banks(&root.join("coco_extract"))?;
-    let seed = said.run.seed.unwrap_or_else(draw_seed);
+    let seed = config.run.seed.unwrap_or_else(draw_seed);
     let report = demo::write(
         root,
         &DemoOptions {
@@ -37,39 +37,39 @@ pub(super) fn run(said: &Config) -> Result<()> {
         "Made {} images with {} questions to train on, {} of val and {} of test in {ROOT}/",
         report.images, report.train_questions, report.val_questions, report.test_questions
     );
-    let stage = |mode| stage(said, seed, mode);
+    let stage = |mode| stage(config, seed, mode);
     train::run(&stage(RunMode::Train)?)?;
     val::run(&stage(RunMode::Val)?)?;
     test::run(&stage(RunMode::Test)?)?;
     println!(
         "The demo is done. Data: {ROOT}/   checkpoints: {}   log: {}",
-        ckpt_folder(said, VERSION).display(),
-        log_of(said, VERSION).display()
+        ckpt_folder(config, VERSION).display(),
+        log_of(config, VERSION).display()
     );
     Ok(())
 }
 
-/// The configuration of one stage of the demo: the flags that were given, with those of the stage over them.
-fn stage(said: &Config, seed: u64, mode: RunMode) -> Result<Config> {
-    let mut given = said.run.given.clone();
+/// The configuration of one stage of the demo: the values that the user gives, replaced by those of the stage.
+fn stage(config: &Config, seed: u64, mode: RunMode) -> Result<Config> {
+    let mut given = config.run.given.clone();
     for (key, value) in [
         ("RUN_MODE", json!(mode)),
         ("TRAIN_SPLIT", json!("train")),
         ("DATASET_PATH", json!(format!("{ROOT}/vqa"))),
         ("FEATURE_PATH", json!(format!("{ROOT}/coco_extract"))),
-        ("MODEL", json!(said.run.model)),
+        ("MODEL", json!(config.run.model)),
         ("OVERWRITE", json!(true)),
         ("SEED", json!(seed)),
         ("VERSION", json!(VERSION)),
         ("CKPT_VERSION", json!(VERSION)),
-        ("CKPT_EPOCH", json!(said.train.max_epoch)),
+        ("CKPT_EPOCH", json!(config.train.max_epoch)),
     ] {
         given.set_flag(key, value);
     }
     Config::resolve(&given, &SCHEMA)
 }
 
-/// Removes banks of an earlier world, which would be read instead of the new features.
+/// Removes banks of an earlier demo, which would be read instead of the new features.
 fn remove_banks(features: &Path) -> Result<()> {
     for split in demo::FOLDERS {
         let bank = bank_path(&features.join(split));

@@ -1,4 +1,4 @@
-//! What `val` and `test` share: a checkpoint, its network in every replica of this process, and the questions to answer.
+//! The common part of `val` and `test`: loads a checkpoint into every replica of this process, and reads the questions.
 
 use super::inputs::Inputs;
 use super::plan::{Plan, Prepared, prepare};
@@ -11,7 +11,7 @@ use crate::models::canonical_name;
 use crate::say;
 use anyhow::{Context, Result};
 
-/// A loaded checkpoint with the questions that it is to answer.
+/// A loaded checkpoint, with the questions for it.
 pub(super) struct Evaluation {
     /// The plan.
     pub(super) plan: Plan,

@@ -1,18 +1,19 @@
-//! Initial word embeddings from GloVe vectors, if there are any.
+//! Word vectors as initial word embeddings.
 
 use crate::config::Config;
 use crate::data::embeddings;
 use crate::data::vocab::Vocabulary;
 use crate::models::Network;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::path::Path;
 use tch::Tensor;
 
-/// Copies the vector of each word into the embedding. Without vectors it prints a note, and the embedding stays random.
+/// Copies the vector of each word into the embedding. If there are no vectors, prints a note and keeps the random
+/// embedding.
 ///
 /// # Errors
 /// When the vectors are damaged or their width is not `WORD_EMBED_SIZE`.
-pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Network) -> Result<()> {
+pub(crate) fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Network) -> Result<()> {
     let folders = [
         Path::new("."),
         Path::new("datasets"),
@@ -26,24 +27,16 @@ pub fn initialize(config: &Config, vocabulary: &Vocabulary, net: &Network) -> Re
         return Ok(());
     };
     let words: Vec<&str> = vocabulary.words().collect();
-    let width = config
-        .model
-        .size("WORD_EMBED_SIZE")
-        .context("the model has no word vectors")?;
-    let vectors = embeddings::load_of_width(&path, &words, width)?;
+    let (_, width) = net.word_embedding().size2()?;
+    let vectors = embeddings::load(&path, &words, Some(width as usize))?;
     crate::note!(
         "Word vectors: {} of {} words found in {}",
         vectors.found,
         words.len(),
         path.display()
     );
-    let embedding = net
-        .parameters
-        .tensors
-        .first()
-        .context("the network has no embedding")?;
     let values = Tensor::f_from_slice(&vectors.values)?
         .f_view([words.len() as i64, vectors.dimension as i64])?;
-    tch::no_grad(|| embedding.shallow_clone().f_copy_(&values))?;
+    tch::no_grad(|| net.word_embedding().shallow_clone().f_copy_(&values))?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Everything that a run reads before it can start: questions, annotations, vocabulary, answers, features.
+//! The inputs of a run: questions, annotations, vocabulary, answers and features, read before the run starts.
 
 use super::network;
 use super::plan::Plan;
@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tch::Device;
 
-/// Questions and their features.
+/// Questions to train on or to answer, with their features.
 pub struct Task {
     /// The questions.
     pub dataset: Arc<Dataset>,
@@ -32,38 +32,39 @@ pub struct Task {
     pub features: Arc<FeatureStore>,
     /// Words of a question that are used.
     pub max_token: usize,
-    /// Where the features are on the device, with `--PRELOAD=gpu`.
+    /// The features on the devices, with `--PRELOAD=gpu`.
     pub tables: Tables,
 }
 
-/// The streams that the devices of a run hold.
+/// The tables of each feature stream on the devices of a run.
 #[derive(Debug, Default)]
 pub struct Tables {
     regions: Option<Table>,
     grid: Option<Table>,
 }
 
-/// What a run works on.
+/// The inputs of a run.
 pub struct Inputs {
     /// Words of the model.
     pub vocabulary: Vocabulary,
     /// Answers of the model.
     pub answers: AnswerList,
-    /// What to train on, in a training run.
+    /// The questions to train on, in a training run.
     pub training: Option<Task>,
-    /// What to answer: the evaluated split, or a test split.
+    /// The questions to answer, of the evaluated split or of a test split.
     pub answering: Option<Task>,
-    /// Scores the answers to the evaluated split.
-    pub evaluator: Option<Box<dyn Metric>>,
+    /// The metric that scores the answers to the evaluated split.
+    pub metric: Option<Box<dyn Metric>>,
 }
 
 impl Inputs {
-    /// Reads what `plan` asks for; `carried` is the entry of a checkpoint that brings its own words and answers.
-    /// `replicas` have the devices where features are held, if the run holds them there; the first of all saves the
-    /// answers that it counts.
+    /// Reads the inputs of the run of `plan`.
+    ///
+    /// `carried` is the run state of a checkpoint, which has words and answers of its own. Features are held on the
+    /// devices of `replicas` if the run asks for it. The first replica saves an answer list that is counted.
     ///
     /// # Errors
-    /// Whatever is wrong with a file, and images without features, all named.
+    /// A file that is missing or wrong, or images without features; the message names them.
     pub fn read(plan: &Plan, carried: Option<&RunState>, replicas: &[Replica]) -> Result<Inputs> {
         let config = plan.config();
         let needs = network::needs(config)?;
@@ -95,7 +96,7 @@ impl Inputs {
             answers,
             training: None,
             answering: None,
-            evaluator: None,
+            metric: None,
         };
         let training = match config.run.run_mode {
             RunMode::Train => Some(inputs.training_task(config, &*files, needs)?),
@@ -136,7 +137,7 @@ impl Inputs {
         Ok(task)
     }
 
-    /// The questions of the split that the run answers, and what scores the answers to the evaluated split.
+    /// The questions of the split that the run answers. Also sets the metric, if the split is the evaluated one.
     fn answering_task(
         &mut self,
         config: &Config,
@@ -147,24 +148,24 @@ impl Inputs {
         let max_token = max_token(config, files);
         let dataset = files.for_answering(split, &self.vocabulary, max_token)?;
         if split == config.data.benchmark()?.evaluated() {
-            self.evaluator = Some(files.metric(split)?);
+            self.metric = Some(files.metric(split)?);
         }
         let names = files.names(&[split], false);
         Task::open(config, dataset, &[split], needs, max_token, &names)
     }
 
-    /// What to answer.
+    /// The questions to answer.
     ///
     /// # Errors
-    /// When that is nothing.
-    pub fn answering(&self) -> Result<&Task> {
+    /// A run without such questions.
+    pub(crate) fn answering(&self) -> Result<&Task> {
         self.answering
             .as_ref()
             .context("there is nothing to answer")
     }
 
-    /// A short text that differs where questions, words or answers do.
-    pub fn fingerprint(&self) -> String {
+    /// A short text that differs if questions, words or answers differ.
+    pub(crate) fn fingerprint(&self) -> String {
         let mut hasher = FxHasher::default();
         let tasks = [&self.training, &self.answering]
             .map(|task| task.as_ref().map(|task| task.dataset.question_ids()));
@@ -184,7 +185,7 @@ impl Inputs {
     }
 }
 
-/// Reads the files of the run's splits; with `words` also those that vocabulary and answers are made from.
+/// Reads the files of the run's splits; with `words` also the files that vocabulary and answers are made from.
 fn read_files(
     config: &Config,
     benchmark: &dyn Benchmark,
@@ -206,7 +207,7 @@ fn read_files(
         if files.iter().any(|file| file.split == name) {
             continue;
         }
-        // A file that the run needs is read even where it is missing, so that the error names it.
+        // A file that the run needs is read even if it is missing, so that the error names it.
         let is_read = |extra: &[SplitName], file: &Path| {
             needed.contains(&name) || extra.contains(&name) && locate(file).is_some()
         };
@@ -222,12 +223,13 @@ fn read_files(
     benchmark.read(&files)
 }
 
-/// Words of a question that are used: `MAX_TOKEN`, or all of the longest question where the data set has it so.
+/// Number of words of a question that are used: `MAX_TOKEN`, or the length of the longest question if the data set says
+/// so.
 fn max_token(config: &Config, files: &dyn QuestionFiles) -> usize {
     files.longest_question().unwrap_or(config.data.max_token)
 }
 
-/// Words of the files that exist, in the published order, and a line that says which files those are.
+/// The words of the question files that exist, in the published order. Prints which files these are.
 fn vocabulary_of(
     config: &Config,
     benchmark: &dyn Benchmark,
@@ -248,7 +250,7 @@ fn vocabulary_of(
     vocabulary
 }
 
-/// The published answers, or those counted in the files.
+/// The answer list: the published one, or answers counted in the files.
 fn answers_of(
     config: &Config,
     benchmark: &dyn Benchmark,
@@ -267,7 +269,7 @@ fn answers_of(
     }
     ensure!(
         !config.loads_checkpoint(),
-        "{} is not there, and without it the answers of a published checkpoint have no names; ./setup.sh data \
+        "{} is missing, and without it the answers of a published checkpoint have no names; ./setup.sh data \
          fetches it",
         path.display()
     );
@@ -284,7 +286,7 @@ fn answers_of(
 }
 
 impl Task {
-    /// Opens the features of the questions of these splits; `names` are the files of the questions, for messages.
+    /// Opens the features for the questions of these splits. `names` are the question files, for messages.
     fn open(
         config: &Config,
         dataset: Dataset,
@@ -315,7 +317,7 @@ impl Task {
         })
     }
 
-    /// The task with its features in memory or on the devices, if that is where the run holds them.
+    /// Loads the features into memory or onto the devices, if the run asks for it.
     fn preloaded(mut self, config: &Config, devices: &[Device]) -> Result<Task> {
         let on_device = match config.data.preload {
             Preload::No => return Ok(self),
@@ -335,8 +337,8 @@ impl Task {
         Ok(self)
     }
 
-    /// What packs batches of these questions for `net`.
-    pub fn packer(&self, config: &Config, net: &Network, device: Device) -> Packer {
+    /// The packer of batches of these questions for `net` on `device`.
+    pub(crate) fn packer(&self, config: &Config, net: &Network, device: Device) -> Packer {
         let source = |kind, table: &Option<Table>| {
             let features = self.features.stream(kind)?;
             Some(StreamSource {
@@ -354,7 +356,7 @@ impl Task {
     }
 }
 
-/// Names the images of a task that have no features.
+/// Checks that every image has features.
 fn check_images(dataset: &Dataset, features: &Features, names: &str) -> Result<()> {
     let mut missing = features.missing();
     if missing.is_empty() {

@@ -1,37 +1,37 @@
-//! Watches the losses of an epoch for values that are not finite, and distributes requests to stop.
+//! The loss monitor: finds losses that are not finite, and makes all replicas stop after the same step.
 //!
-//! Losses are read from a GPU many at a time, because reading waits for the device. With several replicas each reads its
-//! own losses, to name the cause of a bad one, and the sums over all replicas. All replicas learn at the same step that
-//! one of them was asked to stop.
+//! Losses are read from a GPU many at a time, because reading waits for the device. With several replicas, each reads
+//! its own losses, to name the cause of a bad one, and the sums over all replicas. With these sums all replicas learn,
+//! at the same step, that one of them was asked to stop.
 
 use super::inputs::Task;
 use super::stop;
 use crate::data::ImageId;
-use crate::distributed::{Elsewhere, Replica, StepReduction};
+use crate::distributed::{FailedElsewhere, Replica, StepReduction};
 use anyhow::{Result, bail};
 use std::collections::VecDeque;
 use tch::{Kind, Tensor};
 
-/// Losses that may be left unread on a GPU.
+/// Largest number of unread losses on a GPU.
 const MOST_PENDING: usize = 256;
-/// Steps by which the reading of sums from a GPU lags behind the computation. A request to stop takes effect as many
-/// steps later, at the same step in all replicas.
+/// Steps between the computation of a sum on a GPU and its reading. A request to stop takes effect that many steps
+/// later, at the same step in all replicas.
 const LAG: usize = 3;
 
-/// The losses of one epoch.
-pub struct LossMonitor<'a> {
+/// The monitor of one epoch.
+pub(crate) struct LossMonitor<'a> {
     task: &'a Task,
     /// Whether the run has one replica.
     alone: bool,
-    /// Steps by which reading lags behind the computation.
+    /// [`LAG`] on a GPU, else 0.
     lag: usize,
     epoch: u64,
     sum: f64,
     /// Step and summed loss of the last step that was read.
     last: (u64, f64),
-    /// Losses of this replica's micro-batches that are not read yet.
+    /// Unread losses of this replica's micro-batches.
     pending: Vec<Pending>,
-    /// Sums over all replicas that are not read yet, by step.
+    /// Unread sums over all replicas, by step.
     reductions: VecDeque<(u64, StepReduction)>,
     /// The step after which to stop, and the signal that asks for it.
     stop: Option<(u64, i32)>,
@@ -45,7 +45,7 @@ struct Pending {
 
 impl<'a> LossMonitor<'a> {
     /// The monitor of epoch `epoch` (from 1) over `task`; `sum` is the summed loss of its earlier steps.
-    pub fn new(task: &'a Task, epoch: u64, replica: &Replica, sum: f64) -> LossMonitor<'a> {
+    pub(crate) fn new(task: &'a Task, epoch: u64, replica: &Replica, sum: f64) -> LossMonitor<'a> {
         let (alone, lag) = (
             replica.is_alone(),
             if replica.device.is_cuda() { LAG } else { 0 },
@@ -65,7 +65,7 @@ impl<'a> LossMonitor<'a> {
     }
 
     /// Adds the summed loss of a micro-batch of optimizer step `step` on these images.
-    pub fn add(&mut self, step: u64, loss: Tensor, image_ids: Vec<ImageId>) {
+    pub(crate) fn add(&mut self, step: u64, loss: Tensor, image_ids: Vec<ImageId>) {
         self.pending.push(Pending {
             step,
             loss,
@@ -77,7 +77,7 @@ impl<'a> LossMonitor<'a> {
     ///
     /// # Errors
     /// As [`LossMonitor::check`]; and when another replica has failed or disconnected.
-    pub fn end_step(&mut self, step: u64, replica: &Replica) -> Result<()> {
+    pub(crate) fn end_step(&mut self, step: u64, replica: &Replica) -> Result<()> {
         let signal = stop::asked();
         if self.alone {
             self.stop = self.stop.or((signal != 0).then_some((step, signal)));
@@ -107,7 +107,7 @@ impl<'a> LossMonitor<'a> {
     }
 
     /// The signal that asks to stop after `step`, the same for all replicas; or 0.
-    pub fn asks_to_stop(&self, step: u64) -> i32 {
+    pub(crate) fn stop_signal(&self, step: u64) -> i32 {
         self.stop
             .map_or(0, |(at, signal)| if step >= at { signal } else { 0 })
     }
@@ -116,7 +116,7 @@ impl<'a> LossMonitor<'a> {
     ///
     /// # Errors
     /// A loss that is not finite, naming epoch, step and, if that is the cause, the image.
-    pub fn check(&mut self) -> Result<()> {
+    pub(crate) fn check(&mut self) -> Result<()> {
         self.check_own()?;
         while !self.reductions.is_empty() {
             self.read_reduction()?;
@@ -135,7 +135,7 @@ impl<'a> LossMonitor<'a> {
                 bail!(self.not_finite(pending.step, loss, &self.cause(&pending.image_ids)));
             }
             if self.alone {
-                self.see(pending.step, loss);
+                self.add_read(pending.step, loss);
             }
         }
         Ok(())
@@ -151,17 +151,17 @@ impl<'a> LossMonitor<'a> {
             .or(signal.map(|signal| (step + self.lag as u64, signal)));
         if !loss.is_finite() {
             self.check_own()?;
-            bail!(Elsewhere(self.not_finite(
+            bail!(FailedElsewhere(self.not_finite(
                 step,
                 loss,
                 "another replica says why"
             )));
         }
-        self.see(step, loss);
+        self.add_read(step, loss);
         Ok(())
     }
 
-    fn see(&mut self, step: u64, loss: f64) {
+    fn add_read(&mut self, step: u64, loss: f64) {
         self.sum += loss;
         self.last = if step == self.last.0 {
             (step, self.last.1 + loss)
@@ -171,19 +171,19 @@ impl<'a> LossMonitor<'a> {
     }
 
     /// Summed loss of the last step that was read.
-    pub fn last(&self) -> f64 {
+    pub(crate) fn last(&self) -> f64 {
         self.last.1
     }
 
     /// Sum of all losses that were read.
-    pub fn sum(&self) -> f64 {
+    pub(crate) fn sum(&self) -> f64 {
         self.sum
     }
 
     fn not_finite(&self, step: u64, loss: f64, cause: &str) -> String {
         let epoch = self.epoch;
         format!(
-            "the loss of epoch {epoch}, step {step} is {loss}; {cause}. The checkpoints of the epochs before are whole"
+            "the loss of epoch {epoch}, step {step} is {loss}; {cause}. The checkpoints of earlier epochs are intact"
         )
     }
 

@@ -1,16 +1,16 @@
-//! One entry per `--RUN` mode, each in a file of its own.
+//! The runs: one file for each mode of `--RUN`, and what the modes share.
 
 mod demo;
 mod evaluation;
 mod glove;
 pub mod inputs;
 mod loss_monitor;
-pub mod network;
+pub(crate) mod network;
 mod pack;
 pub mod plan;
 pub mod predict;
 mod prefetch;
-pub mod preflight;
+pub(crate) mod preflight;
 mod score;
 pub mod stop;
 mod test;
@@ -22,10 +22,10 @@ use crate::distributed;
 use anyhow::{Result, ensure};
 use tracing::debug;
 
-/// Does what `--RUN` says.
+/// Runs the mode that `--RUN` names.
 ///
 /// # Errors
-/// Everything that can go wrong, with advice on what to do about it.
+/// The error of the run, with advice on what to do about it.
 pub fn run(config: Config) -> Result<()> {
     let mode = config.run.run_mode;
     debug!(?mode, "run");
@@ -45,6 +45,7 @@ pub fn run(config: Config) -> Result<()> {
     }
 }
 
+/// Prints a notice if `NUM_WORKERS` is limited.
 fn note_useless_workers(asked: usize) {
     let useful = plan::useful_workers(asked);
     if asked > useful {

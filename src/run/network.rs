@@ -4,6 +4,7 @@ use super::inputs::Inputs;
 use super::plan::Plan;
 use crate::checkpoint::Algorithm;
 use crate::config::{Amp, Config, LossFunc, Opt};
+use crate::data::Convention;
 use crate::data::streams::Needs;
 use crate::datasets::LossKind;
 use crate::models::{Network, Sizes, family};
@@ -22,7 +23,7 @@ pub(super) fn build(plan: &Plan, inputs: &Inputs, device: Device) -> Result<Netw
     Network::new(&config.model, &sizes, plan.seed(), device)
 }
 
-/// How many numbers the parameters of the network have for a vocabulary of `words` and a list of `answers`.
+/// Number of values in the network's parameters, for a vocabulary of `words` words and a list of `answers` answers.
 ///
 /// # Errors
 /// As [`build`].
@@ -40,11 +41,21 @@ fn sizes(config: &Config, words: usize, answers: usize) -> Result<Sizes> {
     })
 }
 
-/// What the model needs of a batch.
+/// Whether answers are chosen by probabilities, as in the reference: the sigmoid of the logits, which rounds large
+/// logits to 1. OpenVQA chooses by logits.
+///
+/// # Errors
+/// An unknown data set.
+pub(super) fn predicts_probabilities(config: &Config) -> Result<bool> {
+    let is_reference = config.convention() == Convention::Reference;
+    Ok(is_reference && loss_kind(config)? == LossKind::BinaryCrossEntropy)
+}
+
+/// The features that the model needs in a batch.
 ///
 /// # Errors
 /// An unknown model, or one that cannot use the features of the data set.
-pub fn needs(config: &Config) -> Result<Needs> {
+pub(crate) fn needs(config: &Config) -> Result<Needs> {
     (family(&config.model)?.needs)(&config.model, config.streams()?)
 }
 
@@ -60,7 +71,7 @@ pub(super) fn loss_kind(config: &Config) -> Result<LossKind> {
     })
 }
 
-/// The optimizer of `OPT`, `OPT_BETAS` and `OPT_EPS`, or of `OPT_PARAMS`.
+/// The hyper-parameters of `OPT`, `OPT_BETAS` and `OPT_EPS`, or of `OPT_PARAMS`.
 pub(super) fn hyper_parameters(config: &Config) -> HyperParameters {
     let train = &config.train;
     HyperParameters {
@@ -73,7 +84,7 @@ pub(super) fn hyper_parameters(config: &Config) -> HyperParameters {
     }
 }
 
-/// What the learning rate depends on.
+/// The keys of the learning rate's schedule.
 pub(super) fn schedule_keys(config: &Config) -> ScheduleKeys {
     let train = &config.train;
     ScheduleKeys {

@@ -1,4 +1,4 @@
-//! `--RUN=pack`: one memory-mapped bank per split, from the folder or straight from the published archive.
+//! `--RUN=pack`: makes one bank for each split, from the folder of `.npz` files or from the published archive.
 
 use super::preflight::check_writable;
 use crate::config::{BankDtype, Config};
@@ -13,11 +13,11 @@ use anyhow::{Result, bail, ensure};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-/// Packs every split that is there and not packed yet.
+/// Packs the features of every split that are found and not packed yet.
 ///
 /// # Errors
 /// When there is nothing to pack, a member is damaged, or the bank cannot be written.
-pub fn run(config: &Config) -> Result<()> {
+pub(crate) fn run(config: &Config) -> Result<()> {
     super::stop::listen()?;
     let mut packed = 0;
     let (benchmark, places) = (config.data.benchmark()?, config.data.places());
@@ -43,7 +43,7 @@ pub fn run(config: &Config) -> Result<()> {
         );
         if target.exists() && !config.train.overwrite {
             println!(
-                "{} is there already (--OVERWRITE=True packs it anew)",
+                "{} is there already (--OVERWRITE=True packs it again)",
                 target.display()
             );
             packed += 1;
@@ -53,7 +53,7 @@ pub fn run(config: &Config) -> Result<()> {
                 names: place.names,
                 feature_size: spec.width,
             };
-            one(config, &source, &target, layout)?;
+            pack_one(config, &source, &target, layout)?;
             packed += 1;
         }
     }
@@ -74,6 +74,7 @@ fn one_of(names: &[String]) -> String {
     }
 }
 
+/// The folder of features, or else its archive.
 fn source(folder: &Path) -> Option<PathBuf> {
     let archive = archive_path(folder);
     if folder.is_dir() {
@@ -83,7 +84,8 @@ fn source(folder: &Path) -> Option<PathBuf> {
     }
 }
 
-fn one(config: &Config, source: &Path, target: &Path, layout: Layout) -> Result<()> {
+/// Packs one folder or archive, and prints what was packed.
+fn pack_one(config: &Config, source: &Path, target: &Path, layout: Layout) -> Result<()> {
     check_writable(target.parent().map(Path::to_path_buf))?;
     let dtype = match config.data.bank_dtype {
         BankDtype::F16 => Dtype::F16,

@@ -1,4 +1,4 @@
-//! The plan of a run: everything that the configuration, the job and a checkpoint decide together, before the run starts.
+//! The plan of a run: everything that is settled before the run starts, by the configuration, the job and a checkpoint.
 //!
 //! A [`Plan`] is made by one function, [`Plan::new`], and nothing changes it afterwards. [`prepare`] collects what the
 //! function needs: it connects the replicas, checks that the files are there and loads the checkpoint.
@@ -11,45 +11,43 @@ use crate::distributed::{self, Replica};
 use crate::models::{SCHEMA, family};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
-use tch::{Device, Tensor};
+use tch::Tensor;
 use tracing::debug;
 
 /// The point at which a training run starts: 0 and 0 for a new run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Start {
+pub(crate) struct Start {
     /// Epochs done.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     /// Optimizer steps done.
-    pub step: u64,
+    pub(crate) step: u64,
 }
 
-/// What one run does, on which devices, from which start point, and where it writes.
+/// The plan of one run: what it does, from which start point, and where it writes.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The configuration with every open value filled in: seed, versions, workers, and the sizes of a loaded network.
+    /// The configuration, complete: with seed, versions, workers, and the sizes of a loaded network.
     config: Config,
-    devices: Vec<Device>,
     start: Start,
 }
 
-/// A plan with the replicas that carry it out and the checkpoint that it starts from.
-pub struct Prepared {
+/// A plan, with the replicas that execute it and the checkpoint that it starts from.
+pub(crate) struct Prepared {
     /// The plan.
-    pub plan: Plan,
+    pub(crate) plan: Plan,
     /// The replicas of this process, connected to all others.
-    pub replicas: Vec<Replica>,
+    pub(crate) replicas: Vec<Replica>,
     /// The checkpoint that the run evaluates or continues.
-    pub checkpoint: Option<Checkpoint>,
+    pub(crate) checkpoint: Option<Checkpoint>,
 }
 
 /// Connects the replicas, checks that all files are there, loads the checkpoint and makes the plan.
 ///
 /// # Errors
-/// A missing device or file, processes that do not find each other, a checkpoint that cannot be used.
-pub fn prepare(config: &Config) -> Result<Prepared> {
+/// A device or file that is missing, processes that do not find each other, or a checkpoint that cannot be used.
+pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
     let (replicas, config, drawn_seed) = distributed::assemble(config, draw_seed())?;
-    let devices: Vec<Device> = replicas.iter().map(|replica| replica.device).collect();
-    let before_loading = Plan::new(&config, drawn_seed, &devices, None)?;
+    let before_loading = Plan::new(&config, drawn_seed, None)?;
     let path = before_loading.ckpt_to_load();
     let loaded = config.loads_checkpoint().then_some(path.as_path());
     config.check_files(network::needs(&config)?, loaded)?;
@@ -70,7 +68,7 @@ pub fn prepare(config: &Config) -> Result<Prepared> {
     } else {
         checkpoint::load(&path)?
     };
-    let plan = Plan::new(&config, drawn_seed, &devices, Some(&checkpoint))
+    let plan = Plan::new(&config, drawn_seed, Some(&checkpoint))
         .with_context(|| format!("cannot use {}", path.display()))?;
     Ok(Prepared {
         plan,
@@ -79,36 +77,31 @@ pub fn prepare(config: &Config) -> Result<Prepared> {
     })
 }
 
-/// A seed for a run that names none.
-pub fn draw_seed() -> u64 {
+/// A random seed, for a run without `--SEED`.
+pub(crate) fn draw_seed() -> u64 {
     rand::random_range(0..100_000_000)
 }
 
 impl Plan {
     /// Makes the plan of `config`.
     ///
-    /// `drawn_seed` is the seed of a run for which neither `config` nor the checkpoint to continue names one. A run
-    /// without a version is named after its seed. An evaluation takes the sizes of the network from `checkpoint`.
+    /// `drawn_seed` is the seed if neither `config` nor the checkpoint to continue has one. A run without a version is
+    /// named after its seed. An evaluation takes the sizes of the network from `checkpoint`.
     ///
     /// # Errors
     /// When `checkpoint` holds a network that cannot be built.
-    pub fn new(
-        config: &Config,
-        drawn_seed: u64,
-        devices: &[Device],
-        checkpoint: Option<&Checkpoint>,
-    ) -> Result<Plan> {
-        let said = &config.run;
-        let continues = config.train.resume && said.run_mode == RunMode::Train;
+    pub fn new(config: &Config, drawn_seed: u64, checkpoint: Option<&Checkpoint>) -> Result<Plan> {
+        let run = &config.run;
+        let continues = config.train.resume && run.run_mode == RunMode::Train;
         let continued = checkpoint.filter(|_| continues);
         let continued = continued.and_then(|checkpoint| checkpoint.mcan.as_ref());
         let saved_seed = continued.map(|state| state.seed);
-        let seed = said.seed.or(saved_seed).unwrap_or(drawn_seed);
-        let version = said.version.clone().unwrap_or_else(|| seed.to_string());
-        let ckpt_version = said.ckpt_version.clone().or(said.version.clone());
+        let seed = run.seed.or(saved_seed).unwrap_or(drawn_seed);
+        let version = run.version.clone().unwrap_or_else(|| seed.to_string());
+        let ckpt_version = run.ckpt_version.clone().or(run.version.clone());
         let ckpt_version =
-            ckpt_version.unwrap_or_else(|| said.seed.unwrap_or(drawn_seed).to_string());
-        let mut config = match (said.run_mode, checkpoint) {
+            ckpt_version.unwrap_or_else(|| run.seed.unwrap_or(drawn_seed).to_string());
+        let mut config = match (run.run_mode, checkpoint) {
             (RunMode::Val | RunMode::Test, Some(checkpoint)) => with_sizes_of(config, checkpoint)?,
             _ => config.clone(),
         };
@@ -118,17 +111,16 @@ impl Plan {
         config.run.ckpt_version = Some(ckpt_version);
         let mut plan = Plan {
             config,
-            devices: devices.to_vec(),
             start: Start::default(),
         };
         if let Some(checkpoint) = checkpoint {
             plan.start = plan.start_of(checkpoint);
         }
-        debug!(seed = plan.seed(), version = %plan.version(), start = ?plan.start, devices = ?plan.devices, "plan made");
+        debug!(seed = plan.seed(), version = %plan.version(), start = ?plan.start, "plan made");
         Ok(plan)
     }
 
-    /// The configuration. [`Plan::new`] has filled in every open value, so that the seed and both versions are there.
+    /// The complete configuration: [`Plan::new`] has filled in the seed and both versions.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -148,18 +140,13 @@ impl Plan {
         self.config.run.ckpt_version.as_deref().unwrap_or_default()
     }
 
-    /// The devices of the replicas of this process.
-    pub fn devices(&self) -> &[Device] {
-        &self.devices
-    }
-
     /// Threads that read features.
-    pub fn workers(&self) -> usize {
+    pub(crate) fn workers(&self) -> usize {
         self.config.data.num_workers
     }
 
     /// The point at which training starts.
-    pub fn start(&self) -> Start {
+    pub(crate) fn start(&self) -> Start {
         self.start
     }
 
@@ -189,17 +176,17 @@ impl Plan {
 /// The files that a run writes, and the checkpoint that it loads.
 impl Plan {
     /// Folder of this run's checkpoints.
-    pub fn ckpt_folder(&self) -> PathBuf {
+    pub(crate) fn ckpt_folder(&self) -> PathBuf {
         ckpt_folder(&self.config, self.version())
     }
 
     /// Checkpoint of this run after `epoch` epochs.
-    pub fn ckpt_to_write(&self, epoch: u64) -> PathBuf {
+    pub(crate) fn ckpt_to_write(&self, epoch: u64) -> PathBuf {
         self.ckpt_folder().join(format!("epoch{epoch}.pkl"))
     }
 
     /// Checkpoint of this run in the middle of an epoch.
-    pub fn last_ckpt(&self) -> PathBuf {
+    pub(crate) fn last_ckpt(&self) -> PathBuf {
         self.ckpt_folder().join("last.pkl")
     }
 
@@ -228,12 +215,12 @@ impl Plan {
     }
 
     /// The log of the run named `version`.
-    pub fn log_of(&self, version: &str) -> PathBuf {
+    pub(crate) fn log_of(&self, version: &str) -> PathBuf {
         log_of(&self.config, version)
     }
 
     /// The val answers of the run named `version`.
-    pub fn val_answers_of(&self, version: &str) -> PathBuf {
+    pub(crate) fn val_answers_of(&self, version: &str) -> PathBuf {
         let extension = self.config.result_extension();
         let file = format!("result_run_{version}.{extension}");
         self.config.run.cache_path.join(file)
@@ -257,7 +244,7 @@ impl Plan {
     }
 
     /// Whether the checkpoint to continue from lies in the checkpoint folder of this run.
-    pub fn continues_itself(&self) -> bool {
+    pub(crate) fn continues_itself(&self) -> bool {
         let folder = |path: &Path| path.canonicalize().ok();
         let loaded = self.ckpt_to_load();
         self.config.train.resume && loaded.parent().and_then(folder) == folder(&self.ckpt_folder())
@@ -275,12 +262,12 @@ pub(super) fn epoch_of_file(path: &Path) -> Option<u64> {
 }
 
 /// Folder of the checkpoints of the run named `version`.
-pub fn ckpt_folder(config: &Config, version: &str) -> PathBuf {
+pub(crate) fn ckpt_folder(config: &Config, version: &str) -> PathBuf {
     config.run.ckpts_path.join(format!("ckpt_{version}"))
 }
 
 /// Log of the run named `version`.
-pub fn log_of(config: &Config, version: &str) -> PathBuf {
+pub(crate) fn log_of(config: &Config, version: &str) -> PathBuf {
     config.run.log_path.join(format!("log_run_{version}.txt"))
 }
 
@@ -306,7 +293,7 @@ fn with_sizes_of(config: &Config, checkpoint: &Checkpoint) -> Result<Config> {
 }
 
 /// `NUM_WORKERS`, limited to the number of threads that can help to hide the time of disk reads.
-pub fn useful_workers(asked: usize) -> usize {
+pub(crate) fn useful_workers(asked: usize) -> usize {
     const PER_CORE: usize = 4;
     const AT_LEAST: usize = 16;
     let useful = std::thread::available_parallelism()

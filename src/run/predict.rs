@@ -1,7 +1,7 @@
-//! Answers questions with a trained network.
+//! Answering questions with a trained network.
 
 use super::inputs::Task;
-use super::network::matmul_dtype;
+use super::network::{matmul_dtype, predicts_probabilities};
 use super::plan::Plan;
 use super::prefetch::{LOADED_AHEAD, Prefetcher};
 use super::stop::{self, Stopped};
@@ -19,15 +19,15 @@ use tch::{Kind, Tensor};
 
 /// The answers to one batch.
 pub struct Prediction {
-    /// (B) index of the most probable answer of each question, the lowest of equals; -1 where a probability is NaN.
-    pub answers: Vec<i64>,
-    /// (B, answers) probabilities; empty unless asked for.
-    pub probabilities: Vec<f32>,
+    /// (B) index of the answer with the largest score, the lowest of equals; -1 where a score is NaN.
+    pub(crate) answers: Vec<i64>,
+    /// (B, answers) scores of the answers, see [`Predictor::new`]; empty unless asked for.
+    pub(crate) scores: Vec<f32>,
 }
 
-/// Iterator over the predictions of every question of a task, in order, batch by batch.
+/// The predictions of all questions of a task: an iterator over batches, in order.
 ///
-/// The N replicas of a run take the batches in turns: a round is one batch for each replica. Every replica receives the
+/// The N replicas of a run take the batches in turns. A round is one batch for each replica. Every replica receives the
 /// predictions of all. The predictions of a round are read while the device computes the next round.
 pub struct Predictor<'a> {
     net: &'a Network,
@@ -36,27 +36,29 @@ pub struct Predictor<'a> {
     batches: Prefetcher,
     pass: Pass,
     batch_size: usize,
-    with_probabilities: bool,
+    with_scores: bool,
+    as_probabilities: bool,
     progress: Progress,
     profile: Profile,
-    /// Questions given to the devices.
+    /// Questions whose computation was started.
     asked: usize,
     /// Questions whose predictions were read.
     answered: usize,
-    /// The round on its way from the device.
-    waiting: Option<Round>,
+    /// The round that is computed and not yet read.
+    in_flight: Option<Round>,
     /// Predictions that were read and not yet returned.
     read: VecDeque<Prediction>,
 }
 
-/// The predictions of a round, on their way from the device.
+/// The predictions of a round, which may still be on the device.
 struct Round {
     /// (N, B)
     answers: Tensor,
     /// (N, B, answers)
-    probabilities: Option<Tensor>,
+    scores: Option<Tensor>,
     reduction: Option<StepReduction>,
-    there: Event,
+    /// Reached when the predictions have been copied to the CPU.
+    copied: Event,
     /// Questions of the round; only the last batch of all is smaller than B.
     questions: usize,
 }
@@ -71,20 +73,20 @@ impl Round {
         {
             bail!(Stopped::by(signal));
         }
-        self.there.wait()?;
+        self.copied.wait()?;
         let mut answers = Vec::<i64>::try_from(self.answers.f_view([-1])?)?;
         answers.truncate(self.questions);
-        let probabilities = match self.probabilities {
+        let scores = match self.scores {
             Some(values) => Vec::<f32>::try_from(values.f_view([-1])?)?,
             None => Vec::new(),
         };
-        let per_question = probabilities.len() / self.answers.numel().max(1);
+        let per_question = scores.len() / self.answers.numel().max(1);
         let batch = |(i, answers): (usize, &[i64])| {
             let first = i * batch_size * per_question;
-            let probabilities = probabilities[first..first + answers.len() * per_question].to_vec();
+            let scores = scores[first..first + answers.len() * per_question].to_vec();
             Prediction {
                 answers: answers.to_vec(),
-                probabilities,
+                scores,
             }
         };
         Ok(answers.chunks(batch_size).enumerate().map(batch).collect())
@@ -92,7 +94,8 @@ impl Round {
 }
 
 impl<'a> Predictor<'a> {
-    /// `with_probabilities` also copies the probabilities from the device.
+    /// A predictor for the questions of `task`. `with_scores`: also return the scores by which answers are chosen, which
+    /// are probabilities in the reference and logits in OpenVQA.
     ///
     /// # Errors
     /// When the loader cannot start.
@@ -101,7 +104,7 @@ impl<'a> Predictor<'a> {
         task: &'a Task,
         plan: &Plan,
         replica: &'a Replica,
-        with_probabilities: bool,
+        with_scores: bool,
     ) -> Result<Self> {
         let (config, device) = (plan.config(), replica.device);
         // `gather` exchanges whole batches, so a batch is not larger than needed.
@@ -132,17 +135,18 @@ impl<'a> Predictor<'a> {
             batches: Prefetcher::new(loader, task.packer(config, net, device))?,
             pass: Pass::evaluation(matmul_dtype(config, device), device),
             batch_size,
-            with_probabilities,
+            with_scores,
+            as_probabilities: predicts_probabilities(config)?,
             progress: Progress::new("Evaluation", batches as u64, !config.run.verbose),
             profile: Profile::new(config.run.profile && replica.is_first(), device),
             asked: 0,
             answered: 0,
-            waiting: None,
+            in_flight: None,
             read: VecDeque::new(),
         })
     }
 
-    /// Starts the next round; none after the last.
+    /// Starts the next round; returns `None` after the last one.
     fn begin(&mut self) -> Result<Option<Round>> {
         let questions =
             (self.task.dataset.len() - self.asked).min(self.batch_size * self.replica.size);
@@ -155,54 +159,56 @@ impl<'a> Predictor<'a> {
         }
         let _no_grad = tch::no_grad_guard();
         let device = self.replica.device;
-        let (answers, probabilities) = match self.batches.next().transpose()? {
+        let (answers, scores) = match self.batches.next().transpose()? {
             Some(batch) => {
                 self.profile.end(Phase::Input);
-                let probabilities = self.net.forward(&batch, &self.pass)?.sigmoid(); // (B, answers)
-                (most_probable(&probabilities), probabilities)
+                let logits = self.net.forward(&batch, &self.pass)?; // (B, answers)
+                let scores = if self.as_probabilities {
+                    logits.sigmoid()
+                } else {
+                    logits
+                };
+                (largest(&scores), scores)
             }
             // The last round may have no batch for this replica.
             None => {
-                let nothing = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, device));
+                let empty = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, device));
                 (
-                    nothing(&[0], Kind::Int64)?,
-                    nothing(&[0, self.net.answers() as i64], Kind::Float)?,
+                    empty(&[0], Kind::Int64)?,
+                    empty(&[0, self.net.answers() as i64], Kind::Float)?,
                 )
             }
         };
-        let room = self.batch_size as i64;
-        let gather = |rows| fetch(&self.replica.gather(rows, room)?);
+        let batch_size = self.batch_size as i64;
+        let gather = |rows| fetch(&self.replica.gather(rows, batch_size)?);
         let answers = gather(answers)?;
-        let probabilities = self
-            .with_probabilities
-            .then(|| gather(probabilities))
-            .transpose()?;
+        let scores = self.with_scores.then(|| gather(scores)).transpose()?;
         let reduction = self.replica.reduce_step(
             &Tensor::f_zeros([1], (Kind::Double, device))?,
             stop::asked(),
         )?;
-        let there = Event::now(device)?;
+        let copied = Event::now(device)?;
         self.profile.end(Phase::Forward);
         self.profile.end_step();
         Ok(Some(Round {
             answers,
-            probabilities,
+            scores,
             reduction,
-            there,
+            copied,
             questions,
         }))
     }
 
-    /// The next prediction; none after the last.
+    /// The next prediction; `None` after the last one.
     fn predict(&mut self) -> Result<Option<Prediction>> {
         if self.read.is_empty() {
-            if self.waiting.is_none() {
-                self.waiting = self.begin()?;
+            if self.in_flight.is_none() {
+                self.in_flight = self.begin()?;
             }
-            let Some(round) = self.waiting.take() else {
+            let Some(round) = self.in_flight.take() else {
                 return Ok(None);
             };
-            self.waiting = self.begin()?;
+            self.in_flight = self.begin()?;
             self.read.extend(round.read(self.batch_size)?);
         }
         self.read
@@ -211,10 +217,10 @@ impl<'a> Predictor<'a> {
             .transpose()
     }
 
-    /// The index of every question's answer.
+    /// The answer index of every question.
     ///
     /// # Errors
-    /// When a batch cannot be read or memory runs out.
+    /// A batch that cannot be read, or no memory left.
     pub fn answers(self) -> Result<Vec<i64>> {
         self.map(|prediction| Ok(prediction?.answers))
             .collect::<Result<Vec<_>>>()
@@ -254,17 +260,17 @@ impl Iterator for Predictor<'_> {
     }
 }
 
-/// (B) index of the largest of the (B, answers) probabilities; -1 where one of them is NaN.
-fn most_probable(probabilities: &Tensor) -> Tensor {
-    probabilities
+/// (B) index of the largest of the (B, answers) scores; -1 where one of them is NaN.
+fn largest(scores: &Tensor) -> Tensor {
+    scores
         .argmax(1, false)
-        .masked_fill(&probabilities.amax([1], false).isnan(), -1)
+        .masked_fill(&scores.amax([1], false).isnan(), -1)
 }
 
 /// Pairs of question id and answer text, for the answer index of every question of `task`.
 ///
 /// # Errors
-/// When there are more or fewer answers than questions.
+/// More or fewer indices than questions, or an index without an answer.
 pub fn name_answers<'a>(
     task: &Task,
     answers: &'a AnswerList,

@@ -1,5 +1,5 @@
-//! Moves the loader's batches to the device. For a GPU a separate thread packs and copies them on a side stream while the
-//! GPU computes on earlier batches. For a CPU they are packed when they are needed.
+//! The prefetcher: brings the batches of a loader to the device. For a GPU, a thread of its own packs and copies
+//! batches on a side stream while the GPU computes on earlier ones. For a CPU, a batch is packed when it is needed.
 
 use crate::base::errors::panic_text;
 use crate::data::loader::Loader;
@@ -14,8 +14,8 @@ pub(super) const LOADED_AHEAD: usize = 2;
 /// Batches that may wait on the device, besides the batch that is being copied.
 const WAITING: usize = 1;
 
-/// The batches of a loader, on the device. After an error there are no more.
-pub struct Prefetcher {
+/// An iterator over the batches of a loader, on the device. It ends after an error.
+pub(crate) struct Prefetcher {
     state: State,
 }
 
@@ -36,7 +36,7 @@ impl Prefetcher {
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn new(loader: Loader, packer: Packer) -> Result<Prefetcher> {
+    pub(crate) fn new(loader: Loader, packer: Packer) -> Result<Prefetcher> {
         let ahead = packer.device.is_cuda();
         Prefetcher::with(loader, packer, ahead)
     }
@@ -53,7 +53,7 @@ impl Prefetcher {
         let thread = std::thread::Builder::new()
             .name("prefetch".into())
             .spawn(move || send_all(loader, &packer, &begun, &sender))
-            .context("cannot start the thread that feeds the device")?;
+            .context("cannot start the thread that prefetches batches")?;
         Ok(Prefetcher {
             state: State::Ahead { queue, thread },
         })
@@ -85,7 +85,7 @@ impl Prefetcher {
         drop(queue);
         let panic = thread.join().err()?;
         Some(anyhow!(
-            "the thread that feeds the device broke down: {}",
+            "the thread that prefetches batches broke down: {}",
             panic_text(&*panic)
         ))
     }
@@ -110,6 +110,7 @@ impl Drop for Prefetcher {
     }
 }
 
+/// The work of the prefetching thread.
 fn send_all(
     loader: Loader,
     packer: &Packer,
@@ -117,7 +118,7 @@ fn send_all(
     sender: &SyncSender<Result<(PackedBatch, Event)>>,
 ) {
     if let Err(error) = use_side_stream(packer.device).and_then(|()| begun.stream_wait()) {
-        // Sending fails when the prefetcher was dropped, and then nobody needs the error.
+        // Sending fails if the prefetcher was dropped. Then nobody needs the error.
         let _ = sender.send(Err(error));
         return;
     }
@@ -146,7 +147,7 @@ mod tests {
     use tch::{Device, Tensor};
 
     /// Ten questions about images 0 to 9, of which the folder has the first `images`, two a batch.
-    fn feed(folder: &Path, images: u64, ahead: bool) -> Prefetcher {
+    fn prefetcher(folder: &Path, images: u64, ahead: bool) -> Prefetcher {
         for id in 0..images {
             let rows: Vec<f32> = (0..8).map(|i| id as f32 + i as f32 / 8.0).collect();
             let file = folder.join(format!("COCO_any_{id:012}.jpg.npz"));
@@ -198,7 +199,7 @@ mod tests {
     fn batches_are_the_same_ahead_of_their_use_or_not() {
         let folder = tempfile::tempdir().unwrap();
         let all = |ahead| -> Vec<(Tensor, Vec<ImageId>, Tensor, Tensor)> {
-            let batches = feed(folder.path(), 10, ahead).map(Result::unwrap);
+            let batches = prefetcher(folder.path(), 10, ahead).map(Result::unwrap);
             batches
                 .map(|batch| {
                     (
@@ -216,21 +217,21 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_ends_the_feed_with_its_cause() {
+    fn a_failure_ends_the_batches_with_its_cause() {
         for ahead in [false, true] {
             let folder = tempfile::tempdir().unwrap();
-            let mut feed = feed(folder.path(), 5, ahead);
-            assert!(feed.next().unwrap().is_ok() && feed.next().unwrap().is_ok());
-            let error = feed.next().unwrap().err().unwrap();
+            let mut batches = prefetcher(folder.path(), 5, ahead);
+            assert!(batches.next().unwrap().is_ok() && batches.next().unwrap().is_ok());
+            let error = batches.next().unwrap().err().unwrap();
             assert!(format!("{error:#}").contains("image 5"), "{error:#}");
-            assert!(feed.next().is_none());
+            assert!(batches.next().is_none());
         }
     }
 
     #[test]
-    fn a_feed_that_is_dropped_early_does_not_hang() {
+    fn a_prefetcher_that_is_dropped_early_does_not_hang() {
         let folder = tempfile::tempdir().unwrap();
-        let mut feed = feed(folder.path(), 10, true);
-        assert!(feed.next().unwrap().is_ok());
+        let mut batches = prefetcher(folder.path(), 10, true);
+        assert!(batches.next().unwrap().is_ok());
     }
 }

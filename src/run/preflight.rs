@@ -1,4 +1,4 @@
-//! Preflight of a run: its outputs are writable, and no earlier run is overwritten.
+//! Preflight: checks that the outputs of a run are writable and that no earlier run is overwritten.
 
 use super::plan::{Plan, epoch_of_file};
 use crate::checkpoint;
@@ -7,25 +7,25 @@ use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use tracing::debug;
 
-/// The checks of one plan.
-pub struct Preflight<'a> {
+/// The preflight of one plan.
+pub(crate) struct Preflight<'a> {
     plan: &'a Plan,
 }
 
 impl<'a> Preflight<'a> {
-    /// The checks of `plan`.
-    pub fn new(plan: &'a Plan) -> Preflight<'a> {
+    /// The preflight of `plan`.
+    pub(crate) fn new(plan: &'a Plan) -> Preflight<'a> {
         Preflight { plan }
     }
 
     /// Checks that no file of an older run of the same version is lost, unless `--OVERWRITE=True` is given.
     ///
-    /// A new run replaces all checkpoints and the log of the older run; a resumed run replaces the checkpoints that go
+    /// A new run replaces all checkpoints and the log of the older run. A resumed run replaces the checkpoints that go
     /// further than its start point.
     ///
     /// # Errors
     /// When such a file exists.
-    pub fn check_no_overwrite(&self) -> Result<()> {
+    pub(crate) fn check_no_overwrite(&self) -> Result<()> {
         let config = self.plan.config();
         let conflicting_files = self.conflicting_files();
         let Some(first) = conflicting_files
@@ -54,7 +54,7 @@ impl<'a> Preflight<'a> {
     ///
     /// # Errors
     /// When a file cannot be removed.
-    pub fn remove_conflicting_files(&self) -> Result<()> {
+    pub(crate) fn remove_conflicting_files(&self) -> Result<()> {
         self.conflicting_files()
             .iter()
             .try_for_each(|path| remove(path))
@@ -81,17 +81,17 @@ impl<'a> Preflight<'a> {
         paths
     }
 
-    /// Removes `last.pkl`. Called once the checkpoint of an epoch goes further.
+    /// Removes `last.pkl`, once the checkpoint of an epoch goes further.
     ///
     /// # Errors
     /// When it cannot be removed.
-    pub fn remove_last_ckpt(&self) -> Result<()> {
+    pub(crate) fn remove_last_ckpt(&self) -> Result<()> {
         let last = self.plan.last_ckpt();
         if last.exists() { remove(&last) } else { Ok(()) }
     }
 
-    /// The folders that this run writes in, without the folder of checkpoints.
-    fn written_to(&self) -> Result<Vec<PathBuf>> {
+    /// The folders that this run writes to, without the folder of checkpoints.
+    fn output_folders(&self) -> Result<Vec<PathBuf>> {
         let config = self.plan.config();
         let run = &config.run;
         let folders = match run.run_mode {
@@ -108,9 +108,9 @@ impl<'a> Preflight<'a> {
     /// Checks that the folders and the log of this run are writable. (Checkpoints: see [`check_writable`].)
     ///
     /// # Errors
-    /// The first folder or log that is not.
-    pub fn check_outputs(&self) -> Result<()> {
-        check_writable(self.written_to()?)?;
+    /// The first folder or log that is not writable.
+    pub(crate) fn check_outputs(&self) -> Result<()> {
+        check_writable(self.output_folders()?)?;
         let plan = self.plan;
         // A new run starts a new log. All other outputs are new files.
         let log = match plan.config().run.run_mode {
@@ -137,7 +137,7 @@ impl<'a> Preflight<'a> {
     ///
     /// # Errors
     /// When it does not fit, with the space needed and the space free.
-    pub fn check_space(&self, parameters: u64) -> Result<()> {
+    pub(crate) fn check_space(&self, parameters: u64) -> Result<()> {
         let folder = self.plan.ckpt_folder();
         let needed = parameters.saturating_mul(BYTES_PER_PARAMETER);
         let Ok(disk) = rustix::fs::statvfs(&folder) else {
@@ -161,7 +161,7 @@ impl<'a> Preflight<'a> {
 ///
 /// # Errors
 /// The first folder that is not writable.
-pub fn check_writable(folders: impl IntoIterator<Item = PathBuf>) -> Result<()> {
+pub(crate) fn check_writable(folders: impl IntoIterator<Item = PathBuf>) -> Result<()> {
     folders.into_iter().try_for_each(|folder| {
         let folder = &folder;
         let cannot = || {
@@ -172,7 +172,7 @@ pub fn check_writable(folders: impl IntoIterator<Item = PathBuf>) -> Result<()> 
         };
         crate::base::atomic::make_folder(folder).with_context(cannot)?;
         crate::base::atomic::remove_orphans(folder);
-        crate::base::atomic::sibling(folder)
+        crate::base::atomic::temporary_file(folder)
             .map(drop)
             .with_context(cannot)
     })
@@ -203,11 +203,10 @@ mod tests {
     use crate::config::Config;
     use crate::models::SCHEMA;
     use clap::Parser;
-    use tch::Device;
 
     fn plan(line: &str) -> Plan {
         let config = Config::resolve(&Args::parse_from(line.split(' ')).given(), &SCHEMA).unwrap();
-        Plan::new(&config, 1, &[Device::Cpu], None).unwrap()
+        Plan::new(&config, 1, None).unwrap()
     }
 
     #[test]

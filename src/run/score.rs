@@ -1,10 +1,10 @@
-//! `--RUN=score`: the accuracy of an answer file.
+//! `--RUN=score`: scores an answer file.
 
 use crate::config::Config;
 use crate::datasets::files::split;
 use anyhow::{Context, Result};
 
-/// Prints the score of `RESULT_FILE`, against the evaluated split unless `QUESTIONS` and `ANNOTATIONS` name other files.
+/// Prints the scores of `RESULT_FILE` on the evaluated split, or on the files that `QUESTIONS` and `ANNOTATIONS` name.
 ///
 /// # Errors
 /// A file that is missing or damaged, or answers to other questions.

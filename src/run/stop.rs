@@ -1,6 +1,8 @@
-//! Ctrl-C and SIGTERM: the first asks the run to stop after the present step, the second ends the program at once.
+//! Ctrl-C and SIGTERM: the first signal asks the run to stop after the current step, the second ends the program at
+//! once.
 //!
-//! Before [`listen`] is called a signal ends the program at once: while a run reads its inputs there is nothing to save.
+//! Before [`listen`] is called a signal ends the program at once: while a run reads its inputs there is nothing to
+//! save.
 
 use super::plan::Plan;
 use crate::base::output;
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 /// The first signal received, or 0.
 static ASKED: AtomicI32 = AtomicI32::new(0);
 
-/// The error of a run that a signal has stopped.
+/// The error of a run that a signal stopped.
 #[derive(Debug)]
 pub struct Stopped {
     signal: i32,
@@ -27,21 +29,21 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// Stopped by `signal`, without advice.
-    pub fn by(signal: i32) -> Stopped {
+    /// The error for `signal`, without advice.
+    pub(crate) fn by(signal: i32) -> Stopped {
         Stopped {
             signal,
             advice: String::new(),
         }
     }
 
-    /// The exit status that shells give a program that a signal has ended: 130 after Ctrl-C, 143 after SIGTERM.
+    /// The exit status by the convention of shells: 130 after Ctrl-C, 143 after SIGTERM.
     pub fn exit_status(&self) -> u8 {
         128 + self.signal as u8
     }
 
     /// Adds `advice` to `error` if it is a `Stopped`.
-    pub fn advise(error: Error, advice: &str) -> Error {
+    pub(crate) fn advise(error: Error, advice: &str) -> Error {
         match error.downcast::<Stopped>() {
             Ok(Stopped { signal, .. }) => Stopped {
                 signal,
@@ -70,7 +72,7 @@ impl std::error::Error for Stopped {}
 ///
 /// # Errors
 /// When the system refuses a handler or a thread.
-pub fn listen() -> Result<()> {
+pub(crate) fn listen() -> Result<()> {
     static FIRST: Once = Once::new();
     let mut outcome = Ok(());
     FIRST.call_once(|| outcome = start().context("cannot handle Ctrl-C and SIGTERM"));
@@ -79,8 +81,8 @@ pub fn listen() -> Result<()> {
 
 fn start() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    // After a Ctrl-C in the terminal each process of a job gets the signal twice: from the terminal and from the launcher.
-    let same = if is_one_of_several() {
+    // After a Ctrl-C, each process of a job gets the signal twice: from the terminal and from the launcher.
+    let repeat = if is_one_of_several() {
         Duration::from_secs(2)
     } else {
         Duration::ZERO
@@ -90,7 +92,7 @@ fn start() -> Result<()> {
         let mut first = None;
         for signal in signals.forever() {
             match first {
-                Some(first) if Instant::elapsed(&first) >= same => exit(128 + signal),
+                Some(first) if Instant::elapsed(&first) >= repeat => exit(128 + signal),
                 Some(_) => {}
                 None => {
                     ASKED.store(signal, Ordering::Relaxed);
@@ -111,15 +113,15 @@ fn start() -> Result<()> {
 }
 
 /// The signal that asks the run to stop, or 0.
-pub fn asked() -> i32 {
+pub(crate) fn asked() -> i32 {
     ASKED.load(Ordering::Relaxed)
 }
 
-/// Fails once a signal has been received. Called where the run can stop.
+/// Fails if a signal has been received. Called where the run can stop.
 ///
 /// # Errors
-/// [`Stopped`].
-pub fn check() -> Result<()> {
+/// [`Stopped`] after a signal.
+pub(crate) fn check() -> Result<()> {
     match asked() {
         0 => Ok(()),
         signal => bail!(Stopped::by(signal)),
@@ -127,7 +129,7 @@ pub fn check() -> Result<()> {
 }
 
 /// Adds the name of `replica` to `error`, except to a [`Stopped`], which concerns all replicas.
-pub fn attribute(replica: &Replica, error: Error) -> Error {
+pub(crate) fn attribute(replica: &Replica, error: Error) -> Error {
     if error.is::<Stopped>() {
         error
     } else {
@@ -136,7 +138,7 @@ pub fn attribute(replica: &Replica, error: Error) -> Error {
 }
 
 /// The command line that continues the run of `plan` from `checkpoint`, quoted for a shell.
-pub fn command_to_resume(plan: &Plan, checkpoint: &Path) -> String {
+pub(crate) fn command_to_resume(plan: &Plan, checkpoint: &Path) -> String {
     let mut words = vec![std::env::args().next().unwrap_or_else(|| "mcan".into())];
     let given = plan.config().run.given.spelled_out().into_iter();
     words.extend(given.filter(|flag| !is_given_anew(flag)));
@@ -169,7 +171,7 @@ mod tests {
             "--OVERWRITE",
         ];
         let config = Config::resolve(&Args::parse_from(given).given(), &SCHEMA).unwrap();
-        let plan = Plan::new(&config, 1, &[], None).unwrap();
+        let plan = Plan::new(&config, 1, None).unwrap();
         let command = command_to_resume(&plan, Path::new("my ckpts/last.pkl"));
         let words = shlex::split(&command).unwrap();
         let version = format!("--VERSION={}", plan.version());

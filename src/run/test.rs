@@ -1,6 +1,7 @@
-//! `--RUN=test`: the answers of a checkpoint to a test split, and their probabilities with `--SAVE_PRED`.
+//! `--RUN=test`: answers a test split with a checkpoint; with `--SAVE_PRED` also saves the scores of all answers.
 
 use super::evaluation::Evaluation;
+use super::network::predicts_probabilities;
 use super::predict::{Predictor, name_answers};
 use super::stop::attribute;
 use crate::config::Config;
@@ -27,7 +28,7 @@ pub(super) fn run(config: &Config) -> Result<()> {
     let answer_file = run
         .result_path
         .join(format!("{stem}.{}", plan.config().result_extension()));
-    let probability_file = run.pred_path.join(format!("{stem}.npz"));
+    let score_file = run.pred_path.join(format!("{stem}.npz"));
     distributed::run_all(networks, |(net, replica)| {
         let answer = || {
             let predictor = Predictor::new(net, task, &plan, replica, run.test_save_pred)?;
@@ -36,7 +37,13 @@ pub(super) fn run(config: &Config) -> Result<()> {
             }
             let indices = if run.test_save_pred {
                 let (ids, answers) = (task.dataset.question_ids(), inputs.answers.len());
-                answer_and_save_probabilities(predictor, ids, answers, &probability_file)?
+                let indices = answer_and_save_scores(predictor, ids, answers, &score_file)?;
+                let kind = match predicts_probabilities(plan.config())? {
+                    true => "probabilities",
+                    false => "logits",
+                };
+                say!("Saved the {kind} in {}", score_file.display());
+                indices
             } else {
                 predictor.answers()?
             };
@@ -54,9 +61,9 @@ pub(super) fn run(config: &Config) -> Result<()> {
     })
 }
 
-/// Returns the answer indices, and streams the probabilities to `file` at the same time: those of the whole test split
+/// Returns the answer indices, and streams the scores to `file` meanwhile, because those of the whole test split
 /// take gigabytes.
-fn answer_and_save_probabilities(
+fn answer_and_save_scores(
     predictor: Predictor,
     question_ids: &[QuestionId],
     answers: usize,
@@ -66,7 +73,7 @@ fn answer_and_save_probabilities(
     let rows = predictor.map_while(|prediction| match prediction {
         Ok(prediction) => {
             indices.extend(prediction.answers);
-            Some(prediction.probabilities)
+            Some(prediction.scores)
         }
         Err(error) => {
             failure = Some(error);
@@ -78,7 +85,6 @@ fn answer_and_save_probabilities(
         Some(error) => Err(error),
         None => {
             written?;
-            say!("Saved the probabilities in {}", file.display());
             Ok(indices)
         }
     }

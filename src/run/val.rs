@@ -1,4 +1,4 @@
-//! `--RUN=val`: the answers of a checkpoint to val, and their accuracy.
+//! `--RUN=val`: answers val with a checkpoint, and scores the answers.
 
 use super::evaluation::Evaluation;
 use super::inputs::Inputs;
@@ -29,7 +29,7 @@ pub(super) fn run(config: &Config) -> Result<()> {
             let indices = Predictor::new(net, task, &plan, replica, false)?.answers()?;
             let answers = name_answers(task, &inputs.answers, &indices)?;
             match replica.is_first() {
-                true => conclude(&plan, &inputs, &name, &answers),
+                true => save_and_score(&plan, &inputs, &name, &answers),
                 false => Ok(()),
             }
         };
@@ -38,19 +38,19 @@ pub(super) fn run(config: &Config) -> Result<()> {
 }
 
 /// Saves the answers under `name`, and prints and logs their accuracy.
-fn conclude(
+fn save_and_score(
     plan: &Plan,
     inputs: &Inputs,
     name: &str,
     answers: &[(QuestionId, &str)],
 ) -> Result<()> {
-    let evaluator = inputs.evaluator.as_ref();
-    let evaluator = evaluator.context("there are no annotations")?;
+    let metric = inputs.metric.as_ref();
+    let metric = metric.context("there are no annotations")?;
     let file = plan.val_answers_of(name);
     let benchmark = plan.config().data.benchmark()?;
     let mut log = Log::open(&plan.log_of(name), benchmark.log_start())?;
     benchmark.write_answers(&file, answers)?;
-    let scores = evaluator.score(answers)?;
+    let scores = metric.score(answers)?;
     say!("{}", scores.printed);
     say!("Saved the answers in {}", file.display());
     log.scores(&scores.logged)

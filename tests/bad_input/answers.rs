@@ -35,7 +35,7 @@ fn answer_dictionary() {
         bytes(
             "wrong shape: halves that disagree",
             "[{\"a\": 0, \"b\": 1}, {\"0\": \"b\", \"1\": \"a\"}]",
-            &["index 0 is of \"a\""],
+            &["index 0 belongs to \"a\""],
         ),
         bytes("NaN", "[{\"a\": NaN}, {}]", &["line 1 column"]),
         bytes("infinity", "[{\"a\": 1e999}, {}]", &["line 1 column"]),
@@ -47,12 +47,12 @@ fn answer_dictionary() {
         bytes(
             "duplicate index",
             "[{\"a\": 0, \"b\": 0}, {\"0\": \"a\", \"1\": \"b\"}]",
-            &["\"b\" has index 0 where 1 is due"],
+            &["\"b\" has index 0; 1 is expected"],
         ),
         bytes(
             "missing index",
             "[{\"a\": 0, \"b\": 2}, {\"0\": \"a\", \"2\": \"b\"}]",
-            &["\"b\" has index 2 where 1 is due"],
+            &["\"b\" has index 2; 1 is expected"],
         ),
         bytes("missing: every answer", "[{}, {}]", &["it has no answer"]),
         bytes(

@@ -5,8 +5,8 @@ use super::forge::*;
 use super::pickles::{hostile_pickles, tensor};
 use super::{Row, bytes, check, row, world};
 use mcan::checkpoint::Checkpoint;
-use mcan::checkpoint::archive::Archive;
-use mcan::checkpoint::pickle::{self, Value};
+use mcan::formats::pickle::{self, Value};
+use mcan::formats::pt::Archive;
 use std::fs;
 use std::io::Read;
 
@@ -36,7 +36,7 @@ fn in_older_format(checkpoint: &[u8]) -> Vec<u8> {
     let path = folder.path().join("newer.pkl");
     fs::write(&path, checkpoint).unwrap();
     let value = Archive::open(&path).unwrap().value;
-    let mut file = legacy(&pickle::write(&value).unwrap());
+    let mut file = legacy(&pickle::write(&value));
     file.truncate(file.len() - b"\x80\x02].".len());
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(checkpoint)).unwrap();
     let is_storage = |name: &&str| name.contains("/data/");
@@ -46,7 +46,7 @@ fn in_older_format(checkpoint: &[u8]) -> Vec<u8> {
         .map(str::to_owned)
         .collect();
     let key = |name: &String| Value::str(name.rsplit('/').next().unwrap());
-    file.extend(pickle::write(&Value::List(names.iter().map(key).collect())).unwrap());
+    file.extend(pickle::write(&Value::List(names.iter().map(key).collect())));
     for name in names {
         let mut storage = Vec::new();
         archive
@@ -85,7 +85,7 @@ fn legacy_with_storage(pickle: &[u8]) -> Vec<u8> {
 fn checkpoint_legacy() {
     let sound = fs::read(concat!(
         env!("CARGO_MANIFEST_DIR"),
-        "/tests/data/checkpoints/small_legacy.pkl"
+        "/crates/mcan-data/tests/data/checkpoints/small_legacy.pkl"
     ))
     .unwrap();
     let (magic, version, size) = (

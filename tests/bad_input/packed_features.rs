@@ -80,7 +80,7 @@ fn tar_and_gz_of_features() {
                 bytes[at] ^= 1;
                 bytes
             },
-            &["damaged behind COCO_test2015_000000000009"],
+            &["damaged after COCO_test2015_000000000009"],
         ),
         bytes(
             "wrong type: a member that is no .npz",
@@ -285,7 +285,7 @@ fn bank() {
         bytes(
             "negative id",
             of_ids(&[0, 2], &[-5]),
-            &["in image_id is a negative number"],
+            &["its array image_id has a negative number"],
         ),
         bytes(
             "duplicate id",

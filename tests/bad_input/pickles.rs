@@ -2,10 +2,9 @@
 
 use super::forge::*;
 use super::{Row, bytes};
-use mcan::checkpoint::pickle::{self, Value};
-use mcan::checkpoint::tensor::TensorView;
+use mcan::formats::dtype::Dtype;
+use mcan::formats::pickle::{self, TensorView, Value};
 use std::sync::Arc;
-use tch::Kind;
 
 /// A pickle of protocol 2.
 fn protocol_2(body: &[u8]) -> Vec<u8> {
@@ -16,7 +15,7 @@ fn protocol_2(body: &[u8]) -> Vec<u8> {
 pub(super) fn tensor(shape: &[i64], stride: &[i64], storage_numel: i64) -> Vec<u8> {
     let (shape, stride) = (shape.to_vec(), stride.to_vec());
     let view = TensorView {
-        kind: Kind::Float,
+        dtype: Dtype::F32,
         shape,
         stride,
         offset: 0,
@@ -27,7 +26,7 @@ pub(super) fn tensor(shape: &[i64], stride: &[i64], storage_numel: i64) -> Vec<u
         Value::str("proj.weight"),
         Value::Tensor(Arc::new(view)),
     )]);
-    pickle::write(&Value::dict([("state_dict", state_dict)])).unwrap()
+    pickle::write(&Value::dict([("state_dict", state_dict)]))
 }
 
 /// Lists of two references to the list before, as deep as given.

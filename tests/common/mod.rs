@@ -11,12 +11,29 @@ use mcan::checkpoint;
 use mcan::cli::Args;
 use mcan::config::Config;
 use mcan::datasets::demo::DemoOptions;
+use ndarray::{Array1, Array2};
+use ndarray_npy::ReadNpyExt;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tch::Tensor;
 
 pub use mcan_data::testing::shared;
+
+/// The arrays of a file of `--SAVE_PRED`: question ids (Q), and scores (Q, answers).
+pub fn predictions(file: &Path) -> (Array1<i64>, Array2<f32>) {
+    let mut npz = zip::ZipArchive::new(std::fs::File::open(file).unwrap()).unwrap();
+    let ids = Array1::read_npy(npz.by_name("question_id.npy").unwrap()).unwrap();
+    let scores = Array2::read_npy(npz.by_name("pred.npy").unwrap()).unwrap();
+    (ids, scores)
+}
+
+/// The largest difference of two arrays' elements.
+pub fn distance(a: &Array2<f32>, b: &Array2<f32>) -> f32 {
+    (a - b)
+        .into_iter()
+        .fold(0.0, |largest, d| d.abs().max(largest))
+}
 
 /// A Python with torch, or `None` after saying that the test is skipped.
 pub fn python() -> Option<PathBuf> {

@@ -1,7 +1,7 @@
 //! `cargo xtask check [fast|full]`: the checks of this project, cheapest first.
 //!
-//! `fast` needs no libtorch: format, scripts, and lints and tests of mcan-data with the rules of the house. `full` adds
-//! the whole workspace: lints, documentation, dependencies, fuzzing, every test. It ends with the summaries of the
+//! `fast` needs no libtorch: format, scripts, and lints and tests of mcan-data with the rules of the house. `full` goes on
+//! with the whole workspace: lints, documentation, dependencies, fuzzing, every test. It ends with the summaries of the
 //! tests. `.ci/run` and `./setup.sh test` call `full`.
 
 use std::env;
@@ -10,6 +10,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 const CARGO_DENY: &str = "0.20.2";
+
+/// The version whose formatting the C++ files have; others differ in details.
+const CLANG_FORMAT: &str = "version 14";
 
 /// Seconds for which each fuzz target runs.
 const FUZZ_SECONDS: &str = "6";
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
 
 type Outcome = Result<(), String>;
 
+/// The checks, which run in the root folder of the repository.
 struct Checks {
     root: PathBuf,
     began: Instant,
@@ -62,11 +66,11 @@ impl Checks {
         ];
         self.cargo(&lints)?;
         self.step("tests of mcan-data");
-        self.cargo(&["test", "-p", "mcan-data"])
+        self.test(&["-p", "mcan-data"])
     }
 
     fn full(&self, tests: &[&str]) -> Outcome {
-        self.cheap()?;
+        self.fast()?;
         self.step("lints");
         let lints = [
             "clippy",
@@ -79,17 +83,32 @@ impl Checks {
         ];
         self.cargo(&lints)?;
         self.step("documentation");
-        let mut doc = self.command("cargo", &["doc", "--quiet", "--workspace", "--no-deps"]);
+        let mut doc = self.command(
+            "cargo",
+            &[
+                "doc",
+                "--quiet",
+                "--workspace",
+                "--no-deps",
+                "--document-private-items",
+            ],
+        );
         run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
         self.step("dependencies");
         self.dependencies()?;
         self.step("fuzzing");
         self.fuzz()?;
         self.step("tests");
-        // The output of passing tests is shown for what they say they skipped.
-        let all = ["test", "--workspace", "--no-fail-fast"];
-        let all = [&all[..], tests, &["--", "--show-output"]].concat();
-        self.cargo(&all)
+        match tests {
+            [] => self.test(&["--workspace", "--exclude", "mcan-data"]),
+            named => self.test(&[&["--workspace"], named].concat()),
+        }
+    }
+
+    /// Runs tests. The output of passing tests is shown for what they say they skipped.
+    fn test(&self, which: &[&str]) -> Outcome {
+        let (test, show) = (["test", "--no-fail-fast"], ["--", "--show-output"]);
+        self.cargo(&[&test[..], which, &show].concat())
     }
 
     /// The checks that compile nothing.
@@ -97,19 +116,27 @@ impl Checks {
         self.step("format");
         self.cargo(&["fmt", "--all", "--check"])?;
         self.cargo(&["fmt", "--check", "--manifest-path", "fuzz/Cargo.toml"])?;
+        if self
+            .output("clang-format", &["--version"])
+            .contains(CLANG_FORMAT)
+        {
+            let format = "clang-format --dry-run -Werror src/native/*.cpp src/native/*.h";
+            run(&mut self.command("bash", &["-c", format]))?;
+        } else {
+            println!("notice: there is no clang-format of {CLANG_FORMAT} here: C++ is not checked");
+        }
         self.step("shell scripts");
-        let scripts = ["setup.sh", ".ci/run", "fuzz/run"];
+        let scripts = "setup.sh .ci/run fuzz/run benches/*.sh";
         if self.succeeds("shellcheck", &["--version"]) {
-            let arguments = [&["--severity=warning"], &scripts[..]].concat();
-            return run(&mut self.command("shellcheck", &arguments));
+            let check = format!("shellcheck --severity=warning {scripts}");
+            return run(&mut self.command("bash", &["-c", &check]));
         }
         println!("notice: there is no shellcheck here: only the syntax is checked");
-        scripts
-            .iter()
-            .try_for_each(|script| run(&mut self.command("bash", &["-n", script])))
+        let check = format!("for script in {scripts}; do bash -n $script || exit; done");
+        run(&mut self.command("bash", &["-c", &check]))
     }
 
-    /// Which crates the tree may have: deny.toml.
+    /// Checks the crates of the tree against deny.toml.
     fn dependencies(&self) -> Outcome {
         let cache =
             env::var_os("MCAN_CACHE").map_or_else(|| self.root.join("target"), PathBuf::from);
@@ -118,7 +145,7 @@ impl Checks {
         if !self.output(&deny, &["--version"]).contains(CARGO_DENY) {
             let wanted = format!("cargo-deny@{CARGO_DENY}");
             let folder = tools.display().to_string();
-            // Unoptimised it is built in half the time, and fast enough.
+            // An unoptimised build takes half the time, and the program is fast enough.
             let install = [
                 "install", "--quiet", "--locked", "--debug", "--root", &folder, &wanted,
             ];
@@ -148,7 +175,8 @@ impl Checks {
         Ok(())
     }
 
-    /// A few seconds of every fuzz target, from the seeds: a corpus that is kept would grow, and take longer each time.
+    /// Runs every fuzz target for a few seconds, from the seeds. A corpus that is kept would grow and take longer each
+    /// time.
     fn fuzz(&self) -> Outcome {
         if !self.fetch("fuzz/Cargo.toml")? {
             println!("notice: libFuzzer could not be fetched: nothing is fuzzed");
@@ -163,8 +191,8 @@ impl Checks {
             .env("FUZZ_CORPUS", corpus))
     }
 
-    /// Whether the crates of a manifest could be had. A lock file that is behind the manifest is an error: it must not
-    /// pass for a missing network.
+    /// Whether the crates of a manifest can be fetched. A lock file that is older than the manifest is an error: it
+    /// must not look like a missing network.
     fn fetch(&self, manifest: &str) -> Result<bool, String> {
         let arguments = ["fetch", "--locked", "--manifest-path", manifest];
         let output = self

@@ -1,4 +1,4 @@
-//! Speed of the loader: batches of 64 questions about images of a bank in float16, with the sizes of VQA-v2.
+//! Measures the loader: batches of 64 questions about images of an f16 bank, with the sizes of VQA-v2.
 //!
 //! `cargo bench -p mcan-data --bench loader`; the argument is the number of worker threads (`NW`).
 
@@ -24,7 +24,7 @@ const REGIONS: StreamSpec = StreamSpec {
     boxes: false,
 };
 
-/// Image i has 10 + i % 91 regions.
+/// Writes a bank in which image i has 10 + i % 91 regions.
 fn write_bank(path: &Path) {
     let counts = (0..IMAGES).map(|image| 10 + image % 91);
     let mut offset = vec![0i64];
@@ -54,7 +54,7 @@ fn dataset() -> Dataset {
     }))
 }
 
-/// The data set and its features; the bank is in the folder.
+/// The data set and its features, with the folder of the bank.
 fn inputs() -> (TempDir, Arc<Dataset>, Arc<FeatureStore>) {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("train2014");

@@ -1,6 +1,6 @@
-//! Everything of `mcan` that needs no libtorch: file formats, text, data, data sets with their metrics, configuration.
+//! The part of `mcan` that needs no libtorch: file formats, text, data, data sets with their metrics, configuration.
 //!
-//! It is a package of its own so that the compiler enforces the wall, and so that its tests build and run in seconds.
+//! It is a package of its own, so that the compiler enforces the wall, and so that its tests build and run in seconds.
 
 #![cfg_attr(
     not(test),

@@ -1,11 +1,11 @@
 //! Helpers for the tests of both packages.
 
-use serde_json::Value;
 use std::path::{Path, PathBuf};
-use tempfile::TempDir;
+#[cfg(test)]
+use {serde_json::Value, tempfile::TempDir};
 
-/// A file or folder below `MCAN_SHARED` (default `../shared` beside the checkout), or `None` after saying that the
-/// test is skipped.
+/// A file or folder of reference outputs, below `MCAN_SHARED` (default `../shared` beside the checkout). If it is missing,
+/// prints that the test is skipped and gives `None`.
 pub fn shared(path: &str) -> Option<PathBuf> {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let root =
@@ -21,14 +21,15 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     None
 }
 
-/// A file of its own folder with this JSON.
-pub fn write_json(value: &Value) -> (TempDir, PathBuf) {
+/// Writes JSON to a file in a folder of its own.
+#[cfg(test)]
+pub(crate) fn write_json(value: &Value) -> (TempDir, PathBuf) {
     write_bytes("file.json", value.to_string().as_bytes())
 }
 
-/// A file of its own folder with this name and content.
-#[allow(clippy::unwrap_used, reason = "a test that cannot write has failed")]
-pub fn write_bytes(name: &str, bytes: &[u8]) -> (TempDir, PathBuf) {
+/// Writes a file of this name to a folder of its own.
+#[cfg(test)]
+pub(crate) fn write_bytes(name: &str, bytes: &[u8]) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();

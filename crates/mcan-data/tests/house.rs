@@ -1,6 +1,6 @@
-//! The picture of the house in `src/lib.rs` is true: every room knows only rooms below it, and the nevers hold.
+//! Tests that the picture of the house in `src/lib.rs` is true: every room knows only rooms below it, and the nevers hold.
 //!
-//! Reads both packages as text, so it needs no libtorch.
+//! The tests read both packages as text, so that they need no libtorch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -25,7 +25,7 @@ const ROOMS: [&str; 15] = [
     "base",
 ];
 
-/// (room, what it never knows)
+/// (room, rooms that it never knows)
 const NEVERS: [(&str, &[&str]); 5] = [
     ("datasets", &["models", "nn", "config"]),
     ("models", &["datasets"]),
@@ -34,9 +34,9 @@ const NEVERS: [(&str, &[&str]); 5] = [
     ("run", &["cli"]),
 ];
 
-/// (file, line) that may break a rule, and why.
+/// (file, line) that may break a rule, with the reason.
 const EXCEPTIONS: [(&str, &str); 1] = [
-    // Which losses there are is a property of targets; their formulas are in `nn`.
+    // The kinds of loss are a property of the targets; their formulas are in `nn`.
     ("src/nn/loss.rs", "use crate::datasets::LossKind;"),
 ];
 
@@ -55,7 +55,7 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Files of both packages, with their path in the checkout and their room.
+/// The files of both packages: path in the checkout, room, text.
 fn files() -> Vec<(String, String, String)> {
     let mut all = Vec::new();
     for root in ["src", "crates/mcan-data/src"] {
@@ -72,7 +72,7 @@ fn files() -> Vec<(String, String, String)> {
     all
 }
 
-/// The code of a file: without its unit tests, which may use what they like.
+/// The numbered lines of code of a file, without its unit tests, which may use any room.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().enumerate();
     lines
@@ -80,9 +80,11 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
-/// The rooms that a line names, as in `crate::data::Id` or `mcan_data::keys`.
+/// The rooms that a line names, as in `crate::data::Id` or `mcan_data::text`.
 fn rooms_named(line: &str) -> Vec<&'static str> {
-    let paths = line.split("crate::").skip(1);
+    let paths = ["crate::", "mcan_data::"]
+        .into_iter()
+        .flat_map(|package| line.split(package).skip(1));
     let first = |path: &str| {
         path.split(|c: char| !c.is_alphanumeric() && c != '_')
             .next()
@@ -95,12 +97,13 @@ fn rooms_named(line: &str) -> Vec<&'static str> {
         .collect()
 }
 
+/// The position of a room in [`ROOMS`]; 0 is the top.
 fn height(room: &str) -> Option<usize> {
     ROOMS.iter().position(|known| *known == room)
 }
 
 #[test]
-fn no_import_runs_up_or_breaks_a_never() {
+fn no_import_leads_upwards_or_breaks_a_never() {
     let mut broken = Vec::new();
     for (path, room, text) in files() {
         let Some(own) = height(&room) else { continue };
@@ -125,6 +128,12 @@ fn no_import_runs_up_or_breaks_a_never() {
                     bad.join(", ")
                 ));
             }
+            if line.contains("crate::{") || line.contains("mcan_data::{") {
+                broken.push(format!(
+                    "{path}:{}: imports from two rooms in one `use`: write one for each",
+                    number + 1
+                ));
+            }
             if line.contains("super::super") {
                 broken.push(format!("{path}:{}: super::super", number + 1));
             }
@@ -136,7 +145,7 @@ fn no_import_runs_up_or_breaks_a_never() {
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
-/// All packages that a package is built or tested with, from Cargo.lock.
+/// All packages that a package needs to be built or tested, from Cargo.lock.
 fn dependencies_of(package: &str) -> BTreeSet<String> {
     let lock = fs::read_to_string(checkout().join("Cargo.lock")).unwrap();
     let name = |entry: &str| entry.split('"').nth(1).unwrap().to_owned();
@@ -144,7 +153,7 @@ fn dependencies_of(package: &str) -> BTreeSet<String> {
     for entry in lock.split("[[package]]").skip(1) {
         let list = entry.split("dependencies = [").nth(1).unwrap_or_default();
         let quoted = list.split('"').skip(1).step_by(2);
-        // An entry is a name, followed by a version where there are several.
+        // An entry is a name; a version follows if there are several versions.
         let names = quoted.map(|text| text.split(' ').next().unwrap().to_owned());
         direct.entry(name(entry)).or_default().extend(names);
     }
@@ -158,7 +167,7 @@ fn dependencies_of(package: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn below_the_wall_nothing_knows_libtorch() {
+fn nothing_below_the_wall_knows_libtorch() {
     let manifest = fs::read_to_string(checkout().join("crates/mcan-data/Cargo.toml")).unwrap();
     assert!(
         !manifest.contains("tch") && !manifest.contains("torch-sys"),
@@ -174,7 +183,7 @@ fn below_the_wall_nothing_knows_libtorch() {
 }
 
 #[test]
-fn the_picture_names_the_rooms_that_there_are() {
+fn the_picture_has_all_rooms() {
     let library = fs::read_to_string(checkout().join("src/lib.rs")).unwrap();
     let picture = library.split("//! ```").nth(1).unwrap();
     let names = picture

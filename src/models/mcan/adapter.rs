@@ -1,4 +1,4 @@
-//! The layer that brings image features to the width of the network.
+//! The layer that maps image features to the width of the network.
 
 use crate::data::Convention;
 use crate::models::Sizes;
@@ -19,7 +19,7 @@ pub(super) struct Adapter {
 impl Adapter {
     /// Named `img_feat_linear` as in the reference; in OpenVQA `adapter.frcn_linear` for regions and
     /// `adapter.grid_linear` for the grid of a data set without regions.
-    pub fn new(root: &mut Path, hidden: usize, sizes: &Sizes) -> Result<Adapter> {
+    pub(crate) fn new(root: &mut Path, hidden: usize, sizes: &Sizes) -> Result<Adapter> {
         let (stream, reads_grid) = match (sizes.streams.regions, sizes.streams.grid) {
             (Some(regions), _) => (regions, false),
             (None, Some(grid)) => (grid, true),
@@ -35,7 +35,7 @@ impl Adapter {
     }
 
     /// The features that it reads.
-    pub fn stream<'a>(&self, batch: &'a PackedBatch) -> Result<&'a PackedFeatures> {
+    pub(crate) fn stream<'a>(&self, batch: &'a PackedBatch) -> Result<&'a PackedFeatures> {
         let (stream, name) = match self.reads_grid {
             true => (&batch.grid, "grid"),
             false => (&batch.regions, "regions"),
@@ -45,9 +45,11 @@ impl Adapter {
             .with_context(|| format!("the batch has no {name}"))
     }
 
+    /// Applies the layer.
+    ///
     /// # Shapes
     /// features (R_s, F) -> (R_s, D), float32
-    pub fn forward(&self, features: &PackedFeatures, pass: &Pass) -> Tensor {
+    pub(crate) fn forward(&self, features: &PackedFeatures, pass: &Pass) -> Tensor {
         self.linear
             .forward(&features.rows, pass)
             .to_kind(Kind::Float)

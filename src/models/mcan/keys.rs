@@ -27,11 +27,15 @@ keys! {
         word_embed_size: usize = 300;
         /// Width of a region's feature
         img_feat_size: usize = 2048;
+        /// OpenVQA: use the boxes of regions as features; only False so far
+        use_bbox_feat: Option<bool> = None => absent("False"), ours;
+        /// OpenVQA: use the grid beside the regions; only False so far
+        use_aux_feat: Option<bool> = None => absent("False"), ours;
     }
 }
 
 /// The family's entry in the schema of the configuration.
-pub const FAMILY_KEYS: FamilyKeys = FamilyKeys {
+pub(crate) const FAMILY_KEYS: FamilyKeys = FamilyKeys {
     name: "mcan",
     keys: McanKeys::KEYS,
     derived: &[HEAD_SIZE],
@@ -67,12 +71,12 @@ fn check_values(values: &ModelValues) -> Result<(), ConfigError> {
 }
 
 impl McanKeys {
-    /// Checks what the network needs to be built.
+    /// Checks that a network of these sizes can be built.
     ///
     /// # Errors
-    /// Names the key and the value at fault.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        const LARGEST: usize = 1 << 20; // far beyond any network, and products of two stay far from overflow
+    /// The key and its wrong value.
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        const LARGEST: usize = 1 << 20; // far above any network, and a product of two cannot overflow
         for (key, value) in [
             ("LAYER", self.layer),
             ("HIDDEN_SIZE", self.hidden_size),
@@ -99,6 +103,14 @@ impl McanKeys {
         require(hidden.is_multiple_of(heads), "HIDDEN_SIZE", || {
             format!("HIDDEN_SIZE = {hidden} is not divisible by MULTI_HEAD = {heads}")
         })?;
+        for (key, value) in [
+            ("USE_BBOX_FEAT", self.use_bbox_feat),
+            ("USE_AUX_FEAT", self.use_aux_feat),
+        ] {
+            require(value != Some(true), key, || {
+                format!("{key} = True: MCAN cannot use these features yet, only False")
+            })?;
+        }
         require((0.0..1.0).contains(&self.dropout_r), "DROPOUT_R", || {
             format!("DROPOUT_R = {}: it must be in [0, 1)", self.dropout_r)
         })

@@ -1,8 +1,9 @@
-//! MCAN: "Deep Modular Co-Attention Networks for Visual Question Answering" (Yu et al., CVPR 2019), as the reference and
-//! OpenVQA have it.
+//! MCAN: "Deep Modular Co-Attention Networks for Visual Question Answering" (Yu et al., CVPR 2019), as the reference
+//! and OpenVQA compute it. The units SA and SGA and their cascade are in `units.rs`; MHAtt and AttFlat are
+//! [layers](crate::nn::layers).
 //!
 //! Letters of shapes: B questions; R, S packed rows of images and words; D `HIDDEN_SIZE`; F feature size; E word vector
-//! size. MCAN masks padding, so none is computed.
+//! size. MCAN masks padding, so padding is left out.
 
 mod adapter;
 pub mod keys;
@@ -24,8 +25,8 @@ use keys::McanKeys;
 use tch::{Kind, Tensor};
 use units::Backbone;
 
-/// Everything that the rest of the program knows of MCAN.
-pub const FAMILY: Family = Family {
+/// The family MCAN: all that the rest of the program knows of it.
+pub(crate) const FAMILY: Family = Family {
     keys: keys::FAMILY_KEYS,
     needs,
     build: |values, sizes, path| Ok(Box::new(Mcan::new(&values.keys()?, sizes, path)?)),
@@ -33,7 +34,7 @@ pub const FAMILY: Family = Family {
     canonical_name: str::to_owned,
 };
 
-/// Regions where the data set has them, else the grid.
+/// The regions if the data set has them, else the grid.
 fn needs(_: &ModelValues, streams: Streams) -> Result<Needs> {
     Ok(Needs {
         regions: streams.regions.is_some(),
@@ -85,7 +86,7 @@ impl Mcan {
 }
 
 impl Model for Mcan {
-    /// The reference's prediction is the sigmoid of the logits.
+    /// Computes the logits s; the answer probabilities are their sigmoids.
     fn forward(&self, batch: &PackedBatch, pass: &Pass) -> Result<Tensor> {
         let words = &batch.words;
         let embedded = self.embedding.forward(&batch.word_ids); // (S, E)
@@ -99,17 +100,18 @@ impl Model for Mcan {
         };
         let (x, y) = self.backbone.forward(x, y, pass); // (R, D), (S, D)
 
-        // Multimodal fusion and output classifier (section 3.4, eq. 5 and 6): z = LayerNorm(W_xᵀ x̃ + W_yᵀ ỹ).
+        // Multimodal fusion and output classifier (section 4.3, eq. 5 and 6): z = LayerNorm(W_xᵀ x̃ + W_yᵀ ỹ); s is a
+        // linear layer on z.
         let y = Sequences {
             rows: &y,
             layout: words,
         };
-        let lang = self.attflat_lang.forward(y, pass); // (B, FLAT_OUT_SIZE)
-        let img = self.attflat_img.forward(x.sequences(), pass); // (B, FLAT_OUT_SIZE)
-        let fused = self
+        let lang = self.attflat_lang.forward(y, pass); // W_yᵀ ỹ, (B, FLAT_OUT_SIZE)
+        let img = self.attflat_img.forward(x.sequences(), pass); // W_xᵀ x̃, (B, FLAT_OUT_SIZE)
+        let z = self
             .proj_norm
             .forward(&(lang.to_kind(Kind::Float) + img), pass);
-        Ok(self.proj.forward(&fused, pass).to_kind(Kind::Float)) // (B, answers)
+        Ok(self.proj.forward(&z, pass).to_kind(Kind::Float)) // (B, answers)
     }
 
     fn word_embedding(&self) -> &Tensor {

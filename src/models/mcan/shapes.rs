@@ -1,25 +1,25 @@
-//! The sizes of an MCAN, read off the shapes of its parameters, so that nobody has to repeat `--MODEL`.
+//! The sizes of an MCAN, taken from the shapes of a checkpoint, so that `--MODEL` need not be given again.
 
 use super::keys::McanKeys;
 use crate::config::ModelValues;
 use crate::models::{Shapes, matrix};
 use anyhow::{Context, Result, ensure};
 
-/// The layers that bring image features to the width of the network, by program and data set.
+/// The possible names of the layer that maps image features to the width of the network.
 const ADAPTERS: [&str; 3] = [
     "img_feat_linear.weight",
     "adapter.frcn_linear.weight",
     "adapter.grid_linear.weight",
 ];
 
-/// `given` with every size replaced that the shapes show. Heads and dropout leave no trace in the shapes and stay.
+/// `given`, with each size that the shapes show taken from there. Heads and dropout do not show in shapes and are kept.
 ///
 /// # Errors
-/// A parameter that shows a size is absent, or the sizes make no network.
+/// A parameter that is absent, or sizes from which no network can be built.
 pub(super) fn sizes_of(shapes: &Shapes, given: &ModelValues) -> Result<ModelValues> {
     let adapter = ADAPTERS.iter().find_map(|name| matrix(shapes, name).ok());
-    let adapter =
-        adapter.with_context(|| format!("it has no parameter {}, so it is no MCAN", ADAPTERS[0]));
+    let adapter = adapter
+        .with_context(|| format!("it has no parameter {}, so it is not an MCAN", ADAPTERS[0]));
     let [hidden_size, img_feat_size] = adapter?;
     let [_, word_embed_size] = matrix(shapes, "embedding.weight")?;
     let [flat_mlp_size, _] = matrix(shapes, "attflat_img.mlp.fc.linear.weight")?;
@@ -49,7 +49,7 @@ pub(super) fn sizes_of(shapes: &Shapes, given: &ModelValues) -> Result<ModelValu
     Ok(values)
 }
 
-/// How many layers a list of the backbone has.
+/// Number of layers in a list of the backbone.
 fn layers(shapes: &Shapes, list: &str) -> usize {
     let prefix = format!("backbone.{list}.");
     let number = |(name, _): &(String, _)| {

@@ -24,6 +24,8 @@ const SIZES: McanKeys = McanKeys {
     flat_out_size: 12,
     word_embed_size: 10,
     img_feat_size: 6,
+    use_bbox_feat: None,
+    use_aux_feat: None,
 };
 
 /// A network of these sizes, for a data set of regions and the reference's names.
@@ -220,7 +222,7 @@ fn a_question_answered_alone_is_answered_as_in_a_batch() {
 }
 
 #[test]
-fn what_is_nothing_but_padding_is_attended_to_uniformly() {
+fn a_sequence_of_padding_is_attended_to_uniformly() {
     let net = net();
     let before = evaluate(&net, &batch(false));
     let mut random = Generator::new(2).unwrap();
@@ -288,11 +290,11 @@ fn a_batch_that_contradicts_itself_is_an_error() {
     assert!(packed(wrong).is_err());
 }
 
-/// Logits of a training pass by these kernels, and the gradients of all parameters.
-fn results(net: &Network, product: Kind, kernels: Backend) -> (Tensor, Vec<Tensor>) {
+/// Logits of a training pass by this backend, and the gradients of all parameters.
+fn results(net: &Network, dtype: Kind, backend: Backend) -> (Tensor, Vec<Tensor>) {
     let device = net.parameters.tensors[0].device();
-    let mut pass = Pass::training(product, 7, 1, device).unwrap();
-    pass.backend = kernels;
+    let mut pass = Pass::training(dtype, 7, 1, device).unwrap();
+    pass.backend = backend;
     crate::native::clear_grads(&net.parameters.tensors).unwrap();
     let logits = net
         .forward(&packed_on(device, batch(false)).unwrap(), &pass)
@@ -309,7 +311,7 @@ fn results(net: &Network, product: Kind, kernels: Backend) -> (Tensor, Vec<Tenso
     (logits.detach().to_device(Device::Cpu), gradients.collect())
 }
 
-/// How far each of `a` is from `b`: logits first, then each gradient, as a share of the latter's size.
+/// The distance of `a` from `b`, relative to the size of `b`: of the logits first, then of each gradient.
 fn apart(a: &(Tensor, Vec<Tensor>), b: &(Tensor, Vec<Tensor>)) -> Vec<f64> {
     let one = |a: &Tensor, b: &Tensor| {
         (a - b).norm().double_value(&[]) / b.norm().double_value(&[]).max(1.0)
@@ -323,8 +325,8 @@ fn mean(apart: &[f64]) -> f64 {
     apart.iter().sum::<f64>() / apart.len() as f64
 }
 
-/// In bfloat16 a sum near zero passes a ReLU here and not there, which in so small a network moves a whole gradient: only
-/// the average of all is near then.
+/// Checks each distance and their mean. In bfloat16, rounding may decide whether a sum near zero passes a ReLU. In so
+/// small a network that changes a whole gradient, so only the mean is small then.
 fn assert_near(apart: &[f64], each: f64, on_average: f64) {
     assert!(
         apart.iter().all(|&share| share < each) && mean(apart) < on_average,
@@ -333,7 +335,7 @@ fn assert_near(apart: &[f64], each: f64, on_average: f64) {
     );
 }
 
-/// The reference arm is the formula, so it says what the native kernels have to compute.
+/// The reference arm defines what the native kernels compute.
 #[test]
 fn the_native_kernels_compute_the_formulas() {
     let net = net_without_dropout(4, Device::Cpu);
@@ -342,15 +344,15 @@ fn the_native_kernels_compute_the_formulas() {
     assert_near(&apart(&native, &formula), 1e-5, 1e-5);
 }
 
-/// What a GPU runs, on the CPU: with heads of 8 attention is that of the variable-length kernels, with heads of 4 that on a
-/// grid.
+/// The code that a GPU runs, on the CPU. Heads of width 8 have a variable-length kernel, heads of width 4 are computed
+/// on a padded grid.
 #[test]
 fn the_kernels_of_a_gpu_compute_what_those_of_the_cpu_do() {
     register_reference_kernels();
     for multi_head in [4, 2] {
         let net = net_without_dropout(multi_head, Device::Cpu);
         let exact = results(&net, Kind::Float, Backend::Native);
-        let from_exact = |product, kernels| apart(&results(&net, product, kernels), &exact);
+        let from_exact = |dtype, backend| apart(&results(&net, dtype, backend), &exact);
         assert_near(&from_exact(Kind::Float, Backend::Libtorch), 1e-5, 1e-5);
         let ours = mean(&from_exact(Kind::BFloat16, Backend::Native));
         assert_near(
@@ -369,19 +371,18 @@ fn a_gpu_computes_what_the_cpu_does() {
             net_without_dropout(multi_head, Device::Cpu),
             net_without_dropout(multi_head, gpu),
         );
-        for (product, each, on_average) in [(Kind::Float, 1e-4, 1e-4), (Kind::BFloat16, 0.4, 0.05)]
-        {
+        for (dtype, each, on_average) in [(Kind::Float, 1e-4, 1e-4), (Kind::BFloat16, 0.4, 0.05)] {
             let apart = apart(
-                &results(&there, product, Backend::Libtorch),
-                &results(&here, product, Backend::Native),
+                &results(&there, dtype, Backend::Libtorch),
+                &results(&here, dtype, Backend::Native),
             );
             assert_near(&apart, each, on_average);
         }
     }
 }
 
-/// What libtorch's kernels are asked to do in a training step of a network of the published depth, by operation.
-fn operations_of_a_step(product: Kind) -> BTreeMap<String, u64> {
+/// The number of calls of each operation of libtorch in a training step of a network of the published depth.
+fn operations_of_a_step(dtype: Kind) -> BTreeMap<String, u64> {
     register_reference_kernels();
     let net = network(
         &McanKeys {
@@ -406,7 +407,7 @@ fn operations_of_a_step(product: Kind) -> BTreeMap<String, u64> {
     batch.no_words = vec![false; 3];
     batch.regions.as_mut().unwrap().all_padding = vec![false; 3];
     let batch = packed(batch).unwrap();
-    let mut pass = Pass::training(product, 7, 1, Device::Cpu).unwrap();
+    let mut pass = Pass::training(dtype, 7, 1, Device::Cpu).unwrap();
     pass.backend = Backend::Libtorch;
     operations(|| {
         adam.zero_grad().unwrap();
@@ -416,11 +417,11 @@ fn operations_of_a_step(product: Kind) -> BTreeMap<String, u64> {
     })
 }
 
-/// Operations that read a value from the device, or whose output depends on one, make the host wait for the device.
+/// The host waits for the device in operations that read a value from it, or whose output size depends on a value.
 #[test]
 fn a_step_never_waits_for_the_device() {
-    for product in [Kind::Float, Kind::BFloat16] {
-        let operations = operations_of_a_step(product);
+    for dtype in [Kind::Float, Kind::BFloat16] {
+        let operations = operations_of_a_step(dtype);
         for waiting in [
             "item",
             "_local_scalar_dense",
@@ -433,14 +434,14 @@ fn a_step_never_waits_for_the_device() {
             assert_eq!(
                 operations.get(&format!("aten::{waiting}")),
                 None,
-                "{product:?}: {operations:?}"
+                "{dtype:?}: {operations:?}"
             );
         }
         assert!(operations["aten::addmm"] > 70, "operations are counted");
     }
 }
 
-/// A GPU is idle while the host asks for small things one by one.
+/// A GPU is idle while the host starts many small operations one by one.
 #[test]
 fn parameters_are_cast_and_joined_together() {
     let (single, half) = (
@@ -449,7 +450,7 @@ fn parameters_are_cast_and_joined_together() {
     );
     let count =
         |operations: &BTreeMap<String, u64>, name: &str| operations[&format!("aten::{name}")];
-    // 18 attentions and 14 perceptrons cast all their parameters at once, 4 more layers theirs, and each its gradients.
+    // 18 attention layers, 14 MLPs and 4 other layers each cast all their parameters at once, and all their gradients.
     assert_eq!(
         (
             count(&single, "_foreach_copy_"),
@@ -457,7 +458,7 @@ fn parameters_are_cast_and_joined_together() {
         ),
         (18, 2 * 36)
     );
-    // What is left are activations: one by one, the parameters would be 296 more.
+    // The remaining casts are those of activations. The parameters, cast one by one, would be 296 more.
     let casts = count(&half, "_to_copy") - count(&single, "_to_copy");
     assert!(casts <= 160, "{casts}");
 }

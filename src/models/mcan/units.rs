@@ -1,6 +1,6 @@
-//! The attention units of the paper and their cascade (Yu et al., 2019, sections 3.1 to 3.3).
+//! The attention units SA and SGA and their cascade (Yu et al., 2019, sections 3 and 4.2).
 //!
-//! Letters are the paper's: X is the image and Y the question. The reference's names are kept for the parameters.
+//! Letters are the paper's: X is the image, and Y the question that guides it. Parameters have the reference's names.
 
 use super::keys::McanKeys;
 use crate::nn::layers::{LayerNorm, MhAtt, Mlp, Sequences};
@@ -30,8 +30,8 @@ fn attention(path: Path, keys: &McanKeys) -> MhAtt {
     MhAtt::new(path, keys.hidden_size, keys.multi_head, keys.dropout_r)
 }
 
-/// The self-attention unit SA(Y) (figure 2a): attention within a sequence, then a feed-forward network. Each is added to
-/// its input and normalised.
+/// The self-attention unit SA(Y) (section 3.1, figure 2a): attention within Y, then a feed-forward network. The output
+/// of each is added to its input and normalised.
 #[derive(Debug)]
 struct Sa {
     mhatt: MhAtt,
@@ -53,18 +53,20 @@ impl Sa {
         }
     }
 
+    /// Y after the unit.
+    ///
     /// # Shapes
     /// y (S, D) -> (S, D)
     fn forward(&self, y: Sequences, pass: &Pass) -> Tensor {
         let attended = self.mhatt.self_attention(y, pass);
-        let y = self.norm1.add(y.rows, attended, self.dropout_r, pass);
+        let y = self.norm1.add_norm(y.rows, attended, self.dropout_r, pass);
         self.norm2
-            .add(&y, self.ffn.forward(&y, pass), self.dropout_r, pass)
+            .add_norm(&y, self.ffn.forward(&y, pass), self.dropout_r, pass)
     }
 }
 
-/// The self- and guided-attention unit SGA(X, Y) (figure 2): attention within X, attention from X to Y, then a
-/// feed-forward network. Each is added to its input and normalised.
+/// The self- and guided-attention unit SGA(X, Y) (section 3.2, figure 3c): attention within X, attention from X to its
+/// guide Y, then a feed-forward network. The output of each is added to its input and normalised.
 #[derive(Debug)]
 struct Sga {
     mhatt1: MhAtt,
@@ -90,25 +92,27 @@ impl Sga {
         }
     }
 
+    /// X after the unit.
+    ///
     /// # Shapes
     /// x (R, D), y (S, D) -> (R, D)
     fn forward<'a>(&self, x: ImageRows<'a>, y: Sequences, pass: &Pass) -> ImageRows<'a> {
         let p = self.dropout_r;
-        let within = self.mhatt1.self_attention(x.sequences(), pass);
+        let attended = self.mhatt1.self_attention(x.sequences(), pass);
         let x = x
-            .with(self.norm1.add(&x.rows, within, p, pass))
+            .with(self.norm1.add_norm(&x.rows, attended, p, pass))
             .per_question();
         let guided = self.mhatt2.cross_attention(x.sequences(), y, pass);
-        let x = x.with(self.norm2.add(&x.rows, guided, p, pass));
+        let x = x.with(self.norm2.add_norm(&x.rows, guided, p, pass));
         x.with(
             self.norm3
-                .add(&x.rows, self.ffn.forward(&x.rows, pass), p, pass),
+                .add_norm(&x.rows, self.ffn.forward(&x.rows, pass), p, pass),
         )
     }
 }
 
-/// The cascade of L MCA layers in its encoder-decoder form (section 3.3): Y goes through all SA units first, and the
-/// final Y guides every SGA unit.
+/// The cascade of L MCA layers (section 4.2, eq. 4) in its encoder-decoder form: Y goes through all SA units first, and
+/// the final Y⁽ᴸ⁾ guides every SGA unit.
 #[derive(Debug)]
 pub(super) struct Backbone {
     enc_list: Vec<Sa>,
@@ -117,7 +121,7 @@ pub(super) struct Backbone {
 
 impl Backbone {
     /// Named `enc_list.i` and `dec_list.i`.
-    pub fn new(mut path: Path, keys: &McanKeys) -> Backbone {
+    pub(crate) fn new(mut path: Path, keys: &McanKeys) -> Backbone {
         let (layers, mut list) = (0..keys.layer, path.sub("enc_list"));
         let enc_list = layers.clone().map(|i| Sa::new(list.sub(i), keys)).collect();
         let mut list = path.sub("dec_list");
@@ -125,9 +129,11 @@ impl Backbone {
         Backbone { enc_list, dec_list }
     }
 
+    /// X⁽ᴸ⁾ and Y⁽ᴸ⁾.
+    ///
     /// # Shapes
     /// x (R, D), y (S, D) -> (R, D), (S, D)
-    pub fn forward<'a>(
+    pub(crate) fn forward<'a>(
         &self,
         mut x: ImageRows<'a>,
         y: Sequences,

@@ -1,4 +1,5 @@
-//! Layers that see whole sequences: multi-head attention and attention-weighted pooling (Yu et al., 2019, section 3).
+//! Layers that see whole sequences: multi-head attention (MHAtt) and attention-weighted pooling (AttFlat). Sections and
+//! equations are those of Yu et al., 2019.
 
 use super::{Linear, Mlp};
 use crate::nn::ops;
@@ -7,16 +8,18 @@ use crate::nn::pass::Pass;
 use crate::nn::ragged::Ragged;
 use tch::Tensor;
 
-/// Packed rows and how they lie in sequences.
+/// The packed rows of B sequences, with their layout.
 #[derive(Clone, Copy)]
 pub struct Sequences<'a> {
     /// (R, D)
     pub rows: &'a Tensor,
-    /// B sequences of R rows in all.
+    /// The sequence of each of the R rows.
     pub layout: &'a Ragged,
 }
 
-/// Multi-head scaled dot-product attention (eq. 2 and 3): MA(q, K, V) = [head_1, ..., head_H] Wᵒ.
+/// Multi-head attention (section 3.1, eq. 2 and 3), `MHAtt` in the reference.
+///
+/// MA(q, K, V) = [head₁, ..., head_H] Wᵒ; headⱼ = A(q Wⱼ^Q, K Wⱼ^K, V Wⱼ^V). Eq. 1, A, is [`ops::attention`].
 #[derive(Debug)]
 pub struct MhAtt {
     linear_v: Linear,
@@ -70,7 +73,10 @@ impl MhAtt {
     }
 }
 
-/// Attention-weighted pooling of a sequence into one vector (eq. 5): α = softmax(MLP(X)), x̃ = Σ αᵢ xᵢ.
+/// Attention-weighted pooling of a sequence X to one vector (section 4.3, eq. 5), `AttFlat` in the reference.
+///
+/// α = softmax(MLP(X)); x̃ = Σ αᵢ xᵢ. Each of G glimpses has its own α. A linear layer on the G vectors x̃ follows: W_x
+/// or W_y of eq. 6.
 #[derive(Debug)]
 pub struct AttFlat {
     mlp: Mlp,
@@ -84,7 +90,7 @@ pub struct AttFlatSizes {
     pub input: usize,
     /// Hidden width of the MLP.
     pub mlp: usize,
-    /// G, the distributions α.
+    /// G, the number of distributions α.
     pub glimpses: usize,
     /// Width of the pooled vector.
     pub output: usize,
@@ -105,6 +111,8 @@ impl AttFlat {
         }
     }
 
+    /// Pools each sequence.
+    ///
     /// # Shapes
     /// x (R, D) -> (B, output)
     pub fn forward(&self, x: Sequences, pass: &Pass) -> Tensor {

@@ -9,9 +9,9 @@ use tch::Tensor;
 #[derive(Debug)]
 pub struct Linear {
     /// (out, in)
-    pub weight: Tensor,
+    pub(crate) weight: Tensor,
     /// (out)
-    pub bias: Tensor,
+    pub(crate) bias: Tensor,
 }
 
 impl Linear {
@@ -25,6 +25,8 @@ impl Linear {
         }
     }
 
+    /// Applies the layer.
+    ///
     /// # Shapes
     /// x (R, in) -> (R, out)
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
@@ -33,7 +35,7 @@ impl Linear {
     }
 }
 
-/// A multi-layer perceptron: linear, ReLU, dropout, linear.
+/// A multi-layer perceptron: FC, ReLU, dropout, FC.
 #[derive(Debug)]
 pub struct Mlp {
     fc: Linear,
@@ -57,6 +59,8 @@ impl Mlp {
         }
     }
 
+    /// Applies the layer.
+    ///
     /// # Shapes
     /// x (R, in) -> (R, out)
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {

@@ -6,9 +6,9 @@ use tch::{Cuda, Tensor};
 
 /// A table of word vectors.
 #[derive(Debug)]
-pub struct Embedding {
+pub(crate) struct Embedding {
     /// (words, E)
-    pub weight: Tensor,
+    pub(crate) weight: Tensor,
 }
 
 impl Embedding {
@@ -19,6 +19,8 @@ impl Embedding {
         }
     }
 
+    /// The vectors of words.
+    ///
     /// # Shapes
     /// ids (S) or (B, T) -> (S, E) or (B, T, E)
     pub fn forward(&self, ids: &Tensor) -> Tensor {
@@ -27,7 +29,7 @@ impl Embedding {
     }
 }
 
-/// One layer of LSTM from a zero state.
+/// A one-layer LSTM that starts from a zero state.
 #[derive(Debug)]
 pub struct Lstm {
     /// `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`
@@ -46,8 +48,7 @@ impl Lstm {
             path.uniform("bias_hh_l0", &[4 * hidden], bound),
         ];
         if path.device().is_cuda() && Cuda::cudnn_is_available() {
-            // cuDNN wants the weights in one piece of memory; otherwise it would copy them there, with a warning, at
-            // each step.
+            // cuDNN needs the weights in one block of memory. Otherwise it copies them at each step, with a warning.
             let (gates, lstm, no_projection, layers) = (4, 2, 0, 1);
             let _ = tch::no_grad(|| {
                 Tensor::internal_cudnn_rnn_flatten_weight(
@@ -66,6 +67,8 @@ impl Lstm {
         Lstm { weights }
     }
 
+    /// The outputs at all positions.
+    ///
     /// # Shapes
     /// x (B, L, in) -> (B, L, D)
     pub fn forward(&self, x: &Tensor) -> Tensor {

@@ -8,6 +8,7 @@ mod weight_norm;
 
 pub use attention::{AttFlat, AttFlatSizes, MhAtt, Sequences};
 pub use linear::{Linear, Mlp};
-pub use lstm::{Embedding, Lstm};
+pub(crate) use lstm::Embedding;
+pub use lstm::Lstm;
 pub use norm::LayerNorm;
-pub use weight_norm::WeightNormLinear;
+pub(crate) use weight_norm::WeightNormLinear;

@@ -9,9 +9,9 @@ use tch::Tensor;
 #[derive(Debug)]
 pub struct LayerNorm {
     /// (D) scale.
-    pub a_2: Tensor,
+    pub(crate) a_2: Tensor,
     /// (D) shift.
-    pub b_2: Tensor,
+    pub(crate) b_2: Tensor,
 }
 
 impl LayerNorm {
@@ -24,17 +24,19 @@ impl LayerNorm {
         }
     }
 
+    /// Normalises each row.
+    ///
     /// # Shapes
     /// x (R, D) -> (R, D), float32
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
         ops::norm(x, self, pass)
     }
 
-    /// The end of a sub-layer f: norm(x + dropout(f)).
+    /// The end of a sub-layer whose output is f: norm(x + dropout(f)).
     ///
     /// # Shapes
     /// x, f (R, D) -> (R, D), float32
-    pub fn add(&self, x: &Tensor, f: Tensor, dropout_r: f64, pass: &Pass) -> Tensor {
+    pub(crate) fn add_norm(&self, x: &Tensor, f: Tensor, dropout_r: f64, pass: &Pass) -> Tensor {
         ops::add_norm(x, f, self, dropout_r, pass)
     }
 }

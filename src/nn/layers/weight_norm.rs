@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 
 /// A linear layer whose weight is W = g v / ‖v‖, with the norm over the whole matrix and a scalar g.
 #[derive(Debug)]
-pub struct WeightNormLinear {
+pub(crate) struct WeightNormLinear {
     /// (out)
     bias: Tensor,
     /// ()
@@ -17,9 +17,9 @@ pub struct WeightNormLinear {
 }
 
 impl WeightNormLinear {
-    /// Named `bias`, `weight_g`, `weight_v`, in this order. At first v is the weight of a linear layer with PyTorch's
-    /// default, and g its norm.
-    pub fn new(mut path: Path, inputs: usize, outputs: usize) -> WeightNormLinear {
+    /// Parameters `bias`, `weight_g`, `weight_v`, in this order. The initial v is PyTorch's default for a linear layer,
+    /// and the initial g is the norm of v.
+    pub(crate) fn new(mut path: Path, inputs: usize, outputs: usize) -> WeightNormLinear {
         let bound = 1.0 / (inputs as f64).sqrt();
         let (inputs, outputs) = (inputs as i64, outputs as i64);
         let bias = path.uniform("bias", &[outputs], bound);
@@ -34,17 +34,19 @@ impl WeightNormLinear {
         }
     }
 
-    /// The layer with its weight multiplied out, to be used several times in a pass.
-    pub fn layer(&self) -> Linear {
+    /// The linear layer with weight W, for several uses in a pass.
+    pub(crate) fn layer(&self) -> Linear {
         Linear {
             weight: &self.weight_v * (&self.weight_g / self.weight_v.norm()),
             bias: self.bias.shallow_clone(),
         }
     }
 
+    /// Applies the layer.
+    ///
     /// # Shapes
     /// x (R, in) -> (R, out), float32
-    pub fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
+    pub(crate) fn forward(&self, x: &Tensor, pass: &Pass) -> Tensor {
         self.layer().forward(x, pass).to_kind(Kind::Float)
     }
 }

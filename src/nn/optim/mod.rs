@@ -4,4 +4,4 @@ mod optimizer;
 mod schedule;
 
 pub use optimizer::{HyperParameters, Optimizer};
-pub use schedule::{Schedule, ScheduleKeys};
+pub(crate) use schedule::{Schedule, ScheduleKeys};

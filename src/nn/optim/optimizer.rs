@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 /// PyTorch stores the step count as float32, which is exact up to 2^24.
 const MOST_STEPS: f64 = (1 << 24) as f64;
 
-/// What an optimizer is told besides its parameters.
+/// The hyper-parameters of an optimizer.
 #[derive(Clone, Copy, Debug)]
 pub struct HyperParameters {
     /// Which optimizer.
@@ -26,13 +26,13 @@ pub struct Optimizer {
     params: Vec<Tensor>,
     exp_avg: Vec<Tensor>,
     second: Vec<Tensor>,
-    /// Steps that the moments have seen; it corrects their bias.
+    /// Steps taken so far, for the correction of the moments' bias.
     steps: u64,
     lr: f64,
 }
 
 impl Optimizer {
-    /// Zero moments for `params`.
+    /// An optimizer of `params` whose moments are zero.
     pub fn new(params: &[Tensor], hyper: HyperParameters) -> Optimizer {
         let zeros = || params.iter().map(|p| p.detach().zeros_like()).collect();
         Optimizer {
@@ -45,11 +45,12 @@ impl Optimizer {
         }
     }
 
-    /// Continues from a saved state. Its hyper-parameters win, as in PyTorch's `load_state_dict`.
+    /// Continues from a saved state. The saved hyper-parameters replace the present ones, as in PyTorch's
+    /// `load_state_dict`.
     ///
     /// # Errors
     /// A state of other parameters or of another optimizer.
-    pub fn load(&mut self, state: &OptimizerState) -> Result<()> {
+    pub(crate) fn load(&mut self, state: &OptimizerState) -> Result<()> {
         let steps = self.check(state)?;
         for (i, moments) in state.moments.iter().enumerate() {
             match moments {
@@ -67,7 +68,7 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Whether the state is one that this optimizer can continue from; the steps that it has taken.
+    /// Checks that this optimizer can continue from `state`; returns the steps taken.
     fn check(&self, state: &OptimizerState) -> Result<f64> {
         ensure!(
             state.algorithm == self.hyper.algorithm,
@@ -92,7 +93,7 @@ impl Optimizer {
                 && [b1, b2, state.eps]
                     .iter()
                     .all(|value| share.contains(value)),
-            "its optimizer has lr {}, betas ({b1}, {b2}) and eps {}, with which nothing can be computed",
+            "its optimizer has lr {}, betas ({b1}, {b2}) and eps {}, of which at least one is not valid",
             state.lr,
             state.eps
         );
@@ -153,10 +154,10 @@ impl Optimizer {
         }
     }
 
-    /// Forgets the gradients of the last step.
+    /// Drops the gradients of the last step.
     ///
     /// # Errors
-    /// When libtorch refuses.
+    /// An error of libtorch.
     pub fn zero_grad(&self) -> Result<()> {
         native::clear_grads(&self.params)
     }
@@ -165,7 +166,7 @@ impl Optimizer {
     /// joint norm is clipped to it.
     ///
     /// # Errors
-    /// A parameter without a gradient, or memory that runs out.
+    /// A parameter without a gradient, or no memory left.
     pub fn step(&mut self, lr: f64, grad_norm_clip: f64) -> Result<()> {
         let grads: Vec<Tensor> = self.params.iter().map(Tensor::grad).collect();
         ensure!(
@@ -186,7 +187,7 @@ impl Optimizer {
     /// m += (1 - β₁) (g - m);  v += (1 - β₂) (g² - v);  p -= lr m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)
     fn adam(&self, grads: &[Tensor]) -> Result<()> {
         let device = self.params.first().context("no parameters")?.device();
-        // Filled on the device: a copy from here would wait until the device has done all that it was asked.
+        // Filled on the device: a copy from the host would wait for all earlier work of the device.
         let step = Tensor::f_full([], self.steps as f64, (Kind::Float, device))?;
         let with = AdamStep {
             lr: self.lr,

@@ -1,39 +1,40 @@
-//! The learning rate: a warm-up over the first epochs' worth of steps, then the base rate, which decays at given epochs.
+//! The learning rate: a warm-up over the first epochs' worth of steps, then the base rate, which decays at given
+//! epochs.
 
-/// What the learning rate depends on besides step and base.
+/// The keys of a schedule.
 #[derive(Clone, Debug)]
-pub struct ScheduleKeys {
+pub(crate) struct ScheduleKeys {
     /// Questions per optimizer step.
-    pub batch_size: usize,
+    pub(crate) batch_size: usize,
     /// W, epochs of the warm-up.
-    pub warmup_epochs: u64,
+    pub(crate) warmup_epochs: u64,
     /// Factor of the base rate at each decay.
-    pub decay_r: f64,
+    pub(crate) decay_r: f64,
     /// Epoch indices (from 0) at whose beginning the base rate decays.
-    pub decay_list: Vec<u64>,
+    pub(crate) decay_list: Vec<u64>,
 }
 
 /// The learning rate as a pure function of step and epoch.
 #[derive(Clone, Debug)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     data_size: f64,
     keys: ScheduleKeys,
 }
 
 impl Schedule {
     /// A schedule for `data_size` questions per epoch.
-    pub fn new(keys: ScheduleKeys, data_size: usize) -> Schedule {
+    pub(crate) fn new(keys: ScheduleKeys, data_size: usize) -> Schedule {
         Schedule {
             data_size: data_size as f64,
             keys,
         }
     }
 
-    /// Learning rate of optimizer step `step` (from 1): base · i / (W + 1) for i = 1, 2, 3 over the first three quarters
-    /// of W + 1 epochs' worth of steps, each rounded down as in the reference, then the base rate.
+    /// Learning rate of optimizer step `step` (from 1): base · i / (W + 1) for i = 1, 2, 3 over the first three
+    /// quarters of W + 1 epochs' worth of steps, each rounded down as in the reference, then the base rate.
     ///
     /// The reference has W = 3: a quarter, half and three quarters of the base rate, an epoch each.
-    pub fn rate(&self, step: u64, lr_base: f64) -> f64 {
+    pub(crate) fn rate(&self, step: u64, lr_base: f64) -> f64 {
         let (steps_per_epoch, parts) =
             (self.steps_per_epoch(), (self.keys.warmup_epochs + 1) as f64);
         let is_within = |&i: &u64| step <= (steps_per_epoch * parts * i as f64 / 4.0) as u64;
@@ -43,8 +44,8 @@ impl Schedule {
         }
     }
 
-    /// Base rate for the epoch of this index (from 0), given that of the epoch before.
-    pub fn base_at(&self, epoch: u64, lr_base: f64) -> f64 {
+    /// Base rate of epoch `epoch` (from 0), given the base rate of the epoch before.
+    pub(crate) fn base_at(&self, epoch: u64, lr_base: f64) -> f64 {
         if self.keys.decay_list.contains(&epoch) {
             lr_base * self.keys.decay_r
         } else {
@@ -52,8 +53,8 @@ impl Schedule {
         }
     }
 
-    /// Steps that the reference takes to be done after `epochs` epochs.
-    pub fn steps_in(&self, epochs: u64) -> u64 {
+    /// Optimizer steps after `epochs` epochs, as the reference counts them.
+    pub(crate) fn steps_in(&self, epochs: u64) -> u64 {
         (self.steps_per_epoch() * epochs as f64) as u64
     }
 
@@ -90,7 +91,7 @@ mod tests {
     fn a_warm_up_of_two_epochs_has_three_steps_of_three_quarters_of_an_epoch() {
         // 0.75 * 7.5 = 5.6: the thirds end after steps 5, 11 and 16.
         let rates = [5, 6, 11, 12, 16, 17].map(|step| schedule(2).rate(step, 0.003));
-        // Not the base rate itself, but for rounding.
+        // Differs from the base rate by rounding.
         let three_thirds = 0.003 * 3.0 / 3.0;
         assert_eq!(
             rates,

@@ -7,7 +7,7 @@ use crate::run::prefetch::{LOADED_AHEAD, Prefetcher};
 use anyhow::Result;
 
 impl Trainer<'_> {
-    /// This replica's share of the micro-batches of the epoch under way.
+    /// This replica's share of the micro-batches of the current epoch.
     pub(super) fn batches_of_epoch(&self) -> Result<Prefetcher> {
         let config = self.plan.config();
         self.task.features.check_unchanged()?;

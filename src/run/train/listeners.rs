@@ -1,4 +1,4 @@
-//! Listeners of the trainer: profile, progress, checkpoints and log, and what a test wants to see.
+//! The listeners of the trainer: profile, progress, checkpoints and log.
 
 use super::trainer::Trainer;
 use crate::native::device::peak_memory;
@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use std::time::Instant;
 use tch::{Device, Tensor};
 
-/// A micro-batch whose gradients were just computed.
+/// A micro-batch whose gradients have just been computed.
 pub struct MicroBatch<'a> {
     /// Optimizer step that it belongs to, from 1.
     pub step: u64,
@@ -23,14 +23,14 @@ pub struct MicroBatch<'a> {
     pub questions: usize,
 }
 
-/// An optimizer step that was just taken.
+/// An optimizer step that has just been taken.
 pub struct Step {
     /// Its learning rate.
-    pub lr: f64,
+    pub(crate) lr: f64,
     /// Loss per question of the last step whose loss was read.
-    pub loss: f64,
+    pub(crate) loss: f64,
     /// The signal that asks all replicas to stop after this step, or 0.
-    pub signal: i32,
+    pub(crate) signal: i32,
 }
 
 impl Step {
@@ -40,8 +40,8 @@ impl Step {
     }
 }
 
-/// Something that acts when the trainer has reached a point. The events of a run come in this order: `begin`; for each
-/// epoch `epoch_begins`, then for each step its `phase`s and `micro_batch`es and `step`, then `epoch`.
+/// A part of a run that the trainer informs of its progress. The calls come in this order: `begin`; for each epoch
+/// `epoch_begins`, then for each step its `phase`s, `micro_batch`es and `step`, then `epoch`.
 pub trait StepListener {
     /// The run begins, or continues.
     ///
@@ -59,10 +59,10 @@ pub trait StepListener {
         Ok(())
     }
 
-    /// A phase of the step under way is over.
+    /// A phase of the current step is over.
     fn phase(&mut self, _: Phase) {}
 
-    /// The gradients of a micro-batch are added up.
+    /// The gradients of a micro-batch have been added.
     ///
     /// # Errors
     /// See [`StepListener::begin`].
@@ -70,7 +70,7 @@ pub trait StepListener {
         Ok(())
     }
 
-    /// Whether this listener needs the losses of all steps so far, for which a GPU must be waited for.
+    /// Whether this listener needs the losses of all steps so far. Reading them waits for the GPU.
     fn needs_losses(&mut self, _: &Trainer, _: &Step) -> bool {
         false
     }
@@ -99,7 +99,7 @@ pub(super) struct Listeners<'a, 'b> {
 }
 
 impl<'a, 'b> Listeners<'a, 'b> {
-    /// The listeners of every run, and `others` after them. Opens the log.
+    /// The listeners of every run, then `others`. Opens the log.
     pub(super) fn of_a_run(
         trainer: &Trainer,
         others: &'a mut [&'b mut dyn StepListener],
@@ -121,12 +121,12 @@ impl<'a, 'b> Listeners<'a, 'b> {
         }
     }
 
-    fn each(&mut self, mut tell: impl FnMut(&mut dyn StepListener) -> Result<()>) -> Result<()> {
+    fn each(&mut self, mut call: impl FnMut(&mut dyn StepListener) -> Result<()>) -> Result<()> {
         for listener in &mut self.own {
-            tell(&mut **listener)?;
+            call(&mut **listener)?;
         }
         for listener in &mut *self.others {
-            tell(&mut **listener)?;
+            call(&mut **listener)?;
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ impl<'a, 'b> Listeners<'a, 'b> {
     }
 
     pub(super) fn need_losses(&mut self, trainer: &Trainer, step: &Step) -> bool {
-        // Every listener is asked: each decides at this moment what it does with the step.
+        // Every listener is asked, because each decides now what it does with the step.
         let mut needed = false;
         for listener in &mut self.own {
             needed |= listener.needs_losses(trainer, step);
@@ -178,7 +178,7 @@ struct ProfileListener {
     on: bool,
     device: Device,
     profile: Profile,
-    /// Whether a step of the epoch under way is done.
+    /// Whether a step of the current epoch is done.
     stepped: bool,
 }
 
@@ -225,11 +225,11 @@ impl StepListener for ProfileListener {
     }
 }
 
-/// Shows the loss of a step now and then.
+/// Shows the progress of an epoch, with the loss.
 #[derive(Default)]
 struct ProgressListener {
     progress: Option<Progress>,
-    /// Whether the step under way is shown.
+    /// Whether the current step is shown.
     shows: bool,
 }
 
@@ -320,8 +320,8 @@ impl LogListener {
         })
     }
 
-    /// Writes the entries of the last epoch that the log lacks, and evaluates val if the run asks for it.
-    fn conclude(&mut self, trainer: &Trainer) -> Result<()> {
+    /// Writes the missing log entries of the last epoch, and evaluates val if the run asks for it.
+    fn end_epoch(&mut self, trainer: &Trainer) -> Result<()> {
         if let Some(log) = self.log.as_mut().filter(|log| log.state.begun) {
             let lr = trainer.schedule.rate(trainer.step, trainer.lr_base);
             log.end_epoch(trainer.epoch, mean_loss(trainer), lr)?;
@@ -331,7 +331,7 @@ impl LogListener {
 
     fn evaluate(&mut self, trainer: &Trainer) -> Result<()> {
         let (plan, inputs) = (trainer.plan, trainer.inputs);
-        let (Some(task), Some(evaluator)) = (&inputs.answering, &inputs.evaluator) else {
+        let (Some(task), Some(metric)) = (&inputs.answering, &inputs.metric) else {
             return Ok(());
         };
         let predictor = Predictor::new(&trainer.net, task, plan, &trainer.replica, false)?;
@@ -344,7 +344,7 @@ impl LogListener {
             .data
             .benchmark()?
             .write_answers(&file, &answers)?;
-        let scores = evaluator.score(&answers)?;
+        let scores = metric.score(&answers)?;
         say!("{}", scores.printed);
         log.scores(&scores.logged)
     }
@@ -358,7 +358,7 @@ impl StepListener for LogListener {
         let continues = trainer.batch == 0 && trainer.plan.continues_itself();
         let is_unlogged = continues && self.log.as_ref().is_some_and(lacks);
         if trainer.replica.broadcast_flag(is_unlogged)? {
-            self.conclude(trainer)?;
+            self.end_epoch(trainer)?;
         }
         Ok(())
     }
@@ -383,7 +383,7 @@ impl StepListener for LogListener {
         let (epoch, loss) = (trainer.epoch, mean_loss(trainer));
         let seconds = self.seconds;
         say!("epoch {epoch}: loss {loss:.4}, {seconds:.2} s{memory}");
-        self.conclude(trainer)
+        self.end_epoch(trainer)
     }
 }
 

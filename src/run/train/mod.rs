@@ -1,4 +1,5 @@
-//! Training: epochs of steps, a checkpoint and a log entry after each epoch, and val accuracy where the run asks for it.
+//! `--RUN=train`: epochs of steps; after each epoch a checkpoint, a log entry and, if the run asks for it, the scores
+//! on val.
 
 mod batches;
 mod listeners;
@@ -26,7 +27,7 @@ use anyhow::Result;
 /// # Errors
 /// Missing or bad input, files of an older run, another process that trains the same version, a loss that is not
 /// finite, a full disk; [`Stopped`](stop::Stopped) after a signal.
-pub fn run(config: &Config) -> Result<()> {
+pub(crate) fn run(config: &Config) -> Result<()> {
     let Prepared {
         plan,
         replicas,
@@ -42,7 +43,7 @@ pub fn run(config: &Config) -> Result<()> {
         resume::check_something_is_left(&plan)?;
     }
     if writes {
-        check_outputs(&plan, checkpoint.as_ref())?;
+        preflight(&plan, checkpoint.as_ref())?;
     }
     let carried = checkpoint.as_ref().and_then(|from| from.mcan.as_ref());
     let inputs = Inputs::read(&plan, carried, &replicas)?;
@@ -78,12 +79,12 @@ pub fn run(config: &Config) -> Result<()> {
 }
 
 /// Checks, before anything slow starts, that all outputs can be written and that no older run is lost.
-fn check_outputs(plan: &Plan, resumed: Option<&Checkpoint>) -> Result<()> {
-    let preflight = Preflight::new(plan);
-    preflight.check_no_overwrite()?;
+fn preflight(plan: &Plan, resumed: Option<&Checkpoint>) -> Result<()> {
+    let checks = Preflight::new(plan);
+    checks.check_no_overwrite()?;
     check_writable([plan.ckpt_folder()])?;
-    preflight.check_outputs()?;
-    // The vocabulary and the answers of a new run are not known yet; `run` checks again once they are.
+    checks.check_outputs()?;
+    // Without the sizes of vocabulary and answers this is a lower bound. `run` checks again once they are known.
     let held = |checkpoint: &Checkpoint| {
         checkpoint
             .state_dict
@@ -95,5 +96,5 @@ fn check_outputs(plan: &Plan, resumed: Option<&Checkpoint>) -> Result<()> {
         Some(checkpoint) => held(checkpoint),
         None => parameter_count(plan.config(), 0, 0)?,
     };
-    preflight.check_space(parameters)
+    checks.check_space(parameters)
 }

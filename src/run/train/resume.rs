@@ -56,11 +56,11 @@ fn check_same_epoch(plan: &Plan, state: &RunState, data_size: usize) -> Result<(
 }
 
 impl Trainer<'_> {
-    /// Continues from `checkpoint`: a checkpoint of this program at exactly the step at which it was saved; a
-    /// checkpoint of the reference by the reference's rule, at the start of an epoch.
+    /// Continues from `checkpoint`: from a checkpoint of this program at the step at which it was saved, from a
+    /// checkpoint of the reference at the start of an epoch, as the reference does.
     ///
     /// # Errors
-    /// When it belongs to another network, vocabulary or answer list, or has no optimizer.
+    /// A checkpoint of another network, vocabulary or answer list, or without an optimizer.
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let path = self.plan.ckpt_to_load();
         let cannot = || format!("cannot continue from {}", path.display());
@@ -102,7 +102,7 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Saves the state at `path`, in the first replica.
+    /// Saves the state to `path`; only in the first replica.
     ///
     /// # Errors
     /// When a parameter is not finite, or the file cannot be written.
@@ -146,7 +146,7 @@ impl Trainer<'_> {
         }
     }
 
-    /// Adds to `error` the name of this replica; to a request to stop, the checkpoint that holds the state and the
+    /// Adds to `error` the name of this replica. To a request to stop, adds the checkpoint that has the state and the
     /// command that resumes the run.
     pub(super) fn with_resume_advice(&self, error: Error) -> Error {
         let error = attribute(&self.replica, error);
@@ -166,7 +166,7 @@ impl Trainer<'_> {
         Stopped::advise(error, &format!("{place}. To go on:\n\n    {command}\n"))
     }
 
-    /// The checkpoint that holds the present state; absent before the first step.
+    /// The checkpoint that has the current state; absent before the first step.
     fn latest_checkpoint(&self) -> Option<PathBuf> {
         let written = match (self.epoch, self.batch) {
             (0, 0) => return None,

@@ -1,6 +1,6 @@
-//! The training algorithm: epochs of optimizer steps, a step of micro-batches, and the learning rate of each step.
+//! The training algorithm: epochs of optimizer steps, steps of micro-batches, and the learning rate of each step.
 //!
-//! Everything else that happens during training listens to it: see [`StepListener`].
+//! Everything else that happens during training is a [`StepListener`].
 
 use super::listeners::{Listeners, MicroBatch, Step, StepListener};
 use crate::datasets::LossKind;
@@ -38,19 +38,19 @@ pub struct Trainer<'a> {
     pub(super) epoch: u64,
     /// Optimizer steps done.
     pub(super) step: u64,
-    /// Optimizer steps done in the epoch under way.
+    /// Optimizer steps done in the current epoch.
     pub(super) batch: u64,
-    /// Summed loss of the epoch under way; at its end, of the whole epoch.
+    /// Summed loss of the current epoch so far, or of the epoch that has just ended.
     pub(super) loss_sum: f64,
     /// Whether the reducer has seen the order of the gradients.
     rehearsed: bool,
 }
 
 impl<'a> Trainer<'a> {
-    /// A run at its beginning, the network initialised from the seed.
+    /// A run at its beginning, with the network initialised from the seed.
     ///
     /// # Errors
-    /// When `inputs` has nothing to train on.
+    /// Inputs without questions to train on, or a network that cannot be built.
     pub fn new(plan: &'a Plan, inputs: &'a Inputs, replica: Replica) -> Result<Trainer<'a>> {
         let config = plan.config();
         let task = inputs.training.as_ref();
@@ -80,7 +80,7 @@ impl<'a> Trainer<'a> {
         Ok(trainer)
     }
 
-    /// The network in its present state.
+    /// The network in its current state.
     pub fn net(&self) -> &Network {
         &self.net
     }
@@ -120,7 +120,7 @@ impl<'a> Trainer<'a> {
             let lr = self.one_step(&mut batches, &mut losses, listeners)?;
             self.batch = done;
             losses.end_step(self.step, &self.replica)?;
-            let mut step = Step::new(lr, losses.asks_to_stop(self.step));
+            let mut step = Step::new(lr, losses.stop_signal(self.step));
             // Reading a loss waits for the device, so it is done only when a listener needs the value.
             if listeners.need_losses(self, &step) {
                 losses.check()?;
@@ -166,7 +166,7 @@ impl<'a> Trainer<'a> {
         Ok(lr)
     }
 
-    /// Forward and backward pass of micro-batch `index` of the present step; returns its summed loss.
+    /// Forward and backward pass of micro-batch `index` of the current step; returns its summed loss.
     fn accumulate_gradients(
         &self,
         batch: &PackedBatch,
@@ -188,8 +188,10 @@ impl<'a> Trainer<'a> {
         Ok(loss.detach())
     }
 
-    /// Shows the reducer, once, in which order gradients arrive. The reducer sums in that order at every step, so a
-    /// resumed run sums as the interrupted run would have done.
+    /// Runs one backward pass so that the reducer learns the order in which gradients arrive; only before the first
+    /// step.
+    ///
+    /// The reducer then sums in this order at every step, so a resumed run sums as the interrupted run would have done.
     fn rehearse(&mut self, batch: &PackedBatch) -> Result<()> {
         if self.reducer.is_none() || std::mem::replace(&mut self.rehearsed, true) {
             return Ok(());
@@ -202,7 +204,7 @@ impl<'a> Trainer<'a> {
     /// Tells the reducer that the next backward pass is the last of its step.
     fn expect_last_micro_batch(&self) -> Result<()> {
         let reducer = self.reducer.as_ref();
-        reducer.map_or(Ok(()), Reducer::expect_last_part)
+        reducer.map_or(Ok(()), Reducer::expect_last_micro_batch)
     }
 
     /// Optimizer steps of an epoch; the last partial batch is left out.

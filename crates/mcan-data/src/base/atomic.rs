@@ -1,8 +1,7 @@
-//! Files that are whole or absent: written to a temporary sibling, synced, then renamed over the target.
+//! Atomic files: each is written to a temporary file beside it, synced, then renamed, so that it is whole or absent.
 //!
-//! Everything this program leaves behind for others to read goes through [`write()`]; only the log is appended to. A
-//! program that is killed leaves its temporary sibling behind; the next write in that folder removes it, which is safe
-//! because a living program has its siblings locked.
+//! All output files go through [`write()`], except the log, which is appended to. A killed program leaves its temporary
+//! file behind. The next write in that folder removes the file, unless a living program holds a lock on it.
 
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File, TryLockError};
@@ -13,13 +12,13 @@ use tempfile::NamedTempFile;
 #[cfg(unix)]
 use std::os::unix::fs::PermissionsExt;
 
-/// How the names of temporary siblings begin.
+/// Prefix of the names of temporary files.
 const PREFIX: &str = ".partial-";
 
-/// Writes `path` through `body`, creating its folder when missing; on any error the old file, if there is one, stays.
+/// Writes the file at `path` with `body`, and makes its folder if it is missing. After an error the old file is unchanged.
 ///
 /// # Errors
-/// Whatever `body` returns, and any failure to create, sync or rename, each naming `path`.
+/// Those of `body`, and each failure to create, sync or rename. Each names `path`.
 pub fn write<T>(path: &Path, body: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
     let cannot = || format!("cannot write {}", path.display());
     let folder = match path.parent() {
@@ -28,9 +27,9 @@ pub fn write<T>(path: &Path, body: impl FnOnce(&mut Writer) -> Result<T>) -> Res
     };
     make_folder(folder).with_context(cannot)?;
     remove_orphans(folder);
-    let sibling = sibling(folder).with_context(cannot)?;
+    let temporary = temporary_file(folder).with_context(cannot)?;
     let mut writer = Writer {
-        buffer: BufWriter::with_capacity(1 << 20, sibling.as_file()),
+        buffer: BufWriter::with_capacity(1 << 20, temporary.as_file()),
         position: 0,
         failed: false,
     };
@@ -38,8 +37,8 @@ pub fn write<T>(path: &Path, body: impl FnOnce(&mut Writer) -> Result<T>) -> Res
     ensure!(!writer.failed, "{}", cannot());
     writer.flush().with_context(cannot)?;
     drop(writer);
-    sibling.as_file().sync_all().with_context(cannot)?;
-    sibling
+    temporary.as_file().sync_all().with_context(cannot)?;
+    temporary
         .persist(path)
         .map_err(|e| e.error)
         .with_context(cannot)?;
@@ -47,10 +46,10 @@ pub fn write<T>(path: &Path, body: impl FnOnce(&mut Writer) -> Result<T>) -> Res
     Ok(value)
 }
 
-/// Makes `folder` and those above it that are missing, to survive a power cut.
+/// Makes `folder` and all missing folders above it, and syncs them, so that they survive a power cut.
 ///
 /// # Errors
-/// When one cannot be made.
+/// When a folder cannot be made or synced.
 pub fn make_folder(folder: &Path) -> std::io::Result<()> {
     let missing: Vec<&Path> = folder
         .ancestors()
@@ -63,10 +62,10 @@ pub fn make_folder(folder: &Path) -> std::io::Result<()> {
         .try_for_each(sync_folder)
 }
 
-/// Makes sure that a power cut does not undo what was made or renamed in `folder`.
+/// Syncs `folder`, so that new and renamed files in it survive a power cut.
 ///
 /// # Errors
-/// When the disk fails.
+/// When the folder cannot be opened or synced.
 pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
     let folder = if folder.as_os_str().is_empty() {
         Path::new(".")
@@ -74,7 +73,7 @@ pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
         folder
     };
     match File::open(folder).and_then(|folder| folder.sync_all()) {
-        // Some file systems cannot do it for folders.
+        // Some file systems cannot sync a folder.
         Err(error)
             if matches!(
                 error.kind(),
@@ -87,17 +86,20 @@ pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
     }
 }
 
-/// What a body writes to. After an error, which the body gets, the rest is accepted and dropped: a zip archive that cannot
-/// be ended properly would complain on standard error.
+/// The buffered file that a body writes to.
+///
+/// After the first error, which the body gets, the writer drops all further bytes without an error: a zip writer that
+/// cannot end its archive would print a complaint to standard error.
 pub struct Writer<'a> {
     buffer: BufWriter<&'a File>,
-    /// Where the next byte goes, or would go.
+    /// Position of the next byte; it advances after an error too.
     position: u64,
     failed: bool,
 }
 
 impl Writer<'_> {
-    fn noting<T>(&mut self, done: std::io::Result<T>) -> std::io::Result<T> {
+    /// Remembers a failure.
+    fn note_failure<T>(&mut self, done: std::io::Result<T>) -> std::io::Result<T> {
         self.failed |= done
             .as_ref()
             .is_err_and(|error| error.kind() != ErrorKind::Interrupted);
@@ -113,7 +115,7 @@ impl Write for Writer<'_> {
             self.buffer.write(bytes)
         };
         self.position += *done.as_ref().unwrap_or(&0) as u64;
-        self.noting(done)
+        self.note_failure(done)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -122,7 +124,7 @@ impl Write for Writer<'_> {
         } else {
             self.buffer.flush()
         };
-        self.noting(done)
+        self.note_failure(done)
     }
 }
 
@@ -136,22 +138,22 @@ impl Seek for Writer<'_> {
             }
         };
         self.position = *done.as_ref().unwrap_or(&self.position);
-        self.noting(done)
+        self.note_failure(done)
     }
 }
 
-/// A new temporary file in `folder`, removed when dropped, and locked as long as its program lives.
+/// Makes a temporary file in `folder`. It is removed when it is dropped, and locked while its program lives.
 ///
 /// # Errors
 /// When no file can be made there.
-pub fn sibling(folder: &Path) -> std::io::Result<NamedTempFile> {
+pub fn temporary_file(folder: &Path) -> std::io::Result<NamedTempFile> {
     loop {
-        let sibling = builder().prefix(PREFIX).tempfile_in(folder)?;
+        let file = builder().prefix(PREFIX).tempfile_in(folder)?;
         // Where files cannot be locked, `remove_orphans` removes none.
-        let _ = sibling.as_file().lock();
-        // Another program may have taken it for an orphan before it was locked.
-        if sibling.path().exists() {
-            return Ok(sibling);
+        let _ = file.as_file().lock();
+        // Another program may have removed the file as an orphan before it was locked.
+        if file.path().exists() {
+            return Ok(file);
         }
     }
 }
@@ -171,8 +173,8 @@ pub fn remove_orphans(folder: &Path) {
     }
 }
 
-/// Temporary files are private to their owner, unless said otherwise; these become results, which are shared like any new
-/// file of the user's (umask).
+/// Options of temporary files. They become results, so they get the permissions of any new file (umask); by default only
+/// their owner could read them.
 fn builder() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -185,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_body_leaves_the_old_file_and_no_sibling() {
+    fn a_failed_body_leaves_the_old_file_and_no_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/answer.json");
         write(&path, |w| Ok(w.write_all(b"old")?)).unwrap();
@@ -203,17 +205,18 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_program_left_is_removed_and_what_a_living_one_writes_is_not() {
+    fn temporary_files_of_killed_programs_are_removed_and_those_of_living_programs_stay() {
         let folder = tempfile::tempdir().unwrap();
         let orphan = folder.path().join(".partial-killed");
         fs::write(&orphan, "half").unwrap();
-        let living = sibling(folder.path()).unwrap();
+        let living = temporary_file(folder.path()).unwrap();
         write(&folder.path().join("a"), |w| Ok(w.write_all(b"a")?)).unwrap();
         assert!(!orphan.exists() && living.path().exists());
     }
+
     #[cfg(unix)]
     #[test]
-    fn what_is_written_may_be_read_by_whom_other_new_files_may() {
+    fn a_written_file_has_the_permissions_of_any_new_file() {
         let folder = tempfile::tempdir().unwrap();
         let mode = |name: &str| {
             fs::metadata(folder.path().join(name))

@@ -1,16 +1,17 @@
-//! What to say of a failure.
+//! Texts of failures for the user.
 
 use std::any::Any;
 
-/// The text of a panic that was caught, or that ended a thread. tch panics where libtorch throws, mostly out of memory.
+/// The message of a panic. tch panics where libtorch throws, mostly because memory ran out.
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let owned = panic.downcast_ref::<String>().map(String::as_str);
     owned
         .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("it gave no reason")
+        .unwrap_or("no reason is known")
 }
 
-/// The causes of a failure without the C++ stack that libtorch appends, and what helps when memory or files ran out.
+/// The text of a failure without the C++ stack that libtorch appends, and with advice where the cause is known: too little
+/// memory, too many open files, or a lost process.
 pub fn explain(text: &str) -> String {
     let end = [
         "\\nException raised from",
@@ -45,13 +46,13 @@ pub fn explain(text: &str) -> String {
     ];
     if LOST.iter().any(|sign| reason.contains(sign)) {
         return format!(
-            "{reason}; another process or device of this run has ended or does not answer: see what it said"
+            "{reason}; another process or device of this run has ended or does not answer: see its messages"
         );
     }
     reason
 }
 
-/// Which memory ran out, how much was asked for, and how much there is, as far as libtorch's text tells.
+/// Says which memory ran out, how much was needed and how much is free, as far as the text of libtorch tells.
 fn shortage(reason: &str) -> String {
     let between = |start: &str, end: &str| {
         let rest = &reason[reason.find(start)? + start.len()..];
@@ -83,7 +84,7 @@ fn shortage(reason: &str) -> String {
         .unwrap_or_else(|| format!("memory ran out: {reason}"))
 }
 
-/// Memory that programs can still have, where the system tells.
+/// Free memory of the machine in MB, if the system tells.
 fn available_mb() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text

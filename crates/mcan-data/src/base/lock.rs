@@ -1,24 +1,24 @@
-//! One run per version at a time: a lock on the checkpoint folder that dies with the process that holds it.
+//! The lock on a checkpoint folder, so that one run of a version trains at a time. The lock ends with its process.
 
 use anyhow::{Context, Result, bail};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
-/// Name of the lock file. It stays behind, empty of meaning: what counts is whether a living process has it locked.
+/// Name of the lock file. The file stays in the folder; only the lock of a living process counts.
 const FILE_NAME: &str = ".lock";
 
-/// Held as long as this lives.
+/// The lock on a folder, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Locks `folder`, which is made when missing.
+    /// Locks `folder`, and makes it if it is missing.
     ///
     /// # Errors
-    /// Another process holds it, which is named as far as it is known; or the folder cannot be written to.
+    /// Another process holds the lock (the message names the process if it is known), or the folder is not writable.
     pub fn take(folder: &Path) -> Result<Lock> {
         let path = folder.join(FILE_NAME);
         let cannot = || format!("cannot write in {}", folder.display());
@@ -35,9 +35,9 @@ impl Lock {
             Err(TryLockError::WouldBlock) => {
                 let mut owner = String::new();
                 let _ = file.read_to_string(&mut owner);
-                // It may not have come to write its name yet.
+                // The other process may not have written its name yet.
                 let owner = if owner.is_empty() {
-                    "just begun"
+                    "just started"
                 } else {
                     owner.trim()
                 };
@@ -47,7 +47,7 @@ impl Lock {
                 );
             }
             Err(TryLockError::Error(error)) => crate::note!(
-                "{} cannot be locked ({error}): nothing keeps a second run of this version from starting",
+                "{} cannot be locked ({error}), so a second run of this version could start",
                 folder.display()
             ),
         }
@@ -56,7 +56,7 @@ impl Lock {
             .with_context(cannot)?;
         writeln!(
             file,
-            "process {}, begun {}",
+            "process {}, started {}",
             std::process::id(),
             chrono::Local::now().format("%Y-%m-%d %H:%M:%S")
         )

@@ -1,7 +1,7 @@
-//! Files mapped into memory, all of the crate's.
+//! Files mapped into memory: all memory maps of the program.
 //!
-//! A mapped file that another program cuts short cannot be read to its old end, nor one whose disk fails: the system then
-//! sends SIGBUS, which would end the program without a word. Here it ends with a message that names the file.
+//! When another program cuts a mapped file short, or its disk fails, reading the lost part raises SIGBUS, which would end
+//! the program without a message. The handler here ends the program with a message that names the file.
 #![allow(
     unsafe_code,
     reason = "memory maps, and the handler of the signal that they can raise"
@@ -24,12 +24,12 @@ pub struct Mapped {
     file: File,
     path: PathBuf,
     modified: Option<SystemTime>,
-    /// Where `message` is registered; none when there are more maps than slots.
+    /// The slot that holds `message`; none when all slots are taken.
     slot: Option<&'static Slot>,
     message: Box<str>,
 }
 
-/// What the signal handler, which may neither lock nor allocate, has to know of a map.
+/// The facts about a map that the signal handler reads, because it may neither lock nor allocate.
 #[derive(Debug)]
 struct Slot {
     /// First address; 0: unused, 1: about to be used.
@@ -59,12 +59,12 @@ impl Mapped {
     pub fn open(path: &Path) -> std::io::Result<Mapped> {
         handle_bus_errors();
         let file = File::open(path)?;
-        // SAFETY: the map is only read, and its bytes are only ever taken as untrusted input. A file that is changed
-        // under it gives other bytes, which no reader relies on; one that is cut short raises SIGBUS, which is handled.
+        // SAFETY: the map is read-only, and readers treat its bytes as untrusted input, so they expect any change of the
+        // file. If the file is cut short, reading raises SIGBUS, which is handled.
         let map = unsafe { Mmap::map(&file) }?;
         let message = format!(
-            "mcan: {} was cut short by another program while it was in use, or its disk fails; put it back or make it \
-             again, and start anew (a training goes on from its last checkpoint with --RESUME=True)\n",
+            "mcan: {} was cut short by another program while it was in use, or its disk failed; restore the file and \
+             start again (a training continues from its last checkpoint with --RESUME=True)\n",
             path.display()
         );
         let modified = file.metadata()?.modified().ok();
@@ -80,6 +80,7 @@ impl Mapped {
         Ok(mapped)
     }
 
+    /// Puts the map into a free slot, if there is one.
     fn register(&mut self) {
         let reserve = |slot: &&Slot| {
             slot.start
@@ -99,16 +100,16 @@ impl Mapped {
         self.slot = Some(slot);
     }
 
-    /// Makes sure that the file is still the one that was opened. (One that was replaced by renaming is: the map keeps
-    /// the old one.)
+    /// Checks that the file has not been changed in place since it was opened. Replacing it by renaming is no change,
+    /// because the map keeps the old file.
     ///
     /// # Errors
-    /// When it was changed in place.
+    /// When the file was changed.
     pub fn check_unchanged(&self) -> Result<()> {
         let metadata = self.file.metadata()?;
         ensure!(
             metadata.len() == self.map.len() as u64 && metadata.modified().ok() == self.modified,
-            "{} was changed while it was in use; start anew with the file as it should be",
+            "{} was changed while it was in use; restore the file and start again",
             self.path.display()
         );
         Ok(())
@@ -131,18 +132,21 @@ impl Deref for Mapped {
     }
 }
 
+/// Installs the signal handler, once.
 fn handle_bus_errors() {
     static FIRST: Once = Once::new();
     FIRST.call_once(|| {
-        // SAFETY: the handler does nothing but what is allowed in one: it reads atomics, and calls write and _exit.
+        // SAFETY: the handler only reads atomics and calls write and _exit, which is allowed in signal handlers.
         let registered = unsafe { signal_hook_registry::register_sigaction(SIGBUS, on_bus_error) };
         if let Err(error) = registered {
-            eprintln!("a file that is cut short while it is read will end the program without a message: {error}");
+            eprintln!(
+                "cannot handle bus errors ({error}): a file that is cut short ends the program without a message"
+            );
         }
     });
 }
 
-/// Ends the program with the message of the map that the fault is in; any other fault has its usual effect.
+/// Ends the program with the message of the map that contains the faulting address. Any other fault has its usual effect.
 fn on_bus_error(info: &libc::siginfo_t) {
     // SAFETY: this signal carries an address.
     let address = unsafe { info.si_addr() } as usize;
@@ -169,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_changed_under_a_map_is_noticed() {
+    fn a_file_that_is_changed_while_it_is_mapped_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bank");
         std::fs::write(&path, "0123456789").unwrap();
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_given_back() {
+    fn slots_of_dropped_maps_are_free_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, "x").unwrap();

@@ -1,4 +1,4 @@
-//! What every room needs: files that are whole or absent, memory maps, locks, error texts, and who prints.
+//! Tools of every room: atomic files, memory maps, locks, texts of failures, printing.
 
 pub mod atomic;
 pub mod errors;

@@ -1,4 +1,4 @@
-//! Checks of values that have the right type.
+//! The checks of values that have the right types.
 
 use super::error::{ConfigError, require};
 use super::{Config, DataConfig, RunConfig, RunMode, TrainConfig};
@@ -6,7 +6,7 @@ use crate::datasets::Benchmark;
 use crate::datasets::files::{test, training};
 
 impl Config {
-    /// Checks all but the keys of the model, which its family checks.
+    /// Checks all keys except those of the model, which its family checks.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         self.data.validate()?;
         self.check_splits()?;
@@ -31,11 +31,11 @@ impl Config {
 }
 
 impl TrainConfig {
-    /// Checks what training needs.
+    /// Checks the keys of training.
     ///
     /// # Errors
-    /// Names the key and the value at fault.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    /// Names the key and the value.
+    fn validate(&self) -> Result<(), ConfigError> {
         for (key, value) in [
             ("BATCH_SIZE", self.batch_size),
             ("GRAD_ACCU_STEPS", self.grad_accu_steps),
@@ -68,10 +68,10 @@ impl TrainConfig {
 }
 
 impl DataConfig {
-    /// Checks the data set, the sizes, and the splits of files that lie elsewhere.
+    /// Checks the keys of the data: the data set, sizes, and splits of files in other places.
     ///
     /// # Errors
-    /// Names the key and the value at fault.
+    /// Names the key and the value.
     pub fn validate(&self) -> Result<(), ConfigError> {
         const MOST: usize = 1 << 16; // a padded question or image is held in memory
         for (key, value) in [
@@ -123,7 +123,7 @@ impl RunConfig {
     }
 }
 
-/// Refuses a name of a folder that leads out of the folder above it.
+/// Checks that `name` is the name of a folder that does not lead out of the folder above it.
 pub(super) fn check_folder_name(key: &str, name: &str) -> Result<(), ConfigError> {
     let leads_out = |c: char| c.is_control() || "/\\".contains(c);
     let bad = name.is_empty() || name == "." || name.contains("..") || name.contains(leads_out);

@@ -11,8 +11,9 @@ pub fn markdown(schema: &Schema) -> String {
          This page is made from the table of keys in the program. Every key can be set in a configuration file \
          (`KEY: value`) and with `--SET KEY=VALUE`; some have a flag of their own. Flags win over `--SET`, which wins \
          over the file, which wins over the defaults. A key marked * is unknown to the reference.\n\n\
-         Resume: \"same\" must have the same value when a run continues in the middle of an epoch; \"anew\" is given by \
-         the command that resumes a run. Processes: \"own\" may differ between the processes of a job.\n",
+         Resume: a key marked \"same\" must keep its value when a run continues in the middle of an epoch; a key marked \
+         \"anew\" is given by the command that resumes a run. Processes: a key marked \"own\" may differ between the \
+         processes of a job.\n",
     );
     section(&mut page, "All models and data sets", common_keys());
     for family in schema.families {

@@ -1,19 +1,19 @@
-//! The error of a key that is wrong.
+//! The error of a wrong key or value.
 
-/// What is wrong with a key, and where its value was set.
+/// An error about a key, with the place where its value was set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{message}", .place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
 pub struct ConfigError {
-    /// The key at fault.
+    /// The key.
     pub key: String,
-    /// What is wrong, naming key and value.
+    /// The message, which names the key and the value.
     pub message: String,
-    /// Where the value was set: a file, `--SET` or a flag; absent for a default or a value that was computed.
+    /// The place where the value was set: a file, `--SET` or a flag; absent for a default or a computed value.
     pub place: Option<String>,
 }
 
 impl ConfigError {
-    /// An error about `key`, whose place is not known yet.
+    /// An error about `key`, without a place.
     pub fn new(key: &str, message: impl Into<String>) -> ConfigError {
         ConfigError {
             key: key.to_owned(),
@@ -22,14 +22,14 @@ impl ConfigError {
         }
     }
 
-    /// The same error, with where the value was set.
+    /// The error with `place`, unless it has a place.
     pub fn at(mut self, place: Option<&str>) -> ConfigError {
         self.place = self.place.or(place.map(str::to_owned));
         self
     }
 }
 
-/// An error about `key` with `message`, unless `holds`.
+/// Fails with an error about `key` unless `holds` is true.
 pub fn require(
     holds: bool,
     key: &str,

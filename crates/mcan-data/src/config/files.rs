@@ -1,4 +1,4 @@
-//! What a run reads: its data set, its splits, and the check, before anything slow starts, that their files are there.
+//! The data of a run: its data set, its splits, and the check that their files exist, before anything slow starts.
 
 use crate::config::{Config, DataConfig, RunMode};
 use crate::data::streams::{Needs, StreamKind, Streams};
@@ -8,12 +8,12 @@ use anyhow::{Result, ensure};
 use std::path::Path;
 
 impl DataConfig {
-    /// The size that `FEAT_SIZE` names for a stream of the data set.
+    /// The size of a stream of the data set in `FEAT_SIZE`.
     fn named_size(&self, stream: &str) -> Option<(usize, usize)> {
         self.feat_size.0.get(&self.dataset)?.get(stream).copied()
     }
 
-    /// The data set.
+    /// The data set that `DATASET` names.
     ///
     /// # Errors
     /// An unknown name.
@@ -21,17 +21,16 @@ impl DataConfig {
         datasets::benchmark(&self.dataset)
     }
 
-    /// Number and width of the vectors that stand for an image, as the data set has them: of its regions, else of its
-    /// grid. None for an unknown data set.
+    /// The number and the width of the feature vectors of an image that the data set has by default: of its regions, else
+    /// of its grid. None for an unknown data set.
     pub(super) fn usual_size(dataset: &str) -> Option<(usize, usize)> {
-        let streams = datasets::benchmark(dataset)
-            .ok()?
-            .streams(StreamSizes::default());
+        let benchmark = datasets::benchmark(dataset).ok()?;
+        let streams = benchmark.streams(StreamSizes::default());
         let size = streams.regions.or(streams.grid)?;
         Some((size.padded_to, size.width))
     }
 
-    /// Where the user has said that files are.
+    /// The places of files that the user has given.
     pub fn places(&self) -> Places<'_> {
         let usual = DataConfig::default();
         let named = |path, usual| (path != usual).then_some(path);
@@ -56,7 +55,7 @@ impl DataConfig {
 }
 
 impl Config {
-    /// The image features of the data set, in the sizes that the keys name.
+    /// The image features of the data set, in the sizes of the configuration.
     ///
     /// # Errors
     /// An unknown data set.
@@ -85,12 +84,12 @@ impl Config {
         Ok(self.train.eval_every_epoch && !is_trained_on)
     }
 
-    /// Whether this run starts from a checkpoint.
+    /// Whether the run starts from a checkpoint.
     pub fn loads_checkpoint(&self) -> bool {
         matches!(self.run.run_mode, RunMode::Val | RunMode::Test) || self.train.resume
     }
 
-    /// The split that this run answers, if any.
+    /// The split that the run answers, if any.
     ///
     /// # Errors
     /// A split that the data set does not have.
@@ -103,7 +102,7 @@ impl Config {
         }
     }
 
-    /// The splits that this run trains on or answers, each once.
+    /// The splits that the run trains on or answers, each once.
     ///
     /// # Errors
     /// A split that the data set does not have.
@@ -117,11 +116,10 @@ impl Config {
         Ok(splits)
     }
 
-    /// Names every file that this run needs and cannot find, with what would supply it; `checkpoint` is the one that it
-    /// loads.
+    /// Checks that the files of the run exist; `checkpoint` is the checkpoint that it loads.
     ///
     /// # Errors
-    /// One error for all of them.
+    /// Lists all missing files, each with a text that says how the user gets it.
     pub fn check_files(&self, needs: Needs, checkpoint: Option<&Path>) -> Result<()> {
         let kinds = [
             (needs.regions, StreamKind::Regions),

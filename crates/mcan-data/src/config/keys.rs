@@ -1,4 +1,4 @@
-//! The keys of the configuration that hold for every model, by group.
+//! The keys of the configuration for all models, in groups.
 
 use super::model_file;
 use super::resolve::Given;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 keys! {
-    /// Where the data is and how it is read.
+    /// The data: its places, and how it is read.
     pub struct DataConfig: Data {
         /// Data set
         dataset: String = "vqa".into() => flag("DATASET"), value("NAME"), listing(dataset_names), ours;
@@ -30,13 +30,13 @@ keys! {
         use_glove: bool = true;
         /// Word vectors: en_vectors_web_lg-2.1.0 (.tar.gz or folder) or a GloVe text file; searched for when absent
         glove_path: Option<PathBuf> = None => flag("GLOVE_PATH"), value("PATH"), ours;
-        /// Words of a question that are used
+        /// Largest number of words of a question; further words are cut off
         max_token: usize = 14;
-        /// Regions of an image that are used
+        /// Largest number of regions of an image; further regions are cut off
         img_feat_pad_size: usize = 100;
         /// OpenVQA: number and width of each kind of feature, by data set; replaces IMG_FEAT_PAD_SIZE and IMG_FEAT_SIZE
         feat_size: FeatSize = FeatSize::default() => absent("the data set's"), ours;
-        /// OpenVQA: divide the coordinates of boxes by the size of the image
+        /// OpenVQA: divide the coordinates of boxes by the size of the image, for a model that reads boxes
         bbox_normalize: Option<bool> = None => absent("the model's"), ours;
         /// Question files to train on; `train` evaluates val after each epoch
         train_split: String = "train+val+vg".into() => flag("SPLIT"), one_of(datasets::training_names);
@@ -68,7 +68,7 @@ keys! {
         lr_base: f64 = 0.0001;
         /// Factor of the learning rate at each decay
         lr_decay_r: f64 = 0.2;
-        /// Epoch indices (from 0) at whose beginning it decays
+        /// Epochs (from 0) at whose start the learning rate decays
         lr_decay_list: Vec<u64> = vec![10, 12];
         /// Epochs of warm-up, in which the learning rate rises
         warmup_epoch: u64 = 3 => ours;
@@ -104,7 +104,7 @@ keys! {
 }
 
 keys! {
-    /// What this run does, on what, and where it writes.
+    /// What the run does, on which devices, and where it writes.
     pub struct RunConfig: Run {
         /// What to do
         run_mode: RunMode = RunMode::Train => flag("RUN"), absent("");
@@ -130,7 +130,7 @@ keys! {
         profile: bool = false => ours, per_process;
         /// Also write the probabilities of the test answers
         test_save_pred: bool = false => flag("SAVE_PRED");
-        /// Seconds after which replicas of this run that do not answer are taken for lost
+        /// Seconds without an answer after which a replica of this run counts as lost
         dist_timeout: u64 = 300 => ours, machine;
         /// Folder of the answer files of test runs
         result_path: PathBuf = "./results/result_test/".into();
@@ -149,7 +149,7 @@ keys! {
         /// Annotations for --RUN=score
         annotations: Option<PathBuf> = None => flag("ANNOTATIONS"), value("FILE"), absent("those of val"), ours;
         not_keys:
-        /// The values as given, from which the configuration was resolved.
+        /// The values of the command line.
         given: Given;
     }
 }

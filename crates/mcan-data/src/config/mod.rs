@@ -1,8 +1,8 @@
-//! From defaults, a YAML file, `--SET` and flags to one checked [`Config`].
+//! The configuration: defaults, a YAML file, `--SET` and flags become one checked [`Config`].
 //!
-//! Keys, defaults and meanings are those of the reference's `cfgs/base_cfgs.py` and `cfgs/path_cfgs.py`, and of OpenVQA
-//! where `MODEL_USE` names a family of its models. [`keys`] declares the keys, [`table`] says what a key is, `resolve`
-//! finds the values. The rest of the program sees the typed result and never asks where a value came from.
+//! Keys, defaults and meanings are those of the reference's `cfgs/base_cfgs.py` and `cfgs/path_cfgs.py`, and those of
+//! OpenVQA if `MODEL_USE` names a family of its models. `keys` declares the keys, [`table`] defines what a key is, and
+//! `resolve` finds the values. The rest of the program gets the typed result.
 
 #[cfg(test)]
 mod tests;
@@ -10,13 +10,14 @@ mod tests;
 mod check;
 mod docs;
 mod error;
-pub mod files;
-pub mod keys;
+mod files;
+mod keys;
+pub mod macros;
 mod model;
 mod model_file;
 mod resolve;
 pub mod table;
-pub mod words;
+mod words;
 mod yaml;
 
 pub use docs::markdown;
@@ -37,14 +38,14 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The keys that hold for every model.
+/// The keys of all models.
 pub fn common_keys() -> impl Iterator<Item = &'static Key> {
     let groups = [DataConfig::KEYS, TrainConfig::KEYS, RunConfig::KEYS];
     groups.into_iter().flatten()
 }
 
-/// Whether `flag`, as in `--RESUME=True`, says where a run starts or what it is called, so that the command that
-/// resumes a run gives it anew.
+/// Whether the command that resumes a run gives `flag` anew, such as `--RESUME=True`: flags that say where a run starts
+/// and what its name is.
 pub fn is_given_anew(flag: &str) -> bool {
     let name = flag.split('=').next().unwrap_or(flag);
     common_keys()
@@ -53,19 +54,19 @@ pub fn is_given_anew(flag: &str) -> bool {
         .any(|flag| name.strip_prefix("--") == Some(flag.name))
 }
 
-/// Everything a run is told, resolved.
+/// The resolved configuration of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Config {
     /// The keys of the model's family.
     #[serde(flatten)]
     pub model: ModelValues,
-    /// Where the data is and how it is read.
+    /// The data: its places, and how it is read.
     #[serde(flatten)]
     pub data: DataConfig,
     /// Optimisation.
     #[serde(flatten)]
     pub train: TrainConfig,
-    /// What this run does, on what, and where it writes.
+    /// What the run does, on which devices, and where it writes.
     #[serde(flatten)]
     pub run: RunConfig,
 }
@@ -73,7 +74,7 @@ pub struct Config {
 /// A value that is computed from the configuration, printed with it, and cannot be set.
 struct Derived {
     name: &'static str,
-    /// Absent: the reference has such a key and this program does not.
+    /// How it is computed; absent for a key that only the reference has.
     value: Option<fn(&Config) -> usize>,
 }
 
@@ -97,23 +98,23 @@ const DERIVED: [Derived; 4] = [
 ];
 
 impl Config {
-    /// Questions that go through the network at once in training: a micro-batch.
+    /// The number of questions of a micro-batch in training.
     pub fn sub_batch_size(&self) -> usize {
         self.train.batch_size / self.train.grad_accu_steps
     }
 
-    /// Questions that go through the network at once in evaluation.
+    /// The number of questions of a batch in evaluation.
     pub fn eval_batch_size(&self) -> usize {
         (self.sub_batch_size() / 2).max(1)
     }
 
-    /// The convention that it follows.
+    /// The convention that the configuration follows.
     pub fn convention(&self) -> Convention {
         model::convention(self.run.model_use.as_deref())
     }
 
-    /// Width of the vectors that stand for an image. The families that have `IMG_FEAT_SIZE` decide it, because a
-    /// checkpoint's tensors show it.
+    /// F, the width of the feature vectors of an image. `IMG_FEAT_SIZE` of the model's family decides it, because the
+    /// tensors of a checkpoint show it.
     pub fn feature_size(&self) -> usize {
         let of_model = self.model.size("IMG_FEAT_SIZE");
         let of_dataset = || {
@@ -126,10 +127,10 @@ impl Config {
             .unwrap_or_default()
     }
 
-    /// Checks that each of `replicas` can take the same share of a micro-batch.
+    /// Checks that `replicas` replicas can take equal shares of a micro-batch.
     ///
     /// # Errors
-    /// Names the keys and values at fault.
+    /// Names the keys and their values.
     pub fn check_shares(&self, replicas: usize) -> Result<(), ConfigError> {
         let is_training = matches!(self.run.run_mode, RunMode::Train | RunMode::Demo);
         let is_shared = self.sub_batch_size().is_multiple_of(replicas);
@@ -141,7 +142,7 @@ impl Config {
         })
     }
 
-    /// All values by key.
+    /// All values, by key.
     pub fn values(&self) -> Map<String, Value> {
         match serde_json::to_value(self) {
             Ok(Value::Object(values)) => values,
@@ -149,7 +150,7 @@ impl Config {
         }
     }
 
-    /// The values that must be the same in all processes of a job, by key.
+    /// The values that must be equal in all processes of a job, by key.
     pub fn shared_values(&self) -> Map<String, Value> {
         let mut values = self.values();
         for key in common_keys().filter(|key| key.per_process) {
@@ -158,8 +159,8 @@ impl Config {
         values
     }
 
-    /// The first key that has another value in `saved`, the configuration in a checkpoint, although a run that
-    /// continues in the middle of an epoch needs the same.
+    /// The first key whose value differs from `saved`, the configuration in a checkpoint, although a run that continues in
+    /// the middle of an epoch needs the same value.
     pub fn first_change_since(&self, saved: &Value) -> Option<&'static str> {
         let now = self.values();
         common_keys()
@@ -169,7 +170,7 @@ impl Config {
     }
 }
 
-/// `value` as it is printed.
+/// `value` as the printed configuration shows it.
 fn show(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

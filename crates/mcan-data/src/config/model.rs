@@ -1,4 +1,4 @@
-//! The keys of the model families.
+//! The keys of model families. The callers of this room supply them, because no room below `models` knows a family.
 
 use super::error::ConfigError;
 use super::table::{Key, Keys};
@@ -7,16 +7,16 @@ use anyhow::Result;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-/// The model families, which this room does not know: a caller passes them.
+/// The model families that a configuration can name, supplied by the caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
-    /// The families that `MODEL_USE` may name.
+    /// The families that `MODEL_USE` can name.
     pub families: &'static [FamilyKeys],
     /// The name of the family of a configuration without `MODEL_USE`, which is the reference's.
     pub default_family: &'static str,
 }
 
-/// The convention of a configuration: OpenVQA's where `MODEL_USE` names a family.
+/// The convention of a configuration: OpenVQA's if `MODEL_USE` names a family.
 pub(super) fn convention(model_use: Option<&str>) -> Convention {
     match model_use {
         Some(_) => Convention::OpenVqa,
@@ -27,21 +27,21 @@ pub(super) fn convention(model_use: Option<&str>) -> Convention {
 /// The keys of a model family.
 #[derive(Clone, Copy, Debug)]
 pub struct FamilyKeys {
-    /// Its name, a value of `MODEL_USE`.
+    /// The name of the family, a value of `MODEL_USE`.
     pub name: &'static str,
-    /// Its keys, made by [`keys!`](crate::keys!).
+    /// The keys of the family, made by [`keys!`](crate::keys!).
     pub keys: &'static [Key],
-    /// Values that are computed from these keys, printed with them, and cannot be set.
+    /// Values that are computed from the keys and printed with them. They cannot be set.
     pub derived: &'static [Key],
-    /// Checks values that have the right types.
+    /// The check of values that have the right types.
     pub check: fn(&ModelValues) -> Result<(), ConfigError>,
 }
 
 impl Schema {
-    /// The family that `model_use` names, or the reference's.
+    /// The family that `model_use` names, or the default family.
     ///
     /// # Errors
-    /// Names the families that there are.
+    /// An unknown name; the error lists the families.
     pub fn family(&self, model_use: Option<&str>) -> Result<&'static FamilyKeys, ConfigError> {
         let name = model_use.unwrap_or(self.default_family);
         let found = self.families.iter().find(|family| family.name == name);
@@ -56,12 +56,12 @@ impl Schema {
     }
 }
 
-/// The values of the keys of a model's family.
+/// The values of the keys of a model family.
 #[derive(Clone, Debug, Default)]
 pub struct ModelValues {
-    /// Name of the family.
+    /// The name of the family.
     pub family: String,
-    /// A value for each key of the family, and the values derived from them.
+    /// The value of each key of the family, and the derived values.
     pub values: Map<String, Value>,
     derived: &'static [Key],
 }
@@ -73,7 +73,7 @@ impl PartialEq for ModelValues {
 }
 
 impl ModelValues {
-    /// `values` of the keys of `family`, with the values derived from them.
+    /// `values` of the keys of `family`, and the derived values.
     pub(super) fn new(family: &FamilyKeys, values: Map<String, Value>) -> ModelValues {
         let mut model = ModelValues {
             family: family.name.to_owned(),
@@ -93,15 +93,15 @@ impl ModelValues {
         }
     }
 
-    /// The values as the struct of the family.
+    /// The values as `T`, the struct of the family.
     ///
     /// # Errors
-    /// When `T` belongs to another family.
+    /// When `T` is the struct of another family.
     pub fn keys<T: Keys>(&self) -> Result<T> {
         Ok(serde_json::from_value(Value::Object(self.values.clone()))?)
     }
 
-    /// Replaces the values by those of a struct of the family.
+    /// Replaces the values by the values of `keys`, the struct of the family.
     ///
     /// # Errors
     /// When a value has no form in JSON.
@@ -113,7 +113,7 @@ impl ModelValues {
         Ok(())
     }
 
-    /// The value of a key that is a size, if the family has that key.
+    /// The value of `key` if the family has this key and its value is a count.
     pub fn size(&self, key: &str) -> Option<usize> {
         self.values
             .get(key)

@@ -1,24 +1,24 @@
-//! Which configuration file `--MODEL` or `--CFG` means.
+//! The configuration file that `--MODEL` or `--CFG` names.
 
 use super::check::check_folder_name;
 use super::error::ConfigError;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
-/// The files of `configs/`, with their names: `build.rs` puts them into the program.
+/// The files of `configs/`, compiled in by `build.rs`, so that they work in any working directory.
 const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
-/// A configuration file: what to call it in messages, and its text.
+/// A configuration file: its name for messages, and its text.
 pub(super) struct ConfigFile {
     pub place: String,
     pub text: String,
 }
 
-/// The file `cfg` if given, else `configs/<dataset>/<model>.yml` or `configs/<model>_model.yml`, whichever is there
-/// first; a file in the working directory wins over the built-in one of the same name.
+/// The file `cfg` if given, else the first that exists of `configs/<dataset>/<model>.yml` and `configs/<model>_model.yml`.
+/// A file in the working directory wins over a built-in file of the same name.
 ///
 /// # Errors
-/// When there is no such file, with the names of those that there are.
+/// No such file; the error lists the built-in models.
 pub(super) fn find(cfg: Option<&PathBuf>, dataset: &str, model: &str) -> Result<ConfigFile> {
     if let Some(path) = cfg {
         return read(path.clone());
@@ -41,7 +41,7 @@ pub(super) fn find(cfg: Option<&PathBuf>, dataset: &str, model: &str) -> Result<
         }
     }
     let message = format!(
-        "--MODEL={model}: there is no {} and no {}; use {}, or write one of these files",
+        "--MODEL={model}: there is neither {} nor {}; write one of these files, or use {}",
         names[0],
         names[1],
         built_in_for(dataset).join(", ")

@@ -1,4 +1,4 @@
-//! The layers of a configuration, each over the one before: defaults, YAML file, `--SET`, flags.
+//! The layers of a configuration: defaults, YAML file, `--SET`, flags. A later layer replaces values of earlier ones.
 
 use super::error::ConfigError;
 use super::model::{FamilyKeys, ModelValues, Schema, convention};
@@ -15,19 +15,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tracing::debug;
 
-/// The values that a command line gives.
+/// The values of a command line.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Given {
-    /// Configuration file to use in place of the model's.
+    /// A configuration file in place of that of the model.
     pub cfg: Option<PathBuf>,
-    /// `KEY=VALUE` of each `--SET`, in order.
+    /// The `KEY=VALUE` of each `--SET`, in order.
     pub set: Vec<String>,
     /// The flags, as (flag, key, value).
     pub flags: Vec<(String, &'static str, Value)>,
 }
 
 impl Given {
-    /// The flags that were given, each as one word that means the same.
+    /// The command line in words that mean the same: flags with their full names, each with its value.
     pub fn spelled_out(&self) -> Vec<String> {
         let flags = self.flags.iter();
         let flags = flags.map(|(flag, _, value)| format!("{flag}={}", show(value)));
@@ -37,22 +37,22 @@ impl Given {
         flags.chain(cfg).chain(set).collect()
     }
 
-    /// Gives the flag of `key` this value, whatever was given for the key. A key without a flag stays as it is.
+    /// Gives the flag of `key` this value in place of a value that was given. Does nothing for a key without a flag.
     pub fn set_flag(&mut self, key: &str, value: Value) {
-        self.flags.retain(|(_, given, _)| *given != key);
         let known = common_keys().find(|known| known.name == key);
         if let Some((name, flag)) = known.and_then(|key| Some((key.name, key.flag?))) {
+            self.flags.retain(|(_, given, _)| *given != name);
             self.flags.push((format!("--{}", flag.name), name, value));
         }
     }
 }
 
-/// A value for a key, and where it was given.
+/// A value of a key, with the place where it was given.
 struct Setting {
     key: String,
     value: Value,
     place: String,
-    /// The value as it was typed behind `--SET`.
+    /// The text of the value, if it was given with `--SET`.
     typed: Option<String>,
 }
 
@@ -60,8 +60,8 @@ impl Config {
     /// Resolves defaults, YAML file, `--SET` and flags, in this order, and checks the result.
     ///
     /// # Errors
-    /// An unreadable file; a [`ConfigError`] for an unknown key, a wrong type or an impossible value, naming key, value
-    /// and where it was set.
+    /// A file that cannot be read; a [`ConfigError`] for an unknown key, a wrong type or an impossible value, which names key,
+    /// value and place.
     pub fn resolve(given: &Given, schema: &Schema) -> Result<Config> {
         let typed = typed(given)?;
         let named = |key| last(&typed, key).map(|setting| show(&setting.value));
@@ -90,11 +90,11 @@ impl Config {
         Ok(config)
     }
 
-    /// The configuration in a checkpoint: a flat map of keys and values. Keys that it lacks have their defaults, so that
-    /// older checkpoints load; keys that this program does not have are ignored.
+    /// The configuration of a checkpoint: a flat map of keys and values. Absent keys have their defaults, so that older
+    /// checkpoints load. Unknown keys are ignored.
     ///
     /// # Errors
-    /// A family that is not known, or a value of the wrong type.
+    /// An unknown family, or a value of the wrong type.
     pub fn from_saved(saved: &Value, schema: &Schema) -> Result<Config> {
         let model_use = saved.get("MODEL_USE").and_then(Value::as_str);
         let mut layers = Layers::new(schema.family(model_use)?, convention(model_use));
@@ -131,7 +131,7 @@ fn last<'a>(settings: &'a [Setting], key: &str) -> Option<&'a Setting> {
     settings.iter().rev().find(|setting| setting.key == key)
 }
 
-/// What `--SET` and the flags give, in the order in which they count.
+/// The settings of `--SET` and of the flags; a later one wins.
 fn typed(given: &Given) -> Result<Vec<Setting>, ConfigError> {
     let mut settings = Vec::new();
     for pair in &given.set {
@@ -157,13 +157,13 @@ fn check(config: &Config, family: &FamilyKeys) -> Result<(), ConfigError> {
     config.check()
 }
 
-/// Values by key, each checked as it is laid over the one before, so that an error can name where it was set.
+/// The values so far, by key. Each value is checked when it is set, so that an error can name its place.
 struct Layers {
     family: &'static FamilyKeys,
     convention: Convention,
     table: BTreeMap<&'static str, &'static Key>,
     values: Map<String, Value>,
-    /// Where each value that is no default was set.
+    /// The place of each value that was set.
     places: BTreeMap<String, String>,
 }
 
@@ -206,7 +206,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Sets what other keys imply.
+    /// Sets the keys that other keys imply, and computes keys.
     fn complete(&mut self) -> Result<(), ConfigError> {
         if self.convention == Convention::OpenVqa {
             self.imply("TRAIN_SPLIT", json!("train"));
@@ -217,7 +217,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Gives `key` a value unless one was set.
+    /// Sets `key` to `value` unless it was set.
     fn imply(&mut self, key: &str, value: Value) {
         if !self.places.contains_key(key) && self.table.contains_key(key) {
             debug!("{key} = {} (implied)", show(&value));
@@ -225,7 +225,7 @@ impl Layers {
         }
     }
 
-    /// An optimizer that is named has PyTorch's defaults; `OPT_PARAMS` replaces them.
+    /// Sets the keys of the optimizer: the defaults of PyTorch if `OPT` names an optimizer, then `OPT_PARAMS`.
     fn complete_optimizer(&mut self) -> Result<(), ConfigError> {
         if self.values.get("OPT") != Some(&json!("")) {
             self.imply("OPT_BETAS", json!([0.9, 0.999]));
@@ -266,7 +266,7 @@ impl Layers {
         Ok(())
     }
 
-    /// `FEAT_SIZE` replaces the sizes of an image if it was given for the data set in use; else it is their default.
+    /// Sets the sizes of the features: `FEAT_SIZE` of the data set replaces them if it was given, else it is their default.
     fn complete_feature_size(&mut self) {
         let dataset = self.values.get("DATASET").map(show).unwrap_or_default();
         let given = self.typed::<FeatSize>("FEAT_SIZE").of(&dataset);
@@ -281,7 +281,7 @@ impl Layers {
         }
     }
 
-    /// Computes the keys of the family that are functions of others.
+    /// Computes the keys of the family that are functions of other keys.
     fn compute(&mut self) {
         for key in self.family.keys {
             if let Some(computed) = key.computed.filter(|_| key.is_computed(self.convention)) {
@@ -309,13 +309,13 @@ impl Layers {
         })
     }
 
-    /// `error` with where the value of its key was set.
+    /// `error` with the place of the value of its key.
     fn with_place(&self, error: ConfigError) -> ConfigError {
         let place = self.places.get(&error.key).map(String::as_str);
         error.at(place)
     }
 
-    /// The known key that shares most with an unknown one, if that is likely the one that was meant.
+    /// A question whether a known key was meant that resembles the unknown `key`; empty if there is none.
     fn suggestion(&self, key: &str) -> String {
         let key = key.to_uppercase();
         let close = |known: &&&str| {
@@ -336,7 +336,7 @@ impl Layers {
     }
 }
 
-/// Reads a YAML scalar the way its key means it: `VERSION: 5` is the text "5", `RESUME: 1` is true.
+/// A YAML scalar as its key needs it: `VERSION: 5` is the text "5", `RESUME: 1` is true.
 fn as_meant(kind: Kind, setting: &Setting) -> Value {
     match (kind, &setting.value) {
         (Kind::Bool | Kind::BoolOr(_), Value::Number(n)) if n.as_u64() == Some(0) => false.into(),
@@ -349,7 +349,7 @@ fn as_meant(kind: Kind, setting: &Setting) -> Value {
     }
 }
 
-/// The numbers of a Python number or tuple of numbers, such as `1e-9` or `(0.9, 0.999)`.
+/// Reads a Python number or tuple of numbers, such as `1e-9` or `(0.9, 0.999)`.
 fn python_numbers(text: &str) -> Option<Vec<f64>> {
     let text = text.trim();
     let inner = text

@@ -101,7 +101,7 @@ fn a_run_that_names_no_model_trains_the_small_one_and_the_demo_the_tiny_one() {
 }
 
 #[test]
-fn a_key_of_the_table_is_what_its_declaration_says() {
+fn a_key_has_the_properties_of_its_declaration() {
     let find = |name| common_keys().find(|key| key.name == name).unwrap();
     let batch = find("BATCH_SIZE");
     assert_eq!(batch.default_text(), "64");
@@ -197,7 +197,7 @@ fn wrong_types_name_key_value_and_place() {
 }
 
 #[test]
-fn a_number_that_is_not_finite_is_refused() {
+fn a_number_that_is_not_finite_is_an_error() {
     for text in ["LR_BASE: .nan", "LR_BASE: .inf", "LR_BASE: {a: .inf}"] {
         assert!(resolve(text, &[]).is_err(), "{text}");
     }
@@ -288,7 +288,7 @@ fn derived_values_follow_the_keys_of_a_model() {
 }
 
 #[test]
-fn an_optimizer_that_is_named_has_the_defaults_of_pytorch_and_its_parameters() {
+fn a_named_optimizer_has_the_defaults_of_pytorch_or_the_given_parameters() {
     let train = |text: &str| resolve(text, &[]).unwrap().train;
     let reference = train("");
     assert_eq!(
@@ -323,7 +323,7 @@ fn parameters_of_an_optimizer_are_numbers_and_nothing_else() {
 }
 
 #[test]
-fn feature_sizes_are_those_of_the_data_set_in_use() {
+fn feature_sizes_are_those_of_the_data_set() {
     let sizes = |text: &str| {
         let config = resolve(text, &[]).unwrap();
         (config.data.img_feat_pad_size, config.feature_size())
@@ -368,7 +368,7 @@ fn the_configuration_of_an_older_checkpoint_is_read_with_the_defaults_of_newer_k
 }
 
 #[test]
-fn what_may_differ_is_told_from_what_must_match() {
+fn keys_that_must_match_and_keys_that_may_differ_are_known() {
     let config = resolve("SEED: 1\nVERSION: v", &[]).unwrap();
     let shared = config.shared_values();
     assert!(shared.contains_key("BATCH_SIZE") && shared.contains_key("LAYER"));
@@ -400,7 +400,7 @@ fn what_may_differ_is_told_from_what_must_match() {
 }
 
 #[test]
-fn the_models_that_come_with_the_program_are_found_by_data_set_and_name() {
+fn built_in_models_are_found_by_data_set_and_name() {
     let named = |model: &str, set: &[&str]| {
         let given = Given {
             flags: vec![("--MODEL".into(), "MODEL", model.into())],
@@ -419,7 +419,7 @@ fn the_models_that_come_with_the_program_are_found_by_data_set_and_name() {
         assert!(message.contains(part), "{message}");
     }
     assert!(named("../x", &[]).is_err());
-    // The family of this file has other keys than these tests know.
+    // The family of this file has keys that are unknown here.
     let message = format!("{:#}", named("butd", &[]).unwrap_err());
     assert!(
         message.contains("configs/vqa/butd.yml (built in)"),

@@ -1,4 +1,4 @@
-//! The words that keys may have as values.
+//! The types of values of keys: words, and the values of some keys of OpenVQA.
 
 use super::table::{KeyType, Kind};
 use crate::words;
@@ -39,7 +39,7 @@ words! {
     pub enum ShuffleMode {
         /// A new random order each epoch.
         External = "external",
-        /// The same; the reference lets PyTorch's loader draw it.
+        /// The same as `external`. In the reference the loader of PyTorch draws the order.
         Internal = "internal",
         /// File order, which the reference lacks.
         None = "none",
@@ -71,7 +71,7 @@ words! {
 words! {
     /// How the losses of a batch become one number.
     pub enum LossReduction {
-        /// They are summed.
+        /// Their sum.
         Sum = "sum",
     }
 }
@@ -79,7 +79,7 @@ words! {
 words! {
     /// The optimizer.
     pub enum Opt {
-        /// Adam as the reference sets it.
+        /// Adam with the parameters of the reference.
         Reference = "",
         /// Adam.
         Adam = "Adam",
@@ -88,7 +88,7 @@ words! {
     }
 }
 
-/// Where the features of a run are held, written `false`, `true` or `gpu`.
+/// The place where a run holds its features, written `false`, `true` or `gpu`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preload {
     /// Nowhere: they are read for each batch.
@@ -140,7 +140,7 @@ impl<'de> Deserialize<'de> for Preload {
     }
 }
 
-/// `FEAT_SIZE` of OpenVQA: for each data set, how many vectors of which width each kind of feature has, as in
+/// `FEAT_SIZE` of OpenVQA: for each data set, the number and the width of the vectors of each kind of feature, such as
 /// `{vqa: {FRCN_FEAT_SIZE: [100, 2048]}}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeatSize(pub BTreeMap<String, BTreeMap<String, (usize, usize)>>);
@@ -150,8 +150,8 @@ impl KeyType for FeatSize {
 }
 
 impl FeatSize {
-    /// Number and width of the vectors that stand for an image of `dataset`: those of its regions, else of its grid.
-    pub fn of(&self, dataset: &str) -> Option<(usize, usize)> {
+    /// The number and the width of the feature vectors of an image of `dataset`: of its regions, else of its grid.
+    pub(crate) fn of(&self, dataset: &str) -> Option<(usize, usize)> {
         let sizes = self.0.get(dataset)?;
         sizes
             .get("FRCN_FEAT_SIZE")

@@ -8,7 +8,7 @@ use std::fmt;
 /// The keys and values of a configuration file.
 ///
 /// # Errors
-/// When `text` is not YAML, or no mapping; names `place`.
+/// A `text` that is not YAML or not a mapping. The error names `place`.
 pub(super) fn mapping(place: &str, text: &str) -> Result<Map<String, Value>> {
     let Yaml(value) = serde_saphyr::from_str(text).map_err(|error| invalid(place, &error))?;
     match value {
@@ -18,7 +18,7 @@ pub(super) fn mapping(place: &str, text: &str) -> Result<Map<String, Value>> {
     }
 }
 
-/// A value typed on the command line; text that is not YAML is taken literally.
+/// A value of the command line. Text that is not YAML is taken literally.
 pub(super) fn value(text: &str) -> Value {
     serde_saphyr::from_str(text).map_or_else(|_| Value::from(text), |Yaml(value)| value)
 }
@@ -35,8 +35,8 @@ fn invalid(place: &str, error: &serde_saphyr::Error) -> anyhow::Error {
     anyhow!("{place} is not valid YAML: {reason}")
 }
 
-/// A YAML value. What JSON lacks (infinity, NaN, integers beyond 64 bits, bytes) becomes its text, so that the check of
-/// the key's type can name it.
+/// A YAML value. A value that JSON does not have (infinity, NaN, an integer beyond 64 bits, bytes) becomes its text, so that
+/// the check of its type can name it.
 struct Yaml(Value);
 
 impl<'de> Deserialize<'de> for Yaml {

@@ -1,6 +1,6 @@
-//! The answers that a model chooses from, and how much each is worth as a training target.
+//! The answers that a model chooses from, and their scores as training targets.
 //!
-//! The order of the list is the order of the model's outputs, so a published checkpoint needs the published list.
+//! The order of the list is the order of the model's outputs, so that a published checkpoint needs the published list.
 
 use crate::base::atomic;
 use crate::formats::json::JsonFile;
@@ -13,16 +13,16 @@ use rayon::prelude::*;
 use serde::Deserialize;
 use std::path::Path;
 
-/// A target: an answer's index and its score.
+/// A target: the index of an answer and its score, from 0 to 1.
 pub type Target = (u32, f32);
 
-/// Distinct normalised answers by index.
+/// The list of distinct normalised answers; the index of an answer is the model's output for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerList {
     answers: Strings,
 }
 
-/// `answer_dict.json` as it is in the file.
+/// The content of `answer_dict.json`.
 #[derive(Deserialize)]
 #[serde(expecting = "a list of two objects, from answers to indices and from indices to answers")]
 struct Halves(IndexMap<String, u32>, IndexMap<String, String>);
@@ -31,7 +31,7 @@ impl AnswerList {
     /// Reads `answer_dict.json`: `[answer -> index, index -> answer]`.
     ///
     /// # Errors
-    /// Each with the file: not of this shape, halves that disagree, indices with a gap.
+    /// A file of another shape, halves that disagree, or a gap in the indices. Each names the file.
     pub fn load(path: &Path) -> Result<Self> {
         let source = JsonFile::open(path)?;
         let Halves(index_of, answer_at) = source.parse()?;
@@ -53,14 +53,14 @@ impl AnswerList {
         for (expected, (answer, index)) in index_of.iter().enumerate() {
             ensure!(
                 *index as usize == expected,
-                "answer {answer:?} has index {index} where {expected} is due"
+                "answer {answer:?} has index {index}; {expected} is expected"
             );
             let Some(there) = answer_at.get(&index.to_string()) else {
                 bail!("index {index} has no answer")
             };
             ensure!(
                 there == answer,
-                "index {index} is of {answer:?} in one half and of {there:?} in the other"
+                "index {index} belongs to {answer:?} in one half and to {there:?} in the other"
             );
         }
         Ok(Self {
@@ -68,10 +68,10 @@ impl AnswerList {
         })
     }
 
-    /// A list that was kept, as [`answers`](Self::answers) gave it.
+    /// The list of a checkpoint, as [`answers`](Self::answers) gave it.
     ///
     /// # Errors
-    /// No answer, or one that is there twice.
+    /// No answer, or an answer that occurs twice.
     pub fn from_answers(answers: Vec<String>) -> Result<Self> {
         ensure!(!answers.is_empty(), "the answer list is empty");
         let mut distinct = Strings::default();
@@ -83,7 +83,7 @@ impl AnswerList {
         Ok(Self { answers: distinct })
     }
 
-    /// Writes `answer_dict.json` so that the reference can read it, too.
+    /// Writes `answer_dict.json` in the format of the reference.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -98,17 +98,17 @@ impl AnswerList {
         })
     }
 
-    /// Every answer by index.
+    /// All answers, by index.
     pub fn answers(&self) -> impl ExactSizeIterator<Item = &str> {
         self.answers.iter().map(String::as_str)
     }
 
-    /// How many answers there are: the outputs of the model.
+    /// The number of answers, which is the number of outputs of the model.
     pub fn len(&self) -> usize {
         self.answers.len()
     }
 
-    /// Never: an empty list is refused.
+    /// Whether the list is empty: never, because an empty list is an error.
     pub fn is_empty(&self) -> bool {
         self.answers.is_empty()
     }
@@ -119,13 +119,16 @@ impl AnswerList {
     }
 
     /// The index of a normalised answer.
-    pub fn index(&self, normalized: &str) -> Option<u32> {
+    pub(crate) fn index(&self, normalized: &str) -> Option<u32> {
         // Not truncated: lists come from files with u32 indices or fewer strings than that.
         self.answers.get_index_of(normalized).map(|at| at as u32)
     }
 
-    /// For every string, which answer it normalises to.
-    pub fn indices_of<'a>(&self, strings: impl IntoIterator<Item = &'a str>) -> Vec<Option<u32>> {
+    /// The index of the normal form of each string; none if the normal form is not in the list.
+    pub(crate) fn indices_of<'a>(
+        &self,
+        strings: impl IntoIterator<Item = &'a str>,
+    ) -> Vec<Option<u32>> {
         let strings: Vec<_> = strings.into_iter().collect();
         strings
             .par_iter()
@@ -133,9 +136,9 @@ impl AnswerList {
             .collect()
     }
 
-    /// The targets of a question whose annotators gave these answers (`None` where an answer is not in the list), in order
-    /// of first appearance.
-    pub fn targets(indices: impl IntoIterator<Item = Option<u32>>) -> Vec<Target> {
+    /// The targets of a question from the answers of its annotators, in order of first appearance. `None` stands for an
+    /// answer that is not in the list.
+    pub(crate) fn targets(indices: impl IntoIterator<Item = Option<u32>>) -> Vec<Target> {
         let mut counts: Vec<(u32, usize)> = Vec::new();
         for index in indices.into_iter().flatten() {
             match counts.iter_mut().find(|(known, _)| *known == index) {
@@ -150,7 +153,7 @@ impl AnswerList {
     }
 }
 
-/// What an answer is worth that `count` annotators gave.
+/// The score of an answer that `count` annotators gave.
 fn score(count: usize) -> f32 {
     match count {
         0 => 0.0,
@@ -177,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_grow_with_the_annotators_who_agree_and_follow_first_appearance() {
+    fn scores_grow_with_agreeing_annotators_and_keep_the_order_of_first_appearance() {
         let indices = [
             Some(7),
             None,
@@ -219,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dictionary_whose_halves_disagree_is_refused_with_the_reason() {
+    fn a_dictionary_whose_halves_disagree_is_an_error_with_the_reason() {
         let cases = [
             (
                 json!([{"a": 0, "b": 1}, {"0": "a"}]),
@@ -227,15 +230,15 @@ mod tests {
             ),
             (
                 json!([{"a": 0, "b": 2}, {"0": "a", "2": "b"}]),
-                "\"b\" has index 2 where 1 is due",
+                "\"b\" has index 2; 1 is expected",
             ),
             (
                 json!([{"a": 0, "b": 0}, {"0": "a", "1": "b"}]),
-                "has index 0 where 1 is due",
+                "has index 0; 1 is expected",
             ),
             (
                 json!([{"a": 0, "b": 1}, {"0": "a", "1": "c"}]),
-                "index 1 is of \"b\" in one half and of \"c\"",
+                "index 1 belongs to \"b\" in one half and to \"c\"",
             ),
             (json!([{"a": 0}, {"00": "a"}]), "index 0 has no answer"),
             (json!([{}, {}]), "no answer"),
@@ -252,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_list_that_is_empty_or_has_an_answer_twice_is_refused() {
+    fn a_list_that_is_empty_or_has_an_answer_twice_is_an_error() {
         assert!(AnswerList::from_answers(Vec::new()).is_err());
         let twice = AnswerList::from_answers(vec!["a".into(), "a".into()])
             .unwrap_err()

@@ -1,26 +1,26 @@
-//! The questions of one run in memory: word ids, images and targets, without padding and without features.
+//! The questions of a run in memory: word ids, images and targets, without padding and without features.
 
 use super::answers::Target;
 use super::ids::{ImageId, QuestionId};
 use crate::formats::ragged::Ragged;
 use rustc_hash::FxHashMap;
 
-/// One question with what is known of it.
+/// A question with its image, words and targets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// The id in the answer file.
+    /// The id of the question.
     pub question_id: QuestionId,
-    /// The image that it is about.
+    /// The image that the question is about.
     pub image_id: ImageId,
-    /// Word ids, no padding.
+    /// Word ids, without padding.
     pub words: Vec<u32>,
-    /// Answers that score; empty when there is no annotation.
+    /// Answers with a score; empty without an annotation.
     pub targets: Vec<Target>,
 }
 
-/// Samples in a fixed order: that of the annotations when training, that of the questions when answering.
+/// Samples in a fixed order: the order of the annotations in training, the order of the questions in answering.
 ///
-/// Images are numbered from 0 in order of first appearance, so that features are found without hashing an id.
+/// Images are numbered from 0 in order of first appearance, so that their features are found without hashing an id.
 #[derive(Clone, Debug, Default)]
 pub struct Dataset {
     question_ids: Vec<QuestionId>,
@@ -39,7 +39,7 @@ impl Dataset {
         dataset
     }
 
-    /// A dataset without samples whose images have the numbers that they have here.
+    /// An empty dataset in which the images keep their numbers.
     pub fn without_samples(&self) -> Self {
         Dataset {
             image_ids: self.image_ids.clone(),
@@ -48,8 +48,8 @@ impl Dataset {
         }
     }
 
-    /// Adds a sample: the question's id, its image, its word ids without padding, and the answers that score.
-    pub fn push(
+    /// Adds a sample: question id, image, word ids without padding, and answers with a score.
+    pub(crate) fn push(
         &mut self,
         question_id: QuestionId,
         image_id: ImageId,
@@ -78,12 +78,12 @@ impl Dataset {
         self.question_ids.is_empty()
     }
 
-    /// The question of sample `i`.
+    /// The question id of sample `i`.
     pub fn question_id(&self, i: usize) -> &QuestionId {
         &self.question_ids[i]
     }
 
-    /// The questions of all samples.
+    /// The question ids of all samples.
     pub fn question_ids(&self) -> &[QuestionId] {
         &self.question_ids
     }
@@ -93,22 +93,22 @@ impl Dataset {
         self.images[i] as usize
     }
 
-    /// The image of sample `i`.
+    /// The image id of sample `i`.
     pub fn image_id(&self, i: usize) -> &ImageId {
         &self.image_ids[self.image(i)]
     }
 
-    /// The distinct images by number.
+    /// The ids of the distinct images, by number.
     pub fn distinct_images(&self) -> &[ImageId] {
         &self.image_ids
     }
 
-    /// The word ids of sample `i`: no padding, none when the question has no word.
+    /// The word ids of sample `i`, without padding; empty when the question has no word.
     pub fn words(&self, i: usize) -> &[u32] {
         self.words.row(i)
     }
 
-    /// The answers that score in sample `i`, each once; none when nobody gave an answer of the list.
+    /// The targets of sample `i`, one for each answer; empty when no annotator gave an answer of the list.
     pub fn targets(&self, i: usize) -> &[Target] {
         self.targets.row(i)
     }

@@ -1,4 +1,4 @@
-//! The scores behind a model's answers, as `.npz`.
+//! The probabilities of all answers, as a `.npz` file.
 
 use crate::base::atomic;
 use crate::data::QuestionId;
@@ -9,11 +9,14 @@ use std::path::Path;
 use zip::CompressionMethod;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
-/// Writes `question_id` (Q), i64 or text, and `pred` f32 (Q, `answer_count`), not compressed, so that NumPy can read it. `rows` are
-/// pieces of any number of whole rows; they are written as they come, so they need not be in memory all at once.
+/// Writes the probabilities of Q questions as an uncompressed `.npz` file for NumPy: `question_id` (Q), i64 or text, and
+/// `pred` (Q, `answer_count`), f32.
+///
+/// Each item of `rows` has some whole rows. An item is written as soon as it comes, so that the rows need not be in memory
+/// all at once.
 ///
 /// # Errors
-/// A piece that is not whole rows, rows that are not as many as question ids, or the file cannot be written.
+/// An item with a part of a row, another number of rows than of question ids, or a file that cannot be written.
 pub fn write_predictions<R: AsRef<[f32]>>(
     path: &Path,
     question_ids: &[QuestionId],
@@ -39,7 +42,7 @@ pub fn write_predictions<R: AsRef<[f32]>>(
             let whole = answer_count > 0 && piece.len() % answer_count == 0;
             ensure!(
                 whole,
-                "{} probabilities are not rows of {answer_count}",
+                "{} probabilities are not whole rows of {answer_count}",
                 piece.len()
             );
             bytes.clear();
@@ -49,7 +52,7 @@ pub fn write_predictions<R: AsRef<[f32]>>(
         }
         ensure!(
             written == expected,
-            "there are {written} probabilities, not {answer_count} for each of {} questions",
+            "there are {written} probabilities; {answer_count} for each of {} questions are expected",
             question_ids.len()
         );
         archive.finish()?;
@@ -57,7 +60,7 @@ pub fn write_predictions<R: AsRef<[f32]>>(
     })
 }
 
-/// Numbers as i64; where an id is a text, all as texts of the longest's length, so that leading zeros are kept.
+/// Writes the array of ids: i64 if all ids are numbers, else texts padded to the length of the longest one.
 fn write_ids<W: Write + Seek>(archive: &mut ZipWriter<W>, ids: &[QuestionId]) -> Result<()> {
     let numbers: Option<Vec<i64>> = ids.iter().map(QuestionId::number).collect();
     let shape = [ids.len()];
@@ -93,7 +96,7 @@ fn start_array<W: Write + Seek>(
     descr: &str,
     shape: &[usize],
 ) -> Result<()> {
-    // Sizes are known only at the end, and pred of the test split has 5.6 GB.
+    // The size of an array is known only at its end; `pred` of the test split has 5.6 GB.
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Stored)
         .large_file(true);
@@ -124,17 +127,18 @@ mod tests {
     }
 
     #[test]
-    fn predictions_are_an_npz_that_is_whole_or_absent() {
+    fn predictions_are_an_npz_file_that_is_whole_or_absent() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pred.npz");
         let wrong = write_predictions(&path, &ids([1, 2]), 3, [[0.5_f32; 3]]).unwrap_err();
         assert!(
-            format!("{wrong:#}").contains("there are 3 probabilities, not 3 for each of 2"),
+            format!("{wrong:#}")
+                .contains("there are 3 probabilities; 3 for each of 2 questions are expected"),
             "{wrong:#}"
         );
         let wrong = write_predictions(&path, &ids([1, 2]), 4, [[0.5_f32; 3]]).unwrap_err();
         assert!(
-            format!("{wrong:#}").contains("3 probabilities are not rows of 4"),
+            format!("{wrong:#}").contains("3 probabilities are not whole rows of 4"),
             "{wrong:#}"
         );
         assert!(!path.exists());
@@ -159,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn text_ids_keep_their_zeros() {
+    fn text_ids_keep_leading_zeros() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pred.npz");
         write_predictions(&path, &["07".into(), "123".into()], 1, [[0.5_f32; 2]]).unwrap();

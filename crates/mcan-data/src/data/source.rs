@@ -1,7 +1,6 @@
-//! Where the images of a bank come from: a folder of `.npz` files, or the published `.tar.gz` as a stream that is never
-//! unpacked.
+//! The sources of the images of a bank: a folder of `.npz` files, or the published `.tar.gz`, read as a stream.
 //!
-//! One thread reads ahead, and all cores decode. At most a few groups of images are in memory.
+//! One thread reads ahead, and all cores decode. A few groups of images are in memory at a time.
 
 use crate::data::features::FileNames;
 use crate::data::streams::StreamKind;
@@ -18,35 +17,36 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-/// Images decoded together, unless they are large.
+/// The number of images that are decoded together, unless they are large.
 pub(super) const GROUP_IMAGES: usize = 64;
-/// Bytes of archive members decoded together.
+/// The largest size in bytes of archive members that are decoded together.
 const GROUP_BYTES: usize = 32 << 20;
-/// Groups that are read ahead.
+/// The number of groups that are read ahead.
 const GROUPS_AHEAD: usize = 2;
 
 /// The features of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
-    /// The number that it is stored under.
+    /// The number of the image, from the name of its file.
     pub number: u64,
-    /// Its file, for messages.
+    /// The name of its file, for messages.
     pub name: String,
     /// (n, F) values, row after row.
     pub values: Vec<f32>,
-    /// The boxes of its rows, and its size.
+    /// The boxes of the rows, and the size of the image.
     pub boxes: Option<Boxes>,
 }
 
-/// Gives images one after the other. An error of one image alone is a [`BadImage`]; any other ends the source.
+/// A source of images, one after the other. An error that concerns one image is a [`BadImage`]; any other error ends the
+/// source.
 pub trait RegionSource: Iterator<Item = Result<Image>> {}
 
 impl<I: Iterator<Item = Result<Image>>> RegionSource for I {}
 
-/// An image that cannot be used, while those behind it can.
+/// The error of an image that cannot be used, while the next images can.
 #[derive(Debug)]
 pub struct BadImage {
-    /// Its file.
+    /// The name of its file.
     pub name: String,
     /// What is wrong with it.
     pub why: anyhow::Error,
@@ -60,10 +60,10 @@ impl fmt::Display for BadImage {
 
 impl std::error::Error for BadImage {}
 
-/// How the files of a source are to be read.
+/// The format of the files of a source.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
-    /// Which features.
+    /// The kind of the features.
     pub kind: StreamKind,
     /// How files are named.
     pub names: FileNames,
@@ -71,7 +71,7 @@ pub struct Layout {
     pub feature_size: usize,
 }
 
-/// The images of a folder, by ascending number, or of a `.tar.gz`, in its order.
+/// The images of a folder, by ascending number, or of a `.tar.gz`, in the order of the archive.
 pub struct FileSource {
     groups: Receiver<Result<Vec<Item>>>,
     layout: Layout,
@@ -131,7 +131,7 @@ impl Iterator for FileSource {
     }
 }
 
-/// One image's file, read from an archive or still to be read.
+/// The file of one image: its content from an archive, or its path.
 struct Item {
     number: u64,
     name: String,
@@ -181,16 +181,16 @@ enum Content {
     Path(PathBuf),
 }
 
-/// The reading thread's end: gathers items into groups and sends them.
+/// Collects items into groups and sends them to the source, for the thread that reads.
 struct Groups {
     sender: SyncSender<Result<Vec<Item>>>,
     group: Vec<Item>,
     bytes: usize,
-    /// Names by image id.
+    /// Names of files by the number of the image.
     seen: FxHashMap<u64, String>,
 }
 
-/// The receiver is gone: packing failed elsewhere, so there is nobody to tell.
+/// The source was dropped, so that nobody needs further groups.
 struct Hangup;
 
 impl Groups {
@@ -215,8 +215,8 @@ impl Groups {
     }
 
     fn finish(self, read: Result<()>) {
-        // Items before an error go first, so that the first thing wrong is what is reported. A receiver that is gone
-        // has its own error.
+        // Items before an error go first, so that the first error is reported. If the source was dropped, nobody needs
+        // the items.
         let _ = self.sender.send(Ok(self.group));
         if let Err(why) = read {
             let _ = self.sender.send(Err(why));
@@ -244,7 +244,7 @@ fn read_tar_gz(path: &Path, names: FileNames, groups: &mut Groups) -> Result<()>
     let mut archive =
         tar::Archive::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 20, file)));
     let mut last = String::from("its start");
-    let damaged = |last: &str| format!("the archive is cut short or damaged behind {last}");
+    let damaged = |last: &str| format!("the archive is cut short or damaged after {last}");
     for member in Members::of(&mut archive).with_context(|| damaged(&last))? {
         if let Some(item) = read_member(member.with_context(|| damaged(&last))?, names)? {
             last.clone_from(&item.name);
@@ -253,12 +253,12 @@ fn read_tar_gz(path: &Path, names: FileNames, groups: &mut Groups) -> Result<()>
             }
         }
     }
-    // What follows the archive's end mark is padding, but behind it is gzip's checksum of everything.
+    // Padding follows the end mark of the archive. Behind the padding is the checksum of gzip, which this read verifies.
     io::copy(&mut archive.into_inner(), &mut io::sink()).with_context(|| damaged(&last))?;
     Ok(())
 }
 
-/// The feature file in an archive member, or none for a folder and what is not a feature file.
+/// The feature file in an archive member; none for a folder and for other files.
 fn read_member(
     Member { path, mut entry }: Member<impl Read>,
     names: FileNames,
@@ -283,10 +283,10 @@ fn read_member(
     let size = entry.size();
     ensure!(
         size <= npz::MAX_FILE_BYTES,
-        "member {shown} claims {size} bytes; at most {}",
+        "member {shown} claims {size} bytes; at most {} are accepted",
         npz::MAX_FILE_BYTES
     );
-    // Not all at once: the archive may claim more than it has.
+    // The buffer grows while reading: the archive may claim more bytes than it has.
     let mut bytes = Vec::with_capacity(size.min(1 << 20) as usize);
     entry
         .read_to_end(&mut bytes)

@@ -1,4 +1,6 @@
-//! The kinds of image features: what a data set offers, and what a model needs of it.
+//! The kinds of image features, those that a data set offers, and those that a model needs.
+
+use crate::formats::bank::Array;
 
 /// A kind of image features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,10 +11,20 @@ pub enum StreamKind {
     Grid,
 }
 
+impl StreamKind {
+    /// The array of a bank that holds this kind.
+    pub(crate) fn array(self) -> Array {
+        match self {
+            StreamKind::Regions => Array::Regions,
+            StreamKind::Grid => Array::Grid,
+        }
+    }
+}
+
 /// The size of one kind of image features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamSpec {
-    /// N, rows that the reference computes for every image, its padding included. More rows are cut off.
+    /// N, rows of every image in the reference, padding included. Further rows are cut off.
     pub padded_to: usize,
     /// F, values per row.
     pub width: usize,
@@ -30,7 +42,7 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// The size of one kind, where the data set offers it.
+    /// The size of one kind, if the data set offers it.
     pub fn get(&self, kind: StreamKind) -> Option<StreamSpec> {
         match kind {
             StreamKind::Regions => self.regions,

@@ -1,23 +1,23 @@
-//! The words that a model knows, in the order that fixes the rows of its embedding.
+//! The words that a model knows. Their order is the order of the rows of the embedding.
 
 use crate::formats::strings::Strings;
 use anyhow::{Result, bail};
 
-/// Id of padding.
-pub const PAD: u32 = 0;
-/// Id of every word that is not in the vocabulary.
-pub const UNK: u32 = 1;
+/// The id of padding.
+pub(crate) const PAD: u32 = 0;
+/// The id of all words that are not in the vocabulary.
+const UNK: u32 = 1;
 
-/// PAD, UNK, then words in order of first appearance.
+/// The vocabulary: PAD, UNK, then words in order of first appearance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vocabulary {
     words: Strings,
 }
 
 impl Vocabulary {
-    /// The special words (PAD and UNK first), then these words, each once.
+    /// A vocabulary of the special words, which begin with PAD and UNK, and these words, each once.
     pub fn new<'a>(special: &[&'static str], words: impl IntoIterator<Item = &'a str>) -> Self {
-        // Questions are lower-cased, so no word of theirs is a special one.
+        // Words of questions are in lower case, so that none equals a special word.
         let special = special.iter().map(|&word| word.to_owned());
         let words = words.into_iter().map(str::to_owned);
         Self {
@@ -25,10 +25,10 @@ impl Vocabulary {
         }
     }
 
-    /// A vocabulary that was kept, as [`words`](Self::words) gave it.
+    /// The vocabulary of a checkpoint, as [`words`](Self::words) gave it.
     ///
     /// # Errors
-    /// The first two are not PAD and UNK, or a word is there twice.
+    /// The first two words are not PAD and UNK, or a word occurs twice.
     pub fn from_words(words: Vec<String>) -> Result<Self> {
         if !matches!(&words[..], [pad, unk, ..] if pad == "PAD" && unk == "UNK") {
             bail!("the vocabulary does not begin with PAD and UNK");
@@ -42,24 +42,20 @@ impl Vocabulary {
         Ok(Self { words: distinct })
     }
 
-    /// Every word by id.
+    /// All words, by id.
     pub fn words(&self) -> impl ExactSizeIterator<Item = &str> {
         self.words.iter().map(String::as_str)
     }
 
-    /// How many ids there are, PAD and UNK included: the rows of the embedding.
+    /// The number of words with PAD and UNK, which is the number of rows of the embedding.
+    #[expect(clippy::len_without_is_empty, reason = "PAD and UNK are always there")]
     pub fn len(&self) -> usize {
         self.words.len()
     }
 
-    /// Never: PAD and UNK are always there.
-    pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
-    }
-
-    /// The id of a word, UNK when it is not known.
-    pub fn id(&self, word: &str) -> u32 {
-        // Not truncated: no file has 2^32 distinct words that `intern` would number.
+    /// The id of a word; that of UNK for an unknown word.
+    pub(crate) fn id(&self, word: &str) -> u32 {
+        // Not truncated: `intern` numbers fewer than 2^32 words of a file.
         self.words.get_index_of(word).map_or(UNK, |at| at as u32)
     }
 }
@@ -80,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_vocabulary_with_a_word_twice_or_a_wrong_start_is_refused() {
+    fn a_vocabulary_with_a_word_twice_or_a_wrong_start_is_an_error() {
         let twice = vocabulary(&["PAD", "UNK", "what", "what"])
             .unwrap_err()
             .to_string();

@@ -1,4 +1,4 @@
-//! Where the files of a data set are, and the check that those which a run needs are there.
+//! The places of the files of a data set, and the check that the files of a run exist.
 
 use super::{Benchmark, SplitName};
 use crate::data::features::{FeaturePlace, archive_path, bank_path};
@@ -8,27 +8,27 @@ use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// A question split with its official files.
+/// A split of a data set, with its official files.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Split {
     /// Its name.
     pub name: SplitName,
     /// The file of its questions.
     pub questions: &'static str,
-    /// The file of its annotations; none where they are in the file of the questions, or not public.
+    /// The file of its annotations; none if they are in the file of the questions, or not public.
     pub annotations: Option<&'static str>,
-    /// The folder of its images' features; none where they are those of other splits.
+    /// The folder of the features of its images; none if its images are those of other splits.
     pub features: Option<&'static str>,
-    /// What supplies its question files.
+    /// How the user gets its question files, for messages.
     pub supply: &'static str,
 }
 
-/// Where the user has said that files are (`DATASET_PATH`, `FEATURE_PATH`, `QUESTION_PATH` and so on).
+/// The places of files that the user has given (`DATASET_PATH`, `FEATURE_PATH`, `QUESTION_PATH` and so on).
 #[derive(Clone, Copy, Debug)]
 pub struct Places<'a> {
-    /// The folder of question files; none for the data set's own.
+    /// The folder of question files; none for the default.
     pub dataset: Option<&'a Path>,
-    /// The folder of the features' folders; none for the data set's own.
+    /// The folder of the feature folders; none for the default.
     pub features: Option<&'a Path>,
     /// Question files that lie elsewhere, by split.
     pub question_files: &'a BTreeMap<String, PathBuf>,
@@ -54,17 +54,17 @@ pub fn split(benchmark: &dyn Benchmark, name: &str) -> Result<&'static Split> {
         })
 }
 
-/// The words for `--SPLIT`.
-pub fn training_names(benchmark: &dyn Benchmark) -> Vec<&'static str> {
+/// The values of `--SPLIT`.
+pub(crate) fn training_names(benchmark: &dyn Benchmark) -> Vec<&'static str> {
     let trainings = benchmark.trainings().iter();
     trainings.map(|(name, _)| *name).collect()
 }
 
-/// The splits that a training split is made of.
+/// The splits of the value `name` of `--SPLIT`.
 ///
 /// # Errors
 /// When the data set does not have it.
-pub fn training(benchmark: &dyn Benchmark, name: &str) -> Result<&'static [SplitName]> {
+pub(crate) fn training(benchmark: &dyn Benchmark, name: &str) -> Result<&'static [SplitName]> {
     let trainings = benchmark.trainings();
     let found = trainings.iter().find(|(known, _)| *known == name);
     found.map(|(_, splits)| *splits).with_context(|| {
@@ -76,8 +76,8 @@ pub fn training(benchmark: &dyn Benchmark, name: &str) -> Result<&'static [Split
 /// The test split of this name.
 ///
 /// # Errors
-/// When the data set does not have it.
-pub fn test(benchmark: &dyn Benchmark, name: &str) -> Result<SplitName> {
+/// A name that the data set does not have.
+pub(crate) fn test(benchmark: &dyn Benchmark, name: &str) -> Result<SplitName> {
     let splits = benchmark.test_splits();
     let found = splits.iter().find(|known| **known == name);
     found.copied().with_context(|| {
@@ -86,6 +86,7 @@ pub fn test(benchmark: &dyn Benchmark, name: &str) -> Result<SplitName> {
     })
 }
 
+/// The folder `named`, else the first of the `usual` folders that exists, else the first of them.
 fn first_that_exists(named: Option<&Path>, usual: &[&str]) -> PathBuf {
     if let Some(named) = named {
         return named.to_owned();
@@ -98,11 +99,11 @@ fn first_that_exists(named: Option<&Path>, usual: &[&str]) -> PathBuf {
 
 impl Places<'_> {
     /// The folder of the data set's question files.
-    pub fn folder(&self, benchmark: &dyn Benchmark) -> PathBuf {
+    pub(crate) fn folder(&self, benchmark: &dyn Benchmark) -> PathBuf {
         first_that_exists(self.dataset, benchmark.folders().0)
     }
 
-    /// The folder of the folders of its features.
+    /// The folder of the feature folders of the data set.
     pub fn feature_folder(&self, benchmark: &dyn Benchmark) -> PathBuf {
         first_that_exists(self.features, benchmark.folders().1)
     }
@@ -122,7 +123,7 @@ impl Places<'_> {
         Some(elsewhere.unwrap_or_else(|| self.folder(benchmark).join(official)))
     }
 
-    /// The file of answers, if the data set has one: in the folder of questions, or where OpenVQA has it.
+    /// The file of answers, if the data set has one: in the folder of questions, else in the folder of OpenVQA.
     pub fn answers(&self, benchmark: &dyn Benchmark) -> Option<PathBuf> {
         let name = benchmark.answer_file()?;
         let usual = self.folder(benchmark).join(name);
@@ -143,7 +144,7 @@ impl Places<'_> {
         Some(elsewhere.cloned().unwrap_or(folder))
     }
 
-    /// The feature folders of these splits.
+    /// The feature folders of these splits, each once.
     ///
     /// # Errors
     /// A split that the data set does not have.
@@ -162,11 +163,11 @@ impl Places<'_> {
         Ok(places)
     }
 
-    /// Names every file of these splits that is not there, with what would supply it.
+    /// The files of these splits that are missing, each with a text that says how the user gets it.
     ///
     /// # Errors
     /// A split that the data set does not have.
-    pub fn missing(
+    pub(crate) fn missing(
         &self,
         benchmark: &dyn Benchmark,
         splits: &[SplitName],
@@ -195,13 +196,14 @@ impl Places<'_> {
     }
 }
 
+/// The text about a missing folder of features.
 fn missing_features(folder: &Path) -> String {
     let archive = archive_path(folder);
     let advice = if archive.is_file() {
         format!("pack {} with --RUN=pack", archive.display())
     } else {
         let name = archive.file_name().unwrap_or_default().to_string_lossy();
-        format!("place and unpack, or pack with --RUN=pack, the authors' {name}")
+        format!("unpack the authors' {name} there, or pack it with --RUN=pack")
     };
     format!(
         "{}/ or {} (--FEAT_PATH; {advice})",

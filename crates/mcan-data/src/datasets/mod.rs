@@ -1,8 +1,8 @@
-//! The data sets: each with its files, its targets and its metric.
+//! The data sets, each with its files, its targets and its metric.
 //!
-//! A data set is a [`Benchmark`] and a line in [`BENCHMARKS`]. No other room knows one by name.
+//! A data set is a [`Benchmark`] with an entry in `BENCHMARKS`. No other room knows a data set by name.
 
-pub mod clevr;
+mod clevr;
 pub mod demo;
 pub mod files;
 pub mod vqa2;
@@ -16,13 +16,13 @@ use anyhow::{Context, Result};
 use files::{Places, Split};
 use std::path::{Path, PathBuf};
 
-/// Every data set that there is.
-pub static BENCHMARKS: [&dyn Benchmark; 2] = [&vqa2::Vqa2, &clevr::Clevr];
+/// All data sets.
+pub(crate) static BENCHMARKS: [&dyn Benchmark; 2] = [&vqa2::Vqa2, &clevr::Clevr];
 
-/// The name of a question split, as in `QUESTION_PATH`.
+/// The name of a split, as in `QUESTION_PATH`.
 pub type SplitName = &'static str;
 
-/// The words for `--DATASET`.
+/// The values of `--DATASET`.
 pub fn names() -> Vec<&'static str> {
     BENCHMARKS.map(|benchmark| benchmark.name()).to_vec()
 }
@@ -52,7 +52,7 @@ fn distinct<const N: usize>(lists: [Vec<&'static str>; N]) -> Vec<&'static str> 
 ///
 /// # Errors
 /// An unknown name.
-pub fn benchmark(name: &str) -> Result<&'static dyn Benchmark> {
+pub(crate) fn benchmark(name: &str) -> Result<&'static dyn Benchmark> {
     let found = BENCHMARKS.iter().find(|benchmark| benchmark.name() == name);
     let unknown = || {
         let known = names().join(", ");
@@ -61,7 +61,7 @@ pub fn benchmark(name: &str) -> Result<&'static dyn Benchmark> {
     found.copied().with_context(unknown)
 }
 
-/// How far logits are from targets; `nn::loss` has the formulas.
+/// The kinds of loss. `nn::loss` has the formulas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LossKind {
     /// Binary cross-entropy for each answer, against a score from 0 to 1.
@@ -70,42 +70,42 @@ pub enum LossKind {
     CrossEntropy,
 }
 
-/// A data set: what its files are, what is learned of them, and how answers are scored.
+/// A data set: its files, its targets and its metric.
 pub trait Benchmark: Sync {
-    /// The word for `--DATASET`.
+    /// The value of `--DATASET`.
     fn name(&self) -> &'static str;
 
     /// All splits with their official files.
     fn splits(&self) -> &'static [Split];
 
-    /// Folders that hold the files unless the user names another, the first that exists: of questions, of features.
+    /// Default folders of questions, and default folders of features. Of each list, the first folder that exists is used.
     fn folders(&self) -> (&'static [&'static str], &'static [&'static str]);
 
-    /// The training splits that `--SPLIT` can name, and what each is made of.
+    /// The values of `--SPLIT`, with the splits of each.
     fn trainings(&self) -> &'static [(&'static str, &'static [SplitName])];
 
-    /// The split that is evaluated: `--RUN=val` answers it, and so does a training on other splits after each epoch.
+    /// The split that is evaluated: `--RUN=val` answers it. A training on other splits answers it after each epoch.
     fn evaluated(&self) -> SplitName;
 
-    /// The splits that `--TEST_SPLIT` can name. Results of the first have no split in their file names.
+    /// The splits that `--TEST_SPLIT` can name. Names of result files contain the split, except for the first.
     fn test_splits(&self) -> &'static [SplitName];
 
-    /// The splits whose words make up the vocabulary, in this order.
+    /// The splits whose words make up the vocabulary, in order.
     fn vocabulary(&self) -> &'static [SplitName];
 
-    /// The words at the beginning of a vocabulary that is made from files, where this convention holds.
+    /// The special words at the beginning of a vocabulary that is made from files, under this convention.
     fn special_words(&self, convention: Convention) -> &'static [&'static str];
 
-    /// The splits whose answers are counted where there is no file of answers.
+    /// The splits whose answers are counted if there is no file of answers.
     fn answers(&self) -> &'static [SplitName];
 
-    /// The file of answers in the folder of questions, if the data set has one.
+    /// The name of the file of answers in the folder of questions, if the data set has one.
     fn answer_file(&self) -> Option<&'static str>;
 
-    /// The image features that the data set has, in these sizes where the user has named them.
+    /// The image features of the data set, in the sizes that the user has given, or in their default sizes.
     fn streams(&self, sizes: StreamSizes) -> Streams;
 
-    /// The folder of one stream of a split's features.
+    /// The place of one stream of features of a split; none if the split has no images of its own or no such stream.
     fn feature_place(
         &self,
         split: &Split,
@@ -113,36 +113,36 @@ pub trait Benchmark: Sync {
         places: &Places,
     ) -> Option<FeaturePlace>;
 
-    /// The loss that goes with the targets.
+    /// The loss for the targets.
     fn loss(&self) -> LossKind;
 
     /// The extension of answer files.
     fn result_extension(&self) -> &'static str;
 
-    /// The beginnings of the log entries of an evaluation.
+    /// The first words of the log entry of an evaluation.
     fn log_start(&self) -> &'static str;
 
-    /// Reads these splits' files, in parallel.
+    /// Reads the files of these splits, in parallel.
     ///
     /// # Errors
     /// The first file that cannot be read.
     fn read(&self, files: &[SplitFiles]) -> Result<Box<dyn QuestionFiles>>;
 
-    /// Writes answers, in the order given, in the format of the data set's challenge.
+    /// Writes answers in the given order, in the format of the challenge of the data set.
     ///
     /// # Errors
     /// When the file cannot be written.
     fn write_answers(&self, path: &Path, answers: &[(QuestionId, &str)]) -> Result<()>;
 
-    /// Scores an answer file without a model, as text (`--RUN=score`); `annotations` are those that a user names.
+    /// The scores of an answer file, as text (`--RUN=score`). `annotations` is the file that the user names, if any.
     ///
     /// # Errors
-    /// A file that cannot be read, and answers that are not to exactly the questions.
+    /// A file that cannot be read, or answers that are not one for each question.
     fn score(&self, results: &Path, questions: &Path, annotations: Option<&Path>)
     -> Result<String>;
 }
 
-/// Sizes of streams that the user has named: (N, F), padded rows and values per row.
+/// Sizes of streams that the user has given: (N, F), padded rows and values per row.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StreamSizes {
     /// Regions of a detector.
@@ -158,11 +158,11 @@ pub struct SplitFiles {
     pub split: SplitName,
     /// Its questions.
     pub questions: Option<PathBuf>,
-    /// Its annotations, if they are wanted and in a file of their own.
+    /// Its annotations, if the run needs them and they are in a file of their own.
     pub annotations: Option<PathBuf>,
 }
 
-/// The parsed file of a split; `kind` says what the file holds.
+/// The parsed file of a split. `kind` names its content, for the message.
 fn of_split<'a, T>(files: &'a [(SplitName, T)], wanted: SplitName, kind: &str) -> Result<&'a T> {
     let found = files.iter().find(|(split, _)| *split == wanted);
     let (_, file) = found.with_context(|| format!("the {wanted} {kind} were not read"))?;
@@ -174,19 +174,19 @@ pub trait QuestionFiles {
     /// The distinct words of a split, in order of first appearance; none for a split that was not read.
     fn words(&self, split: SplitName) -> Option<Vec<&str>>;
 
-    /// The words of the longest question, where the data set cuts questions there and not at `MAX_TOKEN`.
+    /// The number of words of the longest question, if the data set uses this number in place of `MAX_TOKEN`.
     fn longest_question(&self) -> Option<usize>;
 
-    /// The answers counted in these splits, as far as they were read.
+    /// The answers counted in these splits. Splits that were not read are ignored.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is no answer.
     fn count_answers(&self, splits: &[SplitName]) -> Result<AnswerList>;
 
-    /// The questions with a right answer, split after split, with their targets.
+    /// The annotated questions with their targets, split after split.
     ///
     /// # Errors
-    /// A split that was not read, and annotations that do not fit the questions.
+    /// A split that was not read, or annotations that do not fit the questions.
     fn for_training(
         &self,
         splits: &[SplitName],
@@ -206,38 +206,34 @@ pub trait QuestionFiles {
         max_token: usize,
     ) -> Result<Dataset>;
 
-    /// The files of these splits that say what a run trains on or answers, for messages.
+    /// The names of the files of these splits that list the samples of a run, for messages.
     fn names(&self, splits: &[SplitName], training: bool) -> String;
 
-    /// What scores answers to all questions of a split.
+    /// The metric for answers to all questions of a split.
     ///
     /// # Errors
-    /// Questions whose right answers are not known.
+    /// A question without annotation.
     fn metric(&self, split: SplitName) -> Result<Box<dyn Metric>>;
 }
 
-/// Scores answers to the questions of one split; prepared once, used after every epoch.
+/// The metric of one split: made once, used after every epoch.
 pub trait Metric: Send + Sync {
     /// The scores of these answers, in any order.
     ///
     /// # Errors
-    /// The questions are not exactly those of the split, each once.
+    /// Answers that are not one for each question of the split.
     fn score(&self, answers: &[(QuestionId, &str)]) -> Result<Scores>;
 }
 
-/// What a metric says of some answers.
+/// The scores of answers to all questions of a split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
-    /// The number that a model is known by, in percent.
+    /// The main number, in percent.
     pub headline: f64,
-    /// What is shown, without the last line end.
+    /// The text to print, without the last line end.
     pub printed: String,
-    /// What is logged, ending with an empty line.
+    /// The text for the log, which ends with an empty line.
     pub logged: String,
-    /// How the logged text begins.
-    pub log_start: &'static str,
-    /// Further numbers in percent, in named groups such as "answer type".
-    pub groups: Vec<(&'static str, Vec<(String, f64)>)>,
 }
 
 #[cfg(test)]
@@ -257,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_that_are_referred_to_exist() {
+    fn the_splits_that_a_data_set_names_exist() {
         for benchmark in BENCHMARKS {
             let trained = benchmark.trainings().iter().flat_map(|(_, splits)| *splits);
             let named = trained

@@ -1,6 +1,6 @@
-//! The bytes of a JSON file, plain or in the `.zip` it was published in, and the streaming reader of the lists inside.
+//! Reads JSON files, plain or in the `.zip` that they were published in, and streams the lists in them.
 //!
-//! Knows where a file may lie and how its JSON is walked; what the elements mean is for the callers.
+//! This module finds a file and walks through its JSON. Its callers know the meaning of the elements.
 
 use crate::base::mapped::Mapped;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -11,8 +11,9 @@ use std::io::{Cursor, Read};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::str::Utf8Error;
+use zip::ZipArchive;
 
-/// Where the official files were published: (member, archive).
+/// The archives of the official files: (member, archive).
 const PUBLISHED: [(&str, &str); 6] = [
     (
         "v2_OpenEnded_mscoco_train2014_questions.json",
@@ -40,24 +41,27 @@ const PUBLISHED: [(&str, &str); 6] = [
     ),
 ];
 
-/// Longest text that is taken out of an archive; the largest published file has 0.4 GB.
+/// Bytes that a text from an archive may have. The largest published file has 0.4 GB.
 const MAX_INFLATED_BYTES: u64 = 4 << 30;
 
-/// A member may be this many times longer than it is in the archive (the published ones are some 20 times), or this long.
+/// A text may be this many times longer than its bytes in the archive. The published ones are some 20 times longer.
 const MAX_INFLATION: u64 = 100;
+/// A text of this many bytes is accepted whatever its inflation.
 const ALWAYS_INFLATED_BYTES: u64 = 64 << 20;
 
-/// Where a JSON file really is.
+/// The place of a JSON file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
     /// The file to open: JSON or an archive.
     pub file: PathBuf,
-    /// Which member of an archive; `None` for plain JSON, or for the only JSON member.
+    /// The member of an archive. `None` means plain JSON, or the only JSON member.
     pub member: Option<String>,
 }
 
-/// Finds the JSON file called `path`: itself; or, when it does not exist, the member that `archive.zip/member.json` names;
-/// or the archive beside it, under the official name or its own with `.zip`. `None` when there is none of these.
+/// Finds the JSON file called `path`.
+///
+/// If the file does not exist, `path` may be `archive.zip/member.json`, or an archive beside it may have the file. The
+/// archive has the name under which the file was published, or the name of the file with `.zip`.
 pub fn locate(path: &Path) -> Option<Location> {
     if path.is_file() {
         return Some(Location {
@@ -84,8 +88,8 @@ pub fn locate(path: &Path) -> Option<Location> {
     })
 }
 
-/// A JSON text in memory, and what to call it in messages.
-pub struct JsonFile {
+/// A JSON text in memory, and its name for messages.
+pub(crate) struct JsonFile {
     bytes: Bytes,
     name: String,
 }
@@ -97,6 +101,9 @@ enum Bytes {
 
 impl JsonFile {
     /// Opens the file that [`locate`] finds for `path`.
+    ///
+    /// # Errors
+    /// There is no such file, or its archive is damaged, has no such member, or inflates beyond the limits.
     pub fn open(path: &Path) -> Result<Self> {
         let Some(Location { file, member }) = locate(path) else {
             bail!(
@@ -104,10 +111,10 @@ impl JsonFile {
                 path.display()
             );
         };
-        let cannot = || format!("cannot read {}", file.display());
-        let map = Mapped::open(&file).with_context(cannot)?;
+        let unreadable = || format!("cannot read {}", file.display());
+        let map = Mapped::open(&file).with_context(unreadable)?;
         if map.starts_with(b"PK\x03\x04") {
-            return Self::unzip(&map, member.as_deref(), &file).with_context(cannot);
+            return Self::unzip(&map, member.as_deref(), &file).with_context(unreadable);
         }
         Ok(Self {
             bytes: Bytes::Mapped(map),
@@ -118,46 +125,21 @@ impl JsonFile {
     fn unzip(archive: &[u8], member: Option<&str>, file: &Path) -> Result<Self> {
         let archive_bytes = archive.len() as u64;
         let mut archive =
-            zip::ZipArchive::new(Cursor::new(archive)).context("it is a damaged .zip archive")?;
+            ZipArchive::new(Cursor::new(archive)).context("it is a damaged .zip archive")?;
         let member = choose_member(archive.file_names(), member)?;
-        let mut reader = archive
-            .by_name(&member)
-            .with_context(|| format!("its member {member} cannot be unpacked"))?;
-        let limit = reader
-            .compressed_size()
-            .saturating_mul(MAX_INFLATION)
-            .clamp(ALWAYS_INFLATED_BYTES, MAX_INFLATED_BYTES);
-        ensure!(
-            reader.size() <= limit,
-            "its member {member} inflates to more than {limit} bytes; it is damaged or hostile"
-        );
-        // What it claims is believed as far as the file can back it, and not exceeded, so that memory is taken once.
-        let claimed = reader.size();
-        let mut text = Vec::new();
-        text.try_reserve_exact(usize::try_from(
-            claimed.min(archive_bytes.saturating_mul(MAX_INFLATION)),
-        )?)?;
-        let read = reader
-            .by_ref()
-            .take(claimed.saturating_add(1))
-            .read_to_end(&mut text);
-        let read = read.with_context(|| format!("its member {member} is damaged"))?;
-        ensure!(
-            read as u64 <= claimed,
-            "its member {member} is longer than the {claimed} bytes that it claims"
-        );
+        let text = inflate(&mut archive, &member, archive_bytes)?;
         Ok(Self {
             bytes: Bytes::Inflated(text),
             name: format!("{} ({member})", file.display()),
         })
     }
 
-    /// The file, with the archive's member.
+    /// The name of the file, with the archive's member.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Checked as a whole, which is much faster than string by string.
+    /// The text. Checking it for UTF-8 as a whole is much faster than string by string.
     fn text(&self) -> Result<&str> {
         let bytes = match &self.bytes {
             Bytes::Mapped(map) => map,
@@ -169,10 +151,11 @@ impl JsonFile {
         std::str::from_utf8(bytes).map_err(|error| anyhow!(invalid(error)))
     }
 
-    /// Hands each element of the list under `key` of the top-level object to `sink`, without building the list.
+    /// Passes each element of the list under `key` of the top-level object to `sink`, without building the list.
     ///
     /// # Errors
-    /// Not JSON, no such list, an element that is not a `T`, or `sink`'s refusal, with file, line and column.
+    /// The text is not JSON or has no such list, an element is no `T`, or `sink` returns an error. The error has file,
+    /// line and column.
     pub fn for_each_in<'a, T: Deserialize<'a>>(
         &'a self,
         key: &'static str,
@@ -189,7 +172,7 @@ impl JsonFile {
         self.explain(json.deserialize_any(visitor).and_then(|()| json.end()))
     }
 
-    /// The same for a text that is the list itself.
+    /// Passes each element of a text that is a list to `sink`, as [`JsonFile::for_each_in`] does.
     pub fn for_each<'a, T: Deserialize<'a>>(
         &'a self,
         sink: impl FnMut(T) -> Result<()>,
@@ -215,7 +198,42 @@ impl JsonFile {
     }
 }
 
-/// The member called `wanted` in whatever folder, or else the only JSON file there is.
+/// The text of a member of an archive with `archive_bytes` bytes.
+fn inflate(
+    archive: &mut ZipArchive<Cursor<&[u8]>>,
+    member: &str,
+    archive_bytes: u64,
+) -> Result<Vec<u8>> {
+    let mut reader = archive
+        .by_name(member)
+        .with_context(|| format!("its member {member} cannot be unpacked"))?;
+    let limit = reader
+        .compressed_size()
+        .saturating_mul(MAX_INFLATION)
+        .clamp(ALWAYS_INFLATED_BYTES, MAX_INFLATED_BYTES);
+    ensure!(
+        reader.size() <= limit,
+        "its member {member} inflates to more than {limit} bytes; it is damaged or hostile"
+    );
+    // Memory for the claimed size is taken once, as far as the size of the archive makes the claim possible.
+    let claimed = reader.size();
+    let mut text = Vec::new();
+    text.try_reserve_exact(usize::try_from(
+        claimed.min(archive_bytes.saturating_mul(MAX_INFLATION)),
+    )?)?;
+    let read = reader
+        .by_ref()
+        .take(claimed.saturating_add(1))
+        .read_to_end(&mut text);
+    let read = read.with_context(|| format!("its member {member} is damaged"))?;
+    ensure!(
+        read as u64 <= claimed,
+        "its member {member} is longer than the {claimed} bytes that it claims"
+    );
+    Ok(text)
+}
+
+/// The member called `wanted` in any folder; the only JSON member if `wanted` is `None`.
 fn choose_member<'a>(names: impl Iterator<Item = &'a str>, wanted: Option<&str>) -> Result<String> {
     let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
     let json = names.filter(|name| name.ends_with(".json") && !name.starts_with("__MACOSX/"));
@@ -227,7 +245,7 @@ fn choose_member<'a>(names: impl Iterator<Item = &'a str>, wanted: Option<&str>)
         ([], Some(wanted)) => bail!("it has no member {wanted}"),
         ([], None) => bail!("it has no .json member"),
         (several, _) => bail!(
-            "it has several .json members; put the one you mean behind the archive's path, as in archive.zip/{}",
+            "it has several .json members; put the right one behind the archive's path, as in archive.zip/{}",
             several.join(" or archive.zip/")
         ),
     }
@@ -304,7 +322,7 @@ impl<'de, T: Deserialize<'de>, S: FnMut(T) -> Result<()>> Visitor<'de> for &mut 
 
 /// A string, borrowed from the JSON text unless it has escapes.
 #[derive(Deserialize)]
-pub struct Text<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
+pub(crate) struct Text<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
 
 impl std::ops::Deref for Text<'_> {
     type Target = str;

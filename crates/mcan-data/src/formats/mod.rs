@@ -1,10 +1,13 @@
 //! Readers and writers of file formats. Each treats its file as untrusted: sizes are checked before memory is taken.
 
 pub mod bank;
+pub mod dtype;
 pub mod json;
 pub(crate) mod npy;
 pub mod npz;
-pub mod python_json;
-pub mod ragged;
-pub mod strings;
-pub mod tar;
+pub mod pickle;
+pub mod pt;
+pub(crate) mod python_json;
+pub(crate) mod ragged;
+pub(crate) mod strings;
+pub(crate) mod tar;

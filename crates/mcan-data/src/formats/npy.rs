@@ -1,56 +1,39 @@
-//! Reads and writes the header of a `.npy` array: a magic string, a version, and a Python dictionary in text. Decodes
-//! its values.
+//! Reads and writes the headers of `.npy` arrays: a magic string, a version, and a Python dictionary in text. Decodes
+//! the values of arrays.
 //!
 //! Format: NumPy's `numpy.lib.format`. Versions 1.0, 2.0 and 3.0 are read, with little-endian numbers only; version
 //! 1.0 is written.
 
+use crate::formats::dtype::Dtype;
 use anyhow::{Context, Result, bail, ensure};
-use half::f16;
+use half::{bf16, f16};
 use std::io::Read;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// Enough bytes to know how long the header is, whatever the version.
+/// Bytes that tell the length of the header, in every version.
 pub(crate) const PREFIX_BYTES: usize = 12;
 /// NumPy's own default limit for the text of a header.
 const MAX_HEADER_BYTES: usize = 10_000;
-/// Feature files have arrays of up to two dimensions; a few more are read so that the message can show them.
+/// Feature files have arrays of up to two dimensions. A few more are read so that the message can show them.
 const MAX_DIMENSIONS: usize = 8;
 
-/// Little-endian element types that are understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dtype {
-    F2,
-    F4,
-    F8,
-    I4,
-    I8,
+/// The dtype that NumPy calls `descr`.
+fn dtype(descr: &str) -> Result<Dtype> {
+    Ok(match descr {
+        "<f2" => Dtype::F16,
+        "<f4" => Dtype::F32,
+        "<f8" => Dtype::F64,
+        "|i1" => Dtype::I8,
+        "<i2" => Dtype::I16,
+        "<i4" => Dtype::I32,
+        "<i8" => Dtype::I64,
+        "|u1" => Dtype::U8,
+        "|b1" => Dtype::Bool,
+        other => bail!("its dtype is {other:?}; little-endian float32 (\"<f4\") is expected"),
+    })
 }
 
-impl Dtype {
-    pub fn bytes(self) -> usize {
-        match self {
-            Dtype::F2 => 2,
-            Dtype::F4 | Dtype::I4 => 4,
-            Dtype::F8 | Dtype::I8 => 8,
-        }
-    }
-
-    pub fn is_float(self) -> bool {
-        matches!(self, Dtype::F2 | Dtype::F4 | Dtype::F8)
-    }
-
-    fn parse(descr: &str) -> Result<Self> {
-        Ok(match descr {
-            "<f2" => Dtype::F2,
-            "<f4" => Dtype::F4,
-            "<f8" => Dtype::F8,
-            "<i4" => Dtype::I4,
-            "<i8" => Dtype::I8,
-            other => bail!("its dtype is {other:?}; little-endian float32 (\"<f4\") is expected"),
-        })
-    }
-}
-
+/// The header of an array.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Header {
     pub dtype: Dtype,
@@ -70,7 +53,7 @@ impl Header {
     }
 }
 
-/// Where the array's data start, from the first [`PREFIX_BYTES`] bytes.
+/// The length of the header, from the first [`PREFIX_BYTES`] bytes of the array.
 pub(crate) fn header_bytes(prefix: &[u8]) -> Result<usize> {
     ensure!(
         prefix.len() >= PREFIX_BYTES && prefix.starts_with(MAGIC),
@@ -94,7 +77,7 @@ pub(crate) fn header_bytes(prefix: &[u8]) -> Result<usize> {
 /// Reads a header, and leaves `reader` at the first value.
 ///
 /// # Errors
-/// It ends early, or is not understood.
+/// The header is cut off or is no header of NumPy.
 pub(crate) fn read(reader: &mut impl Read) -> Result<Header> {
     const CUT_SHORT: &str = "it ends within the .npy header";
     let mut bytes = vec![0; PREFIX_BYTES];
@@ -106,7 +89,7 @@ pub(crate) fn read(reader: &mut impl Read) -> Result<Header> {
     parse(&bytes)
 }
 
-/// Reads a header of the length that [`header_bytes`] gave.
+/// Parses a header of the length that [`header_bytes`] returned.
 pub(crate) fn parse(header: &[u8]) -> Result<Header> {
     let start = if header.get(6) == Some(&1) { 10 } else { 12 };
     let text = header
@@ -119,8 +102,8 @@ pub(crate) fn parse(header: &[u8]) -> Result<Header> {
         .with_context(|| format!("its .npy header reads {:?}", text.rest.trim()))
 }
 
-/// The header (version 1.0) of a little-endian array in C order, or in Fortran order where `fortran_order` is set. The
-/// data follow it, at a multiple of 64 bytes.
+/// The header (version 1.0) of a little-endian array in C or Fortran order. The data follow it, at a multiple of 64
+/// bytes.
 ///
 /// # Errors
 /// `shape` has too many dimensions for a header of 64 KiB.
@@ -144,26 +127,30 @@ pub(crate) fn header(descr: &str, fortran_order: bool, shape: &[usize]) -> Resul
     Ok(bytes)
 }
 
-/// A matrix in memory of which the first rows are wanted.
+/// The layout of a matrix in memory, and how many of its rows are wanted.
 pub(crate) struct Layout {
     pub dtype: Dtype,
-    /// Else column after column.
+    /// Whether row follows row; else column follows column.
     pub row_major: bool,
     pub rows: usize,
     pub columns: usize,
-    /// How many of the rows.
+    /// The number of wanted rows, from the first one.
     pub taken: usize,
 }
 
 impl Layout {
-    /// Appends the wanted rows to `out`; `data` are all elements.
+    /// Appends the wanted rows to `out` (taken, columns). `data` has all elements.
     pub fn copy(&self, data: &[u8], out: &mut Vec<f32>) {
         match self.dtype {
-            Dtype::F2 => self.copy_as(data, out, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::F4 => self.copy_as(data, out, f32::from_le_bytes),
-            Dtype::F8 => self.copy_as(data, out, |b| f64::from_le_bytes(b) as f32),
-            Dtype::I4 => self.copy_as(data, out, |b| i32::from_le_bytes(b) as f32),
-            Dtype::I8 => self.copy_as(data, out, |b| i64::from_le_bytes(b) as f32),
+            Dtype::F16 => self.copy_as(data, out, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => self.copy_as(data, out, |b| bf16::from_le_bytes(b).to_f32()),
+            Dtype::F32 => self.copy_as(data, out, f32::from_le_bytes),
+            Dtype::F64 => self.copy_as(data, out, |b| f64::from_le_bytes(b) as f32),
+            Dtype::I8 => self.copy_as(data, out, |b| i8::from_le_bytes(b).into()),
+            Dtype::I16 => self.copy_as(data, out, |b| i16::from_le_bytes(b).into()),
+            Dtype::I32 => self.copy_as(data, out, |b| i32::from_le_bytes(b) as f32),
+            Dtype::I64 => self.copy_as(data, out, |b| i64::from_le_bytes(b) as f32),
+            Dtype::U8 | Dtype::Bool => self.copy_as(data, out, |[b]| b.into()),
         }
     }
 
@@ -201,20 +188,20 @@ impl Layout {
     }
 }
 
-/// What is left of a Python literal.
+/// The unread rest of a Python literal.
 struct Text<'a> {
     rest: &'a str,
 }
 
 impl<'a> Text<'a> {
     fn dictionary(&mut self) -> Result<Header> {
-        let (mut dtype, mut fortran_order, mut shape) = (None, None, None);
+        let (mut descr, mut fortran_order, mut shape) = (None, None, None);
         self.expect('{')?;
         while !self.take('}') {
             let key = self.string()?;
             self.expect(':')?;
             match key {
-                "descr" => dtype = Some(Dtype::parse(self.string()?)?),
+                "descr" => descr = Some(self.string()?),
                 "fortran_order" => fortran_order = Some(self.boolean()?),
                 "shape" => shape = Some(self.shape()?),
                 other => bail!("unknown key {other:?}"),
@@ -224,9 +211,9 @@ impl<'a> Text<'a> {
                 break;
             }
         }
-        match (dtype, fortran_order, shape) {
-            (Some(dtype), Some(fortran_order), Some(shape)) => Ok(Header {
-                dtype,
+        match (descr, fortran_order, shape) {
+            (Some(descr), Some(fortran_order), Some(shape)) => Ok(Header {
+                dtype: dtype(descr)?,
                 fortran_order,
                 shape,
             }),
@@ -305,79 +292,4 @@ impl<'a> Text<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ndarray::{Array2, arr2};
-    use ndarray_npy::ReadNpyExt;
-
-    #[test]
-    fn headers_are_those_of_numpy() {
-        for (descr, fortran_order, shape, text) in [
-            (
-                "<f4",
-                false,
-                &[3, 2][..],
-                "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }",
-            ),
-            (
-                "<f4",
-                true,
-                &[3, 2],
-                "{'descr': '<f4', 'fortran_order': True, 'shape': (3, 2), }",
-            ),
-            (
-                "<i8",
-                false,
-                &[2],
-                "{'descr': '<i8', 'fortran_order': False, 'shape': (2,), }",
-            ),
-            (
-                "<i8",
-                false,
-                &[],
-                "{'descr': '<i8', 'fortran_order': False, 'shape': (), }",
-            ),
-        ] {
-            let ours = header(descr, fortran_order, shape).unwrap();
-            let expected = format!("\u{1}\0v\0{text:<117}\n");
-            assert_eq!(&ours[MAGIC.len()..], expected.as_bytes());
-            assert_eq!(header_bytes(&ours).unwrap(), ours.len());
-            let read = parse(&ours).unwrap();
-            assert_eq!(
-                (read.fortran_order, &read.shape[..]),
-                (fortran_order, shape)
-            );
-        }
-    }
-
-    #[test]
-    fn a_header_is_read_from_a_stream_in_every_version() {
-        let text = "{\"shape\":(3,2),'fortran_order':False,'descr':'<f2'}  \n";
-        let length = (text.len() as u32).to_le_bytes();
-        for (version, length) in [(1, &length[..2]), (2, &length), (3, &length)] {
-            let file = [MAGIC, &[version, 0], length, text.as_bytes(), b"data"].concat();
-            let mut rest = &file[..];
-            let header = read(&mut rest).unwrap();
-            assert_eq!((header.dtype, &header.shape[..]), (Dtype::F2, &[3, 2][..]));
-            assert_eq!(rest, b"data");
-            for end in 0..file.len() - 4 {
-                assert!(read(&mut &file[..end]).is_err(), "{end} bytes");
-            }
-        }
-        let too_short = [MAGIC, b"\x01\0\x01\0 data and more"].concat();
-        assert!(read(&mut &too_short[..]).is_err());
-    }
-
-    #[test]
-    fn another_reader_understands_both_orders() {
-        for (fortran_order, values) in [
-            (false, [1_f32, 2.0, 3.0, 4.0]),
-            (true, [1.0, 3.0, 2.0, 4.0]),
-        ] {
-            let mut file = header("<f4", fortran_order, &[2, 2]).unwrap();
-            file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-            let read = Array2::<f32>::read_npy(&file[..]).unwrap();
-            assert_eq!(read, arr2(&[[1.0, 2.0], [3.0, 4.0]]));
-        }
-    }
-}
+mod tests;

@@ -1,15 +1,17 @@
-//! JSON byte for byte as Python's `json.dump` writes it: `, ` and `: ` between things, everything outside printable ASCII
-//! escaped (in surrogate pairs where UTF-16 needs them). Files that the reference also writes can then be compared whole.
+//! Writes JSON byte for byte as Python's `json.dump` does, so that files can be compared with those of the reference.
+//!
+//! The separators are `, ` and `: `. All characters outside printable ASCII are escaped, in surrogate pairs if UTF-16
+//! needs them.
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 use std::io::{self, Write};
 
-/// Writes `value` (no floating-point numbers: their shortest forms differ between the two languages).
+/// Writes `value`, which has no floating-point numbers: Python spells some of them differently.
 ///
 /// # Errors
-/// Whatever `writer` fails with.
-pub fn write_python_json(
+/// `writer` fails.
+pub(crate) fn write_python_json(
     writer: &mut (impl Write + ?Sized),
     value: &impl Serialize,
 ) -> serde_json::Result<()> {
@@ -18,7 +20,7 @@ pub fn write_python_json(
 
 struct PythonStyle;
 
-/// What stands before a value or a key.
+/// Writes the separator before a value or a key.
 fn separate<W: Write + ?Sized>(writer: &mut W, first: bool) -> io::Result<()> {
     writer.write_all(if first { b"" } else { b", " })
 }

@@ -1,8 +1,8 @@
-//! Rows of different lengths in one flat vector: a million short lists without a million allocations.
+//! Rows of different lengths in one flat vector, so that a million short lists take two allocations.
 
-/// Row `i` of a `Ragged` is `flat[ends[i - 1]..ends[i]]`.
+/// Rows of different lengths. Row `i` is `flat[ends[i - 1]..ends[i]]`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Ragged<T> {
+pub(crate) struct Ragged<T> {
     flat: Vec<T>,
     ends: Vec<usize>,
 }
@@ -22,17 +22,7 @@ impl<T> Ragged<T> {
         self.ends.push(self.flat.len());
     }
 
-    /// How many rows there are.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there is no row.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// Row `i`; panics like a slice when there is none.
+    /// Row `i`. Panics if there is no such row, as a slice does.
     pub fn row(&self, i: usize) -> &[T] {
         let start = if i == 0 { 0 } else { self.ends[i - 1] };
         &self.flat[start..self.ends[i]]

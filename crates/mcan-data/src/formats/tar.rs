@@ -1,32 +1,32 @@
-//! The members of a tar archive, with limits where the `tar` crate has none.
+//! Reads the members of tar archives, with limits that the `tar` crate lacks.
 //!
-//! Names that do not fit a header are members of their own, GNU's or POSIX's, in front of the one that they name. Some
-//! bytes of gzip may claim one of gigabytes, so these are read here, and no further than a name can be long.
+//! A long name does not fit the header of a member. It is the content of an extra member before it, in GNU's or POSIX's
+//! form. A few bytes of gzip could make such a name gigabytes long, so this module reads names itself, up to a limit.
 
 use anyhow::{Context, Result, ensure};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use tar::{Archive, Entries, Entry, EntryType, PaxExtensions};
 
-/// Most bytes that the names and attributes of one member may have.
+/// Bytes that the name or the attributes of a member may have.
 const MAX_NAME_BYTES: u64 = 1 << 20;
 
-/// One member.
-pub struct Member<'a, R: Read> {
-    /// Its full name.
+/// One member of an archive.
+pub(crate) struct Member<'a, R: Read> {
+    /// The full name.
     pub path: PathBuf,
-    /// Its header and content.
+    /// The header and the content.
     pub entry: Entry<'a, R>,
 }
 
-/// The members of an archive in order.
-pub struct Members<'a, R: Read>(Entries<'a, R>);
+/// The members of an archive, in order.
+pub(crate) struct Members<'a, R: Read>(Entries<'a, R>);
 
 impl<'a, R: Read> Members<'a, R> {
-    /// Those of `archive`, which is at its start.
+    /// The members of `archive`, of which nothing has been read yet.
     ///
     /// # Errors
-    /// When it is not.
+    /// Something of the archive has been read.
     pub fn of(archive: &'a mut Archive<R>) -> io::Result<Self> {
         Ok(Members(archive.entries()?.raw(true)))
     }
@@ -74,17 +74,17 @@ fn posix_name(attributes: &[u8]) -> io::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
-/// Whether a member's name leads nowhere else than into the folder that it would be unpacked in.
-pub fn is_inside(path: &Path) -> bool {
+/// Whether a path stays inside the folder that it starts in.
+pub(crate) fn is_inside(path: &Path) -> bool {
     path.components()
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// All of a file that should not have more than `limit` bytes; `name` is for the message.
+/// The whole content of a file that may have `limit` bytes. `name` is for the message.
 ///
 /// # Errors
-/// When it has more, or cannot be read to its end.
-pub fn read_limited(reader: impl Read, limit: u64, name: &str) -> Result<Vec<u8>> {
+/// The file has more bytes, or cannot be read to its end.
+pub(crate) fn read_limited(reader: impl Read, limit: u64, name: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader
         .take(limit + 1)

@@ -1,7 +1,7 @@
-//! The contraction table of the VQA evaluation: what annotators type, and what it is counted as.
+//! The contraction table of the VQA evaluation: a word as annotators type it, and the word that it counts as.
 //!
-//! Facts taken over from the published evaluation code, oddities included (`somebody'd` loses its apostrophe). Left out
-//! are its entries with a capital letter, which can never match lower-cased text, and those that map to themselves.
+//! The entries are those of the published evaluation code, with its oddities (`somebody'd` loses its apostrophe). Entries
+//! with a capital letter, which cannot match text in lower case, and entries that map to themselves are left out.
 
 /// The contraction that the evaluation puts in place of `word`, or `word` itself.
 pub(super) fn expand(word: &str) -> &str {
@@ -11,7 +11,7 @@ pub(super) fn expand(word: &str) -> &str {
     }
 }
 
-/// (as typed, as counted), sorted by what is typed.
+/// (word as typed, word that it counts as), sorted by the former.
 #[rustfmt::skip]
 const TABLE: &[(&str, &str)] = &[
     ("'ow'sat", "'ow's'at"), ("'ows'at", "'ow's'at"), ("aint", "ain't"), ("arent", "aren't"), ("cant", "can't"),
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_only_ever_moves_apostrophes() {
+    fn an_entry_changes_apostrophes_only() {
         for (typed, counted) in TABLE {
             assert_eq!(typed.replace('\'', ""), counted.replace('\'', ""));
         }

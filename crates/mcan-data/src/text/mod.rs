@@ -1,7 +1,7 @@
 //! Text as the reference treats it: the words of a question, and the normal form of an answer.
 //!
-//! Both follow Python to the letter (`str.lower`, `str.split`, `\d`), because the rows of a published embedding and the
-//! digits of a published accuracy depend on it. Training targets and the evaluation share this module; it knows no files.
+//! Both equal the result of Python for every text (`str.lower`, `str.split`, `\d`), because published embeddings and
+//! accuracies depend on it. Training targets and the evaluation share this module.
 
 mod contractions;
 #[cfg(test)]
@@ -9,21 +9,21 @@ mod tests;
 
 use std::sync::LazyLock;
 
-/// Characters that vanish from a question; `-` and `/` become spaces instead.
+/// Characters that are deleted from a question; `-` and `/` become spaces.
 const DELETED: [char; 12] = ['.', ',', '\'', '!', '?', '"', '(', ')', '*', '#', ':', ';'];
 
-/// What the evaluation counts as punctuation in an answer (periods have a rule of their own).
+/// The punctuation of an answer, for the evaluation. Periods have a rule of their own.
 const PUNCTUATION: [char; 21] = [
     ';', '/', '[', ']', '"', '{', '}', '(', ')', '=', '+', '\\', '_', '-', '>', '<', '@', '`', ',',
     '?', '!',
 ];
 
-/// How many periods of one answer are removed at most: the reference passes `re.UNICODE`, which is 32, where `re.sub`
+/// The largest number of periods that are removed from an answer: the reference passes `re.UNICODE`, which is 32, where `re.sub`
 /// expects a count.
 const PERIODS_REMOVED: usize = 32;
 
-/// Lower-cases a question and takes out its punctuation; [`split`] then gives its words.
-pub fn clean_question(question: &str) -> String {
+/// A question in lower case without its punctuation. [`split`] gives its words.
+pub(crate) fn clean_question(question: &str) -> String {
     let space_out = |c| if matches!(c, '-' | '/') { ' ' } else { c };
     question
         .to_lowercase()
@@ -33,20 +33,21 @@ pub fn clean_question(question: &str) -> String {
         .collect()
 }
 
-/// The words of a question, for the vocabulary and for the model.
-pub fn words(question: &str) -> Vec<String> {
+/// The words of a question.
+#[cfg(test)]
+pub(crate) fn words(question: &str) -> Vec<String> {
     split(&clean_question(question))
         .map(str::to_owned)
         .collect()
 }
 
 /// Python's `str.split()`: the non-empty pieces between white space.
-pub fn split(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn split(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_space).filter(|word| !word.is_empty())
 }
 
 /// Python's `str.strip()`.
-pub fn strip(text: &str) -> &str {
+pub(crate) fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
@@ -55,16 +56,17 @@ fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\x1c'..='\x1f')
 }
 
-/// The normal form of an answer, as training targets and the answer list have it.
+/// The normal form of an answer, for training targets and the answer list.
 ///
-/// The reference then removes commas; [`process_punctuation`] has left none.
-pub fn normalize_answer(answer: &str) -> String {
+/// The reference also removes commas, but [`process_punctuation`] leaves none.
+pub(crate) fn normalize_answer(answer: &str) -> String {
     process_digit_article(&process_punctuation(answer))
 }
 
-/// The evaluation's punctuation rule: a mark is deleted when it touches a space anywhere in `text`, or when `text` has a
-/// comma between digits; otherwise it becomes a space. Then periods that no digit follows are deleted.
-pub fn process_punctuation(text: &str) -> String {
+/// The evaluation's punctuation rule. A punctuation mark is deleted when the same mark touches a space anywhere in `text`,
+/// or when `text` has a comma between digits; otherwise it becomes a space. Then periods without a digit behind them are
+/// deleted.
+pub(crate) fn process_punctuation(text: &str) -> String {
     let deleted = if has_comma_between_digits(text) {
         u128::MAX
     } else {
@@ -130,7 +132,7 @@ fn is_decimal(c: char) -> bool {
 
 /// The evaluation's word rule: lower case, number words up to ten as digits, no articles, contractions with their
 /// apostrophes, single spaces.
-pub fn process_digit_article(text: &str) -> String {
+pub(crate) fn process_digit_article(text: &str) -> String {
     let lower = text.to_lowercase();
     let words = split(&lower)
         .map(as_digits)

@@ -1,10 +1,10 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Random nasty strings and what the reference makes of them, written by tests/data/text_cases.py; `MCAN_TEXT_CASES`
-/// names a longer list of the same kind.
+/// Random difficult texts with the results of the reference, written by tests/data/text_cases.py. `MCAN_TEXT_CASES` names
+/// a longer list of the same kind.
 #[test]
-fn every_stored_case_comes_out_as_from_the_reference() {
+fn every_stored_text_has_the_results_of_the_reference() {
     let stored = match std::env::var_os("MCAN_TEXT_CASES") {
         Some(path) => std::fs::read_to_string(path).unwrap(),
         None => include_str!("../../tests/data/text_cases.json").to_owned(),
@@ -49,7 +49,7 @@ fn a_question_is_lower_cased_stripped_and_split() {
 }
 
 #[test]
-fn punctuation_is_judged_on_the_whole_text() {
+fn punctuation_depends_on_the_whole_text() {
     assert_eq!(process_punctuation("a-b"), "a b");
     assert_eq!(process_punctuation("a-b -c"), "ab c");
     assert_eq!(process_punctuation("1,000-2"), "10002");
@@ -58,7 +58,7 @@ fn punctuation_is_judged_on_the_whole_text() {
 }
 
 #[test]
-fn only_the_first_32_periods_go() {
+fn only_the_first_32_periods_are_removed() {
     assert_eq!(process_punctuation(&".".repeat(40)), ".".repeat(8));
     assert_eq!(
         process_punctuation(&format!("3.5{}", ".x".repeat(33))),
@@ -78,7 +78,7 @@ fn numbers_articles_and_contractions_are_replaced() {
 
 proptest! {
     #[test]
-    fn a_normal_form_has_no_comma_no_article_and_no_odd_spaces(text in r"\PC{0,40}|[a-c ,.;0-9-]{0,40}") {
+    fn a_normal_form_has_no_comma_no_article_and_single_spaces(text in r"\PC{0,40}|[a-c ,.;0-9-]{0,40}") {
         let normal = normalize_answer(&text);
         prop_assert!(!normal.contains(','));
         prop_assert!(normal.split(' ').all(|word| normal.is_empty() || !matches!(word, "" | "a" | "an" | "the")));

@@ -1,4 +1,4 @@
-"""Writes golden_samples.json: what the reference makes of each sample of train+val+vg of the golden world.
+"""Writes golden_samples.json: the samples that the reference makes of train+val+vg of the golden world.
 
     python golden_samples.py path/to/mcan-vqa path/to/golden/world/datasets/vqa > golden_samples.json
 

@@ -1,4 +1,4 @@
-"""Writes text_cases.json: random nasty strings and what the reference (MILVLG/mcan-vqa, the argument) makes of them.
+"""Writes text_cases.json: random difficult texts with the results of the reference (MILVLG/mcan-vqa, the argument).
 
     python text_cases.py path/to/mcan-vqa [count] > text_cases.json
 

@@ -2,21 +2,20 @@
 
 use super::symbols;
 
-/// Seed of spaCy's string hash.
+/// The seed of spaCy's string hash.
 const SEED: u64 = 1;
 
-/// The keys to try for a string, best first: the number of the symbol of that name if there is one, then the hash.
+/// The keys of a string, best first: the number of the symbol of this name if there is one, then the hash.
 ///
-/// spaCy reserves the names of its symbols, and `_` became one only in version 3, so a package of an older version
-/// has that under its hash.
-pub fn keys(text: &str) -> impl Iterator<Item = u64> {
+/// Both are needed: `_` is a symbol since version 3, so that a package of an older version has `_` under its hash.
+pub(super) fn keys(text: &str) -> impl Iterator<Item = u64> {
     symbols::number(text)
         .into_iter()
         .chain([murmur64a(text.as_bytes(), SEED)])
 }
 
 /// MurmurHash64A by Austin Appleby (public domain), little-endian as in the `murmurhash` package that spaCy uses.
-pub fn murmur64a(bytes: &[u8], seed: u64) -> u64 {
+fn murmur64a(bytes: &[u8], seed: u64) -> u64 {
     const M: u64 = 0xc6a4_a793_5bd1_e995;
     const R: u32 = 47;
     let mut hash = seed ^ (bytes.len() as u64).wrapping_mul(M);
@@ -43,7 +42,7 @@ mod tests {
 
     #[test]
     fn strings_hash_as_in_spacy() {
-        // Keys that spaCy 3.8's StringStore gave.
+        // Keys of the StringStore of spaCy 3.8.
         let expected: [(&str, u64); 5] = [
             ("coffee", 3197928453018144401),
             ("a", 11901859001352538922),

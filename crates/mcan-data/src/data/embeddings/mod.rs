@@ -1,7 +1,7 @@
-//! Word vectors for the initial embedding: those that spaCy's `en_vectors_web_lg` gives each word, or GloVe's.
+//! Word vectors for the initial embedding, from spaCy's `en_vectors_web_lg` or from a GloVe text file.
 //!
-//! Owns finding and reading the files: a spaCy package, as published or unpacked, with spaCy's tokenizer and string
-//! keys, and GloVe text files. It runs no Python, writes nothing, and holds no vector that no word needs.
+//! This module finds and reads the files: a spaCy package, as published or unpacked, with spaCy's tokenizer and string
+//! keys, and GloVe text files. It runs no Python, and keeps only the vectors that a word needs.
 
 mod hash;
 mod package;
@@ -19,27 +19,27 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// Names under which [`find`] looks for the vectors.
+/// The names of the spaCy packages that [`find`] looks for.
 const PACKAGES: [&str; 3] = [
     "en_vectors_web_lg-2.1.0.tar.gz",
     "en_vectors_web_lg-2.1.0",
     "en_vectors_web_lg",
 ];
-/// Where the magic `ustar` stands in a tar file.
+/// The place of the magic `ustar` in a tar file.
 const TAR_MAGIC: std::ops::Range<usize> = 257..262;
-/// Most values of a vector that are accepted; usual are 300.
+/// The largest number of values of a vector; 300 are usual.
 const MAX_DIMENSION: usize = 8192;
-/// Bytes read at a time.
+/// The number of bytes that are read at a time.
 const BUFFER_BYTES: usize = 1 << 18;
 
-/// Vectors of some words.
+/// The vectors of a list of words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WordVectors {
     /// Values per vector, 300 in the published package.
     pub dimension: usize,
-    /// (words, `dimension`), row after row in the order of the words; zero for a word without a known piece.
+    /// (words, `dimension`), row after row in the order of the words; zeros for a word without a vector.
     pub values: Vec<f32>,
-    /// Words whose vector is not zero.
+    /// The number of words whose vector is not zero.
     pub found: usize,
 }
 
@@ -58,9 +58,9 @@ impl WordVectors {
     }
 }
 
-/// The vectors to use: `explicit` if given, else the first spaCy package in one of `folders`, by its published name.
+/// The file or folder of vectors: `explicit` if given, else the first spaCy package in one of `folders`.
 ///
-/// GloVe text files are only used when given, as their vectors differ from those of the package (see [`load`]).
+/// A GloVe text file must be given, because its vectors differ from those of the package (see [`load`]).
 ///
 /// # Errors
 /// When `explicit` does not exist.
@@ -79,42 +79,36 @@ pub fn find(explicit: Option<&Path>, folders: &[&Path]) -> Result<Option<PathBuf
     Ok(candidates.find(|path| path.exists()))
 }
 
-/// Vectors of `words` (without white space in them), in order.
+/// The vectors of `words`, in order; a word has no white space.
 ///
 /// `path` is one of
-/// - `en_vectors_web_lg-2.1.0.tar.gz`, a folder it was unpacked to or installed in, or any folder inside of that which
-///   holds the model. A word's vector is the mean over its pieces as spaCy's tokenizer cuts it, as `nlp(word).vector`;
-/// - a GloVe text file, plain, `.gz` or `.zip`. Words are looked up whole, so `cant` has GloVe's own vector for it, or
-///   none, where a package has the mean of `ca` and `nt`; upper and lower case count (`glove.6B` is lower case only).
+/// - `en_vectors_web_lg-2.1.0.tar.gz`, the folder into which it was unpacked or installed, or a folder inside that holds
+///   the model. The vector of a word is `nlp(word).vector`, the mean over the pieces that spaCy's tokenizer makes of it;
+/// - a GloVe text file, plain, `.gz` or `.zip`. Words are looked up whole: `cant` has GloVe's own vector or none, while a
+///   package has the mean of `ca` and `nt`. Upper and lower case differ (`glove.6B` is in lower case).
 ///
-/// What the file is is told from its content, not from its name.
+/// The content of the file decides which of these it is.
 ///
-/// # Errors
-/// When a file is missing, damaged, cut short or of another kind; they name the file and the place.
-pub fn load(path: &Path, words: &[&str]) -> Result<WordVectors> {
-    load_wanted(path, Wanted { words, width: None })
-}
-
-/// The same from a file whose vectors have to be `width` long. One with others is refused before there is a vector for each
-/// word, which would take memory as that file claims.
+/// With `width`, a file whose vectors have another width is an error. It is found before any vector is stored, because the
+/// width that the file claims decides how much memory they take.
 ///
 /// # Errors
-/// As [`load`], and when they are not.
-pub fn load_of_width(path: &Path, words: &[&str], width: usize) -> Result<WordVectors> {
-    load_wanted(
-        path,
-        Wanted {
-            words,
-            width: Some(width),
-        },
-    )
+/// A file that is missing, damaged, cut short or of another kind. The error names the file and the place.
+pub fn load(path: &Path, words: &[&str], width: Option<usize>) -> Result<WordVectors> {
+    let wanted = Wanted { words, width };
+    let vectors = if path.is_dir() {
+        package::from_folder(path, wanted)
+    } else {
+        load_file(path, wanted)
+    };
+    vectors.with_context(|| format!("cannot read word vectors from {}", path.display()))
 }
 
-/// What is to be read.
+/// The words whose vectors are read, and the width of the vectors.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
     words: &'a [&'a str],
-    /// Values per vector; any number where none is given.
+    /// Values per vector; any number if absent.
     width: Option<usize>,
 }
 
@@ -127,15 +121,6 @@ impl Wanted<'_> {
             None => Ok(()),
         }
     }
-}
-
-fn load_wanted(path: &Path, wanted: Wanted) -> Result<WordVectors> {
-    let vectors = if path.is_dir() {
-        package::from_folder(path, wanted)
-    } else {
-        load_file(path, wanted)
-    };
-    vectors.with_context(|| format!("cannot read word vectors from {}", path.display()))
 }
 
 fn load_file(path: &Path, wanted: Wanted) -> Result<WordVectors> {
@@ -165,7 +150,7 @@ fn open(path: &Path) -> Result<BufReader<File>> {
     Ok(BufReader::with_capacity(BUFFER_BYTES, File::open(path)?))
 }
 
-/// The file's content, decompressed if it is gzip.
+/// The content of a file, decompressed if it is gzip.
 fn inflate(path: &Path) -> Result<Box<dyn Read>> {
     let mut file = open(path)?;
     Ok(if starts_with(&mut file, b"\x1f\x8b")? {
@@ -179,7 +164,7 @@ fn starts_with(reader: &mut impl BufRead, magic: &[u8]) -> Result<bool> {
     Ok(reader.fill_buf()?.starts_with(magic))
 }
 
-/// The `.txt` in a zip archive, or of several (as in `glove.6B.zip`) the one with 300 dimensions.
+/// The name of the `.txt` in a zip archive; of several (as in `glove.6B.zip`), the one with 300 values per vector.
 fn text_member<R: Read + std::io::Seek>(archive: &zip::ZipArchive<R>) -> Result<String> {
     let texts: Vec<&str> = archive
         .file_names()

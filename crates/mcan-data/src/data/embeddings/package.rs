@@ -1,10 +1,10 @@
-//! Word vectors from a spaCy package: which rows of its matrix the words need, and the mean of those.
+//! Word vectors from a spaCy package: each vector is the mean of some rows of the matrix of the package.
 //!
-//! Three files count: `tokenizer` (rules), `vocab/key2row` (MessagePack map from 64-bit keys to rows) and
-//! `vocab/vectors` (`.npy`). The words are tokenized first and their keys looked up while `key2row` streams by, so
-//! that of the matrix only rows in use are ever held: those of a VQA vocabulary take some 20 MB of 1.2 GB. In a folder
-//! the reader seeks over the other rows. An archive is read once, in the order of its members, and once more if the
-//! vectors come before the other two (`tar` and setuptools sort them after).
+//! Three files are read: `tokenizer` (rules), `vocab/key2row` (MessagePack map from 64-bit keys to rows) and
+//! `vocab/vectors` (`.npy`). The words are tokenized first, and `key2row` gives their rows, so that only the needed rows of
+//! the matrix are in memory: about 20 MB of 1.2 GB for the vocabulary of VQA-v2. In a folder the reader seeks over the other
+//! rows. An archive is read once, in the order of its members, and a second time if the vectors come before the other two
+//! files (`tar` and setuptools put them after).
 
 use super::hash;
 use super::tokenizer::Tokenizer;
@@ -18,11 +18,12 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// Largest `tokenizer` file accepted; that of `en_vectors_web_lg` has some 80 KB. Each byte may become a value of 32.
+/// The largest `tokenizer` file that is accepted; `en_vectors_web_lg` has about 80 KB. A parsed value takes 32 bytes, so
+/// that a file may need 32 times its size.
 const MAX_TOKENIZER_BYTES: u64 = 2 << 20;
-/// Largest `key2row` file accepted; that of `en_vectors_web_lg` has some 15 MB.
+/// The largest `key2row` file that is accepted; `en_vectors_web_lg` has about 15 MB.
 const MAX_KEY2ROW_BYTES: u64 = 48 << 20;
-/// Levels between the folder given and the one with the data, at most: that in which the archive was unpacked to
+/// The largest number of levels from the given folder down to the folder of the model. An unpacked archive has three:
 /// `en_vectors_web_lg-2.1.0/en_vectors_web_lg/en_vectors_web_lg-2.1.0/`.
 const MAX_FOLDERS_DOWN: usize = 3;
 
@@ -30,23 +31,23 @@ const TOKENIZER: &str = "tokenizer";
 const KEY2ROW: &str = "vocab/key2row";
 const VECTORS: &str = "vocab/vectors";
 
-/// Which rows the words' vectors are made of.
+/// The rows of the matrix that the vectors of the words are made of.
 struct Plan<'a> {
     wanted: Wanted<'a>,
-    /// Of each word, its pieces as positions in `rows`.
+    /// For each word, the positions of its pieces in `rows`.
     words: Vec<Vec<usize>>,
-    /// Of each distinct piece, its row of the matrix, if it has one.
+    /// For each distinct piece, its row of the matrix, if it has one.
     rows: Vec<Option<u64>>,
 }
 
-/// Vectors of the words from an unpacked package; `folder` is the model's data or holds it up to three levels down.
+/// The vectors of the words from an unpacked package. The model is in `folder` or up to three levels below it.
 ///
 /// # Errors
 /// When a file is missing or damaged.
 pub(super) fn from_folder(folder: &Path, wanted: Wanted) -> Result<WordVectors> {
     let folder = find_model(folder, MAX_FOLDERS_DOWN)?.with_context(|| {
         format!(
-            "{} holds no spaCy model: nowhere in it are {TOKENIZER}, {KEY2ROW}, {VECTORS}",
+            "{} holds no spaCy model, which has the files {TOKENIZER}, {KEY2ROW}, {VECTORS}",
             folder.display()
         )
     })?;
@@ -68,7 +69,7 @@ pub(super) fn from_folder(folder: &Path, wanted: Wanted) -> Result<WordVectors> 
         .with_context(|| format!("{} is damaged", folder.join(VECTORS).display()))
 }
 
-/// Vectors of the words from a package as an archive; `open` gives the `.tar` stream from its start.
+/// The vectors of the words from an archive of a package. `open` gives the `.tar` stream from its start.
 ///
 /// # Errors
 /// When a file in it is missing or damaged, or the archive is cut short.
@@ -112,6 +113,7 @@ pub(super) fn from_archive(
     bail!("the archive has no {VECTORS}, so it is no spaCy package with vectors");
 }
 
+/// Reads the vectors from their member of the archive.
 fn gather_from_entry(plan: &Plan, mut vectors: impl Read) -> Result<WordVectors> {
     let skip = |vectors: &mut _, bytes| match io::copy(
         &mut Read::take(vectors, bytes),
@@ -124,7 +126,7 @@ fn gather_from_entry(plan: &Plan, mut vectors: impl Read) -> Result<WordVectors>
         .with_context(|| format!("{VECTORS} in the archive is damaged or cut short"))
 }
 
-/// The folder with the model's files: `folder` or one at most `levels` below it, the first by name.
+/// The folder of the model: `folder`, or the first by name at most `levels` below it.
 fn find_model(folder: &Path, levels: usize) -> Result<Option<PathBuf>> {
     if [TOKENIZER, KEY2ROW, VECTORS]
         .iter()
@@ -154,6 +156,7 @@ fn find_model(folder: &Path, levels: usize) -> Result<Option<PathBuf>> {
 }
 
 impl<'a> Plan<'a> {
+    /// Tokenizes the words and looks the rows of their pieces up.
     fn new(wanted: Wanted<'a>, tokenizer: &[u8], key2row: &[u8]) -> Result<Self> {
         let words = wanted.words;
         let tokenizer = Tokenizer::from_msgpack(tokenizer)
@@ -181,7 +184,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Reads the rows from the `.npy` at `reader`, where `skip` passes over bytes, and averages them.
+    /// Reads the rows from a `.npy` file and averages them. `skip` skips bytes of `reader`.
     fn vectors<R: Read>(
         &self,
         reader: &mut R,
@@ -241,7 +244,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The number of rows, and the layout of one row, so that a matrix of a gigabyte can be read row by row.
+/// The number of rows of the matrix, and the layout of one row, so that the matrix can be read row by row.
 fn matrix(header: &npy::Header) -> Result<(u64, Layout)> {
     let npy::Header {
         dtype,
@@ -273,13 +276,13 @@ fn matrix(header: &npy::Header) -> Result<(u64, Layout)> {
     Ok((rows as u64, row))
 }
 
-/// Streams through `key2row` and notes the rows of the pieces in `slots`. A row of -1 is none.
+/// Sets the rows of the pieces in `slots` from `key2row`. A row of -1 means that the key has none.
 fn find_rows(
     slots: &FxHashMap<&str, usize>,
     mut key2row: &[u8],
     rows: &mut [Option<u64>],
 ) -> Result<()> {
-    // Of several keys for one piece the first has priority.
+    // Of several keys of a piece, the first has priority.
     let mut wanted: FxHashMap<u64, (usize, usize)> = FxHashMap::default();
     for (piece, &slot) in slots {
         for (priority, key) in hash::keys(piece).enumerate() {

@@ -1,18 +1,18 @@
-//! Python regular expressions as spaCy's files hold them, run by `fancy-regex` (they use look-around).
+//! The Python regular expressions of spaCy's files, run by `fancy-regex`, because they use look-around.
 //!
-//! Three things differ between Python's `re` and `fancy-regex` in what spaCy writes, and [`translate`] settles them:
-//! `\w`, escaped punctuation such as `\<`, and set notation inside of character classes. Matching is leftmost-first in
-//! both. `$` before a final newline is not handled: words contain no white space.
+//! In spaCy's expressions, Python's `re` and `fancy-regex` differ in `\w`, in escaped punctuation such as `\<`, and in set
+//! notation inside character classes; [`translate`] rewrites these. Both match leftmost-first. `$` before a final newline
+//! is not handled, because words have no white space.
 
 use anyhow::{Context, Result};
 use fancy_regex::{Regex, RegexBuilder};
 
-/// Steps of backtracking after which a search is given up with an error.
+/// The number of backtracking steps after which a search ends with an error.
 const MAX_BACKTRACKS: usize = 1_000_000;
 
-/// One of the tokenizer's expressions, with the name that the file gives it.
+/// An expression of the tokenizer, with its name in the file.
 #[derive(Debug)]
-pub struct Pattern {
+pub(super) struct Pattern {
     name: &'static str,
     regex: Regex,
 }
@@ -21,16 +21,16 @@ impl Pattern {
     /// `re.compile(python)`, for searching.
     ///
     /// # Errors
-    /// When the expression is not one that `fancy-regex` understands or grows beyond its limits.
-    pub fn search(name: &'static str, python: &str) -> Result<Self> {
+    /// When `fancy-regex` does not understand the expression, or the expression exceeds its limits.
+    pub(super) fn search(name: &'static str, python: &str) -> Result<Self> {
         Self::compile(name, translate(python))
     }
 
     /// `re.compile(python)`, for matching at the start of a text only.
     ///
     /// # Errors
-    /// As [`Pattern::search`].
-    pub fn anchored(name: &'static str, python: &str) -> Result<Self> {
+    /// Those of [`Pattern::search`].
+    pub(super) fn anchored(name: &'static str, python: &str) -> Result<Self> {
         Self::compile(name, format!(r"\A(?:{})", translate(python)))
     }
 
@@ -44,38 +44,38 @@ impl Pattern {
     }
 
     /// Whether there is a match.
-    pub fn is_match(&self, text: &str) -> Result<bool> {
+    pub(super) fn is_match(&self, text: &str) -> Result<bool> {
         self.regex
             .is_match(text)
-            .with_context(|| self.gave_up(text))
+            .with_context(|| self.too_long(text))
     }
 
-    /// Length in characters of the first match, 0 for none.
-    pub fn match_chars(&self, text: &str) -> Result<usize> {
-        let found = self.regex.find(text).with_context(|| self.gave_up(text))?;
+    /// The length in characters of the first match; 0 if there is none.
+    pub(super) fn match_chars(&self, text: &str) -> Result<usize> {
+        let found = self.regex.find(text).with_context(|| self.too_long(text))?;
         Ok(found.map_or(0, |found| found.as_str().chars().count()))
     }
 
-    /// Byte ranges of all matches, in order.
-    pub fn matches(&self, text: &str) -> Result<Vec<(usize, usize)>> {
+    /// The byte ranges of all matches, in order.
+    pub(super) fn matches(&self, text: &str) -> Result<Vec<(usize, usize)>> {
         let found = self
             .regex
             .find_iter(text)
             .map(|found| found.map(|found| (found.start(), found.end())));
         found
             .collect::<Result<_, _>>()
-            .with_context(|| self.gave_up(text))
+            .with_context(|| self.too_long(text))
     }
 
-    fn gave_up(&self, text: &str) -> String {
+    fn too_long(&self, text: &str) -> String {
         format!(
-            "the tokenizer's {} expression gave up on {text:?}",
+            "the tokenizer's {} expression takes too long for {text:?}",
             self.name
         )
     }
 }
 
-/// Rewrites a Python expression in `fancy-regex`'s syntax.
+/// Rewrites a Python expression in the syntax of `fancy-regex`.
 fn translate(python: &str) -> String {
     let mut rust = String::with_capacity(python.len() + 64);
     let mut chars = python.chars().peekable();
@@ -89,7 +89,7 @@ fn translate(python: &str) -> String {
     rust
 }
 
-/// A character class, from after its `[` to its `]`. Python knows no nested classes and no `&&`, `--`, `~~` in it.
+/// Rewrites a character class, from after its `[` to its `]`. Python has no nested classes and no `&&`, `--`, `~~` in them.
 fn translate_class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, rust: &mut String) {
     rust.push('[');
     if let Some(caret) = chars.next_if_eq(&'^') {
@@ -108,7 +108,7 @@ fn translate_class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, rust: &
     }
 }
 
-/// What `\` and the next character become. Python's `\w` is letters, numbers and `_`, without combining marks.
+/// Rewrites `\` and the next character. Python's `\w` is letters, numbers and `_`, without combining marks.
 fn escape(next: Option<char>, in_class: bool) -> String {
     match next {
         Some('w') if in_class => r"\p{L}\p{N}_".into(),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn hopeless_backtracking_is_an_error_and_no_hang() {
+    fn endless_backtracking_is_an_error() {
         let pattern = Pattern::search("infix_finditer", r"(?:(a+)\1?)+b").unwrap();
         let error = pattern
             .matches(&format!("b{}", "a".repeat(60)))

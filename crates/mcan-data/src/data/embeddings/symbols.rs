@@ -1,11 +1,11 @@
 //! The numbers of spaCy's symbols: attribute, part-of-speech, entity and dependency names.
 //!
-//! spaCy files a string that is the name of a symbol under the symbol's number instead of its hash, so the vectors of
-//! ordinary words like `number`, `mark` or `agent` are found only through this table. It holds the names on whose
-//! numbers spaCy 2.1, 2.3 and 3.8 agree, and `_`, a symbol since 3.0. The others (`Case_abe`, `IS_OOV` ...) are not
-//! words that a question contains once it is in lower case.
+//! The key of a string that is the name of a symbol is the number of the symbol, not the hash of the string. The vectors
+//! of ordinary words such as `number`, `mark` or `agent` are found only through this table. It has the names that have the
+//! same number in spaCy 2.1, 2.3 and 3.8, and `_`, a symbol since 3.0. Other names (`Case_abe`, `IS_OOV` ...) are no words
+//! of a question in lower case.
 
-/// Runs of consecutive numbers: that of the first name, then the names (`spacy/symbols.pxd`, MIT licence).
+/// Runs of consecutive numbers: the number of the first name, then the names (`spacy/symbols.pxd`, MIT licence).
 const RUNS: &[(u64, &str)] = &[
     (
         1,
@@ -34,7 +34,7 @@ const RUNS: &[(u64, &str)] = &[
 ];
 
 /// The number of the symbol called `name`.
-pub fn number(name: &str) -> Option<u64> {
+pub(super) fn number(name: &str) -> Option<u64> {
     RUNS.iter()
         .find_map(|&(first, names)| {
             (first..)
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn other_words_have_none() {
+    fn other_words_have_no_number() {
         assert!(
             ["", " ", "dog", "Number", "NUMBER", "PAD", "UNK"]
                 .into_iter()

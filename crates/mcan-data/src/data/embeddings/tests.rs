@@ -1,5 +1,5 @@
-//! Against spaCy itself: `tests/data/glove` was written by spaCy 3.8.18 and 2.1.9 (MIT licence), and
-//! `tests/data/spacy_cases.json` holds what each of them made of some hundred difficult words.
+//! Comparison with spaCy: spaCy 3.8.18 and 2.1.9 (MIT licence) wrote the packages in `tests/data/glove`, and their results
+//! for some hundred difficult words, `tests/data/spacy_cases.json`.
 
 mod package;
 mod text;
@@ -70,7 +70,7 @@ fn check_pieces(tokenizer: &Path, cases: &Cases) {
 
 fn check_vectors(path: &Path, cases: &Cases) {
     let words: Vec<&str> = cases.keys().map(String::as_str).collect();
-    let vectors = load(path, &words).unwrap();
+    let vectors = load(path, &words, None).unwrap();
     assert_eq!(vectors.values.len(), words.len() * vectors.dimension);
     for ((word, case), vector) in cases
         .iter()
@@ -100,13 +100,13 @@ fn check_vectors(path: &Path, cases: &Cases) {
 }
 
 #[test]
-fn every_word_is_cut_as_by_spacy_3() {
+fn every_word_has_the_pieces_of_spacy_3() {
     let folder = tempfile::tempdir().unwrap();
     check_pieces(&unpack(folder.path()).join("tokenizer"), &golden_cases());
 }
 
 #[test]
-fn every_word_is_cut_as_by_spacy_2_1_for_which_the_published_package_was_made() {
+fn every_word_has_the_pieces_of_spacy_2_1_for_which_the_package_was_published() {
     check_pieces(&data("glove/spacy-2.1/tokenizer"), &cases("spacy-2.1"));
 }
 
@@ -150,7 +150,7 @@ fn a_glove_text_file_gives_the_same_vectors_for_words_of_one_piece() {
     check_vectors(&path, &whole);
 }
 
-// Packages and files made here.
+// Packages and files that the tests make.
 
 const WORDS: [&str; 4] = ["the", "cant", "number", "xyzzy"];
 
@@ -175,7 +175,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn load_bytes(bytes: &[u8], words: &[&str]) -> Result<WordVectors> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, bytes).unwrap();
-    load(file.path(), words)
+    load(file.path(), words, None)
 }
 
 fn error_of(bytes: &[u8], words: &[&str]) -> String {
@@ -233,7 +233,7 @@ fn exceptions_of_the_wrong_shape_are_errors() {
 }
 
 #[test]
-fn the_package_is_found_where_users_put_it_and_a_wrong_path_is_an_error() {
+fn a_package_is_found_by_its_name_and_a_wrong_path_is_an_error() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let folders = [first.path(), second.path()];
     assert_eq!(find(None, &folders).unwrap(), None);
@@ -280,12 +280,12 @@ fn mutated(bytes: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn the_pieces_of_a_word_make_up_the_word(word in r"[a-zA-Z0-9'’.,;:!?()$€%°+=<>/_*#&@~^…😀éß-]{1,12}") {
-        // Every exception of spaCy's English does too.
+        // This holds for every exception of spaCy's English, too.
         prop_assert_eq!(real_rules().pieces(&word).unwrap().concat(), word);
     }
 
     #[test]
-    fn any_word_is_cut_without_a_panic(word in r"\PC{0,20}") {
+    fn any_word_is_split_without_a_panic(word in r"\PC{0,20}") {
         prop_assert_eq!(real_rules().pieces(&word).unwrap().concat(), word);
     }
 

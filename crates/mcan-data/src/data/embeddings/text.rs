@@ -1,22 +1,22 @@
-//! Word vectors from a GloVe text file: on each line a word and its values, separated by single spaces.
+//! Word vectors from a GloVe text file: each line has a word and its values, separated by single spaces.
 //!
-//! Words are looked up whole and as they are written. That is where this differs from a spaCy package, which splits
-//! `cant` into `ca` and `nt`; a text file has a vector of its own for `cant` or none. The file is streamed; only the
-//! values of wanted words are parsed, but the number of values is checked on every line.
+//! Words are looked up whole and as they are written, while a spaCy package splits `cant` into `ca` and `nt`. The file is
+//! read as a stream. The number of values is checked on every line, but only the values of wanted words are parsed.
 
 use super::{MAX_DIMENSION, Wanted, WordVectors};
 use anyhow::{Context, Result, ensure};
 use rustc_hash::FxHashMap;
 use std::io::{BufRead, Read};
 
-/// Longest line accepted; those of `glove.840B.300d.txt` have some 3 KB.
+/// The longest line that is accepted; lines of `glove.840B.300d.txt` have about 3 KB.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
-/// Vectors of the words from the lines of `reader`. The first line of a word counts. A first line of two numbers
-/// (word2vec's count and dimension) is skipped. A word in the file may contain spaces.
+/// The vectors of the words from the lines of `reader`. Of several lines for one word, the first counts. A first line of
+/// two numbers (word2vec's count and dimension) is skipped. A word in the file may contain spaces.
 ///
 /// # Errors
-/// When a line has the wrong number of values, or a wanted one a value that is not a finite number; they name the line.
+/// A line with the wrong number of values, or a value of a wanted word that is not a finite number. The error names the
+/// line.
 pub(super) fn read(mut reader: impl BufRead, wanted: Wanted) -> Result<WordVectors> {
     let words = wanted.words;
     let mut missing: FxHashMap<&[u8], Vec<usize>> = FxHashMap::default();
@@ -27,17 +27,9 @@ pub(super) fn read(mut reader: impl BufRead, wanted: Wanted) -> Result<WordVecto
     let mut dimension = None;
     let mut values = Vec::new();
     for number in 1u64.. {
-        line.clear();
-        let read = (&mut reader)
-            .take(MAX_LINE_BYTES)
-            .read_until(b'\n', &mut line);
-        if read.with_context(|| format!("line {number} cannot be read"))? == 0 {
+        if !read_line(&mut reader, &mut line, number)? {
             break;
         }
-        ensure!(
-            (line.len() as u64) < MAX_LINE_BYTES,
-            "line {number} is longer than {MAX_LINE_BYTES} bytes"
-        );
         let text = line.trim_ascii_end();
         let spaces = text.iter().filter(|&&byte| byte == b' ').count();
         if text.is_empty() || number == 1 && is_word2vec_header(text) {
@@ -60,17 +52,7 @@ pub(super) fn read(mut reader: impl BufRead, wanted: Wanted) -> Result<WordVecto
             continue;
         };
         values.resize(words.len() * columns, 0.0);
-        let vector = parse_vector(vector)
-            .with_context(|| format!("line {number} has values that are not numbers"))?;
-        ensure!(
-            vector.len() == columns,
-            "line {number} has {} values instead of {columns}",
-            vector.len()
-        );
-        ensure!(
-            vector.iter().all(|v| v.is_finite()),
-            "line {number} has a value that is not finite"
-        );
+        let vector = parse_vector(vector, columns, number)?;
         for index in indices {
             values[index * columns..][..columns].copy_from_slice(&vector);
         }
@@ -78,6 +60,18 @@ pub(super) fn read(mut reader: impl BufRead, wanted: Wanted) -> Result<WordVecto
     let dimension = dimension.context("it is empty")?;
     values.resize(words.len() * dimension, 0.0);
     Ok(WordVectors::new(dimension, values))
+}
+
+/// Reads the line of this number; false at the end of the file.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, number: u64) -> Result<bool> {
+    line.clear();
+    let read = reader.take(MAX_LINE_BYTES).read_until(b'\n', line);
+    let bytes = read.with_context(|| format!("line {number} cannot be read"))?;
+    ensure!(
+        (bytes as u64) < MAX_LINE_BYTES,
+        "line {number} is longer than {MAX_LINE_BYTES} bytes"
+    );
+    Ok(bytes > 0)
 }
 
 fn is_word2vec_header(line: &[u8]) -> bool {
@@ -90,7 +84,7 @@ fn is_word2vec_header(line: &[u8]) -> bool {
     number() && number() && fields.next().is_none()
 }
 
-/// Splits at the space after the first `inner` ones.
+/// Splits a line at the space after the first `inner` spaces.
 fn split_word(line: &[u8], inner: usize) -> (&[u8], &[u8]) {
     let mut spaces = line
         .iter()
@@ -101,10 +95,22 @@ fn split_word(line: &[u8], inner: usize) -> (&[u8], &[u8]) {
     (&line[..at], line.get(at + 1..).unwrap_or_default())
 }
 
-fn parse_vector(values: &[u8]) -> Result<Vec<f32>> {
-    let values = std::str::from_utf8(values)?;
-    Ok(values
-        .split(' ')
-        .map(str::parse)
-        .collect::<Result<_, _>>()?)
+/// The `columns` values of the line of this number.
+fn parse_vector(values: &[u8], columns: usize, number: u64) -> Result<Vec<f32>> {
+    let parse = || -> Result<Vec<f32>> {
+        let values = std::str::from_utf8(values)?.split(' ');
+        Ok(values.map(str::parse).collect::<Result<_, _>>()?)
+    };
+    let vector =
+        parse().with_context(|| format!("line {number} has values that are not numbers"))?;
+    ensure!(
+        vector.len() == columns,
+        "line {number} has {} values instead of {columns}",
+        vector.len()
+    );
+    ensure!(
+        vector.iter().all(|value| value.is_finite()),
+        "line {number} has a value that is not finite"
+    );
+    Ok(vector)
 }

@@ -1,42 +1,42 @@
 //! spaCy's tokenizer, run on one word at a time from the rules in a package's `tokenizer` file.
 //!
 //! The file is MessagePack: five expressions in Python's syntax (`prefix_search`, `suffix_search`, `infix_finditer`,
-//! `token_match`, `url_match`) and `exceptions`, which maps a word to its pieces. Each may be absent and then does
-//! nothing, as in spaCy 3; spaCy 2 fell back on the rules that it was installed with.
+//! `token_match`, `url_match`) and `exceptions`, a map from words to their pieces. An absent entry has no effect, as in
+//! spaCy 3; spaCy 2 used the rules of its installation in place of absent ones.
 //!
-//! Algorithm: <https://spacy.io/usage/linguistic-features#how-tokenizer-works>, in the form of the version that wrote
-//! the file: version 3 looks for a suffix in what follows the prefix, not in the whole word, and in the end replaces
-//! exceptions that were split.
+//! Algorithm: <https://spacy.io/usage/linguistic-features#how-tokenizer-works>, as in the version that wrote the file.
+//! Version 3 looks for a suffix behind the prefix, not in the whole word, and at the end it replaces exceptions that were
+//! split.
 
 use super::pattern::Pattern;
 use anyhow::{Context, Result, bail};
 use rmpv::Value;
 use rustc_hash::FxHashMap;
 
-/// The attribute under which an exception's piece has its text: number and name of spaCy's symbol `ORTH`.
+/// Number and name of spaCy's symbol `ORTH`, the attribute that holds the text of a piece.
 const ORTH: (u64, &str) = (65, "ORTH");
 
 /// The rules of a `tokenizer` file.
 #[derive(Debug)]
-pub struct Tokenizer {
+pub(super) struct Tokenizer {
     prefix: Option<Pattern>,
     suffix: Option<Pattern>,
     infix: Option<Pattern>,
     token_match: Option<Pattern>,
     url_match: Option<Pattern>,
     exceptions: FxHashMap<String, Vec<String>>,
-    /// Version 3 only: exceptions that the expressions would split, and how.
+    /// Version 3 only: exceptions that the expressions would split, with the pieces.
     phrases: Option<FxHashMap<String, Vec<String>>>,
-    /// Most pieces that a phrase has.
+    /// The largest number of pieces of a phrase.
     longest_phrase: usize,
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer` file's bytes.
+    /// Reads the bytes of a `tokenizer` file.
     ///
     /// # Errors
-    /// When they are not MessagePack of the expected shape, or an expression cannot be compiled.
-    pub fn from_msgpack(mut bytes: &[u8]) -> Result<Self> {
+    /// Bytes that are not MessagePack of the expected shape, or an expression that cannot be compiled.
+    pub(super) fn from_msgpack(mut bytes: &[u8]) -> Result<Self> {
         let root = rmpv::decode::read_value(&mut bytes).context("it is not MessagePack")?;
         let fields = root.as_map().context("it is not a MessagePack map")?;
         let field = |name: &str| {
@@ -65,18 +65,18 @@ impl Tokenizer {
             phrases: None,
             longest_phrase: 0,
         };
-        // Only version 3 (3.3 and later) writes this key. What 3.0 to 3.2 did differently concerns hardly any word.
+        // Only version 3.3 and later writes this key. Versions 3.0 to 3.2 differ for hardly any word.
         if let Some(heuristics) = field("faster_heuristics") {
             tokenizer.add_phrases(heuristics.as_bool().unwrap_or(true))?;
         }
         Ok(tokenizer)
     }
 
-    /// The pieces of one word, which must not contain white space.
+    /// The pieces of a word without white space.
     ///
     /// # Errors
     /// When an expression exceeds its limit on backtracking.
-    pub fn pieces(&self, word: &str) -> Result<Vec<String>> {
+    pub(super) fn pieces(&self, word: &str) -> Result<Vec<String>> {
         let pieces = match self.exceptions.get(word) {
             Some(pieces) => pieces.clone(),
             None => self.split(word, true)?,
@@ -87,7 +87,7 @@ impl Tokenizer {
         })
     }
 
-    /// Finds the exceptions that an expression matches in, or with `only_split` false takes all of them.
+    /// Collects the phrases: the exceptions that an expression may split, or all exceptions if `only_split` is false.
     fn add_phrases(&mut self, only_split: bool) -> Result<()> {
         let mut phrases = FxHashMap::default();
         self.phrases = Some(FxHashMap::default());
@@ -107,6 +107,7 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// Whether a prefix, suffix or infix matches in `word`.
     fn may_split(&self, word: &str) -> Result<bool> {
         let infix = || {
             self.infix
@@ -120,7 +121,7 @@ impl Tokenizer {
         )
     }
 
-    /// Prefixes, what is left of the word or its own pieces, suffixes. `exceptions` false ignores those.
+    /// The prefixes, the core or its pieces, and the suffixes of a word. With `exceptions` false, exceptions are ignored.
     fn split(&self, word: &str, exceptions: bool) -> Result<Vec<String>> {
         let Affixes {
             prefixes,
@@ -145,7 +146,7 @@ impl Tokenizer {
         self.exceptions.get(word).filter(|_| enabled)
     }
 
-    /// Takes prefixes and suffixes off until nothing changes, or what is left is an exception or matches `token_match`.
+    /// Removes prefixes and suffixes until nothing changes, or until the core is an exception or matches `token_match`.
     fn split_affixes<'w>(&self, word: &'w str, exceptions: bool) -> Result<Affixes<'w>> {
         let mut affixes = Affixes {
             prefixes: vec![],
@@ -182,7 +183,7 @@ impl Tokenizer {
         Ok(affixes)
     }
 
-    /// Cuts `core` around its infixes. One at the very start does not count.
+    /// Splits `core` around its infixes. An infix at the very start does not count.
     fn split_infixes(&self, core: &str, pieces: &mut Vec<String>) -> Result<()> {
         let infixes = self
             .infix
@@ -193,7 +194,7 @@ impl Tokenizer {
             .into_iter()
             .filter(|&(infix_start, _)| infix_start > 0)
         {
-            // Matches come in order; only an expression with `\K` could make them overlap, and loses that match.
+            // Matches come in order. Only an expression with `\K` could make them overlap; such a match is ignored.
             if let (Some(before), Some(infix)) = (
                 core.get(start..infix_start),
                 core.get(infix_start..infix_end),
@@ -213,8 +214,8 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Version 3's last step: runs of pieces that are a split exception become that exception's pieces, longest and
-    /// then leftmost run first. A run that loses to a better one still keeps others from overlapping it, as in spaCy.
+    /// The last step of version 3: a run of pieces that is a split exception is replaced by the pieces of the exception. Of
+    /// overlapping runs, the longest and then leftmost wins. As in spaCy, a run that loses still blocks other runs.
     fn replace_phrases(
         &self,
         pieces: Vec<String>,
@@ -264,7 +265,7 @@ impl Tokenizer {
     }
 }
 
-/// A word with its prefixes (outermost first) and suffixes (outermost first) taken off.
+/// A word in parts: prefixes (outermost first), core, suffixes (outermost first).
 struct Affixes<'w> {
     prefixes: Vec<&'w str>,
     core: &'w str,
@@ -272,7 +273,7 @@ struct Affixes<'w> {
 }
 
 impl<'w> Affixes<'w> {
-    /// `prefix` must be how `core` starts.
+    /// Removes `prefix`, with which `core` starts.
     fn take_prefix(&mut self, prefix: &'w str) {
         if !prefix.is_empty() {
             self.core = &self.core[prefix.len()..];
@@ -280,7 +281,7 @@ impl<'w> Affixes<'w> {
         }
     }
 
-    /// `suffix` must be how `core` ends.
+    /// Removes `suffix`, with which `core` ends.
     fn take_suffix(&mut self, suffix: &'w str) {
         if !suffix.is_empty() {
             self.core = &self.core[..self.core.len() - suffix.len()];
@@ -298,7 +299,7 @@ fn split_start(text: &str, chars: usize) -> (&str, &str) {
     )
 }
 
-/// All but the last `chars` characters, and those.
+/// The text without its last `chars` characters, and these characters.
 fn split_end(text: &str, chars: usize) -> (&str, &str) {
     let kept = text.chars().count().saturating_sub(chars);
     split_start(text, kept)
@@ -316,14 +317,14 @@ fn match_chars(pattern: &Option<Pattern>, text: &str) -> Result<usize> {
         .map_or(Ok(0), |pattern| pattern.match_chars(text))
 }
 
-/// A MessagePack string, or bytes that are UTF-8: older versions wrote those.
+/// The text of a MessagePack string, or of UTF-8 bytes, which older versions wrote.
 fn text(value: &Value) -> Option<&str> {
     value
         .as_str()
         .or_else(|| std::str::from_utf8(value.as_slice()?).ok())
 }
 
-/// `{word: [{ORTH: piece, ...}, ...]}`
+/// Reads the exceptions: `{word: [{ORTH: piece, ...}, ...]}`.
 fn read_exceptions(value: &Value) -> Result<FxHashMap<String, Vec<String>>> {
     let entries = value.as_map().context("its exceptions are not a map")?;
     let mut exceptions = FxHashMap::default();
@@ -336,7 +337,7 @@ fn read_exceptions(value: &Value) -> Result<FxHashMap<String, Vec<String>>> {
             Some(pieces) if !word.is_empty() => exceptions.insert(word.to_owned(), pieces),
             Some(_) => continue,
             None => {
-                bail!("its exception for {word:?} is not a list of pieces with an ORTH text each")
+                bail!("its exception for {word:?} is not a list of pieces with a text ORTH each")
             }
         };
     }

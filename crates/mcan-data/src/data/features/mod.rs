@@ -1,10 +1,10 @@
-//! The image features that a run reads from, whatever they are stored in.
+//! The image features of a run.
 //!
-//! For each split in order, a packed bank `<folder>.safetensors` when there is one, else the folder of `.npz` files.
-//! This module drops padding: it gives the rows that are not zero among the first `padded_to`. What the model makes of
-//! an image without a row is the loader's to decide.
+//! The features of a split are in a packed bank `<folder>.safetensors` if there is one, else in the folder of `.npz`
+//! files. This module drops padding: it gives the rows that are not zero among the first `padded_to`.
 
 mod place;
+mod preload;
 mod store;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -13,22 +13,18 @@ pub use place::{FeaturePlace, FileNames, archive_path, bank_path};
 pub use store::FeatureStore;
 
 use super::streams::{StreamKind, StreamSpec};
-use super::values::ZERO_ROW;
 use super::{FeatureRows, ImageId, Values};
-use crate::formats::bank::{Array, Bank, Dtype};
+use crate::formats::bank::{Bank, Dtype};
 use crate::formats::npz;
 use anyhow::{Context, Result, bail, ensure};
-use half::f16;
-use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// One stream of the features of a run's images, which are numbered from 0. Reading needs no lock, so all workers share
-/// one.
+/// One stream of features of the images of a run, which are numbered from 0. Reading needs no lock, so that all workers
+/// share one `Features`.
 pub struct Features {
     spec: StreamSpec,
     dtype: Dtype,
@@ -36,14 +32,15 @@ pub struct Features {
     /// The folders and banks that were opened.
     places: Vec<PathBuf>,
     banks: Vec<Arc<Bank>>,
-    /// By image.
+    /// For each image, where its features are stored.
     stored: Vec<Option<Place>>,
-    /// By image; empty unless they are in memory.
+    /// For each image, its features; empty unless they are preloaded.
     preloaded: Vec<Values>,
-    /// By image, its rows of a table that the device holds; empty unless there is one.
+    /// For each image, its rows of a table on the device; empty unless there is a table.
     in_table: Vec<Range<i64>>,
 }
 
+/// Where the features of one image are stored.
 enum Place {
     File {
         folder: Arc<Path>,
@@ -57,12 +54,12 @@ enum Place {
 }
 
 impl Features {
-    /// Opens the banks or lists the folders given, one per split, for these images. A later one wins where two have the
-    /// same image.
+    /// Opens the banks or lists the folders, one per split, for these images. If two of them have the same image, the later
+    /// one wins.
     ///
     /// # Errors
-    /// A split with neither bank nor folder, a damaged bank, a `.npz` name without an image id, two files of one
-    /// folder with the same.
+    /// A split with neither bank nor folder, a damaged bank, a name of a `.npz` file without an image id, two files of a
+    /// folder with the same id.
     pub fn open(
         all: &[FeaturePlace],
         kind: StreamKind,
@@ -71,67 +68,90 @@ impl Features {
     ) -> Result<Self> {
         ensure!(
             spec.width > 0 && spec.padded_to > 0,
-            "IMG_FEAT_SIZE and IMG_FEAT_PAD_SIZE have to be at least 1"
+            "IMG_FEAT_SIZE and IMG_FEAT_PAD_SIZE must be at least 1"
         );
         let numbers: FxHashMap<&ImageId, usize> = image_ids.iter().zip(0..).collect();
-        let mut stored: Vec<Option<Place>> = image_ids.iter().map(|_| None).collect();
-        let mut put = |image: Option<ImageId>, place: Place| {
-            if let Some(&number) = image.and_then(|image| numbers.get(&image)) {
-                stored[number] = Some(place);
-            }
+        let mut features = Features {
+            spec,
+            // A bank of another precision or a folder changes it.
+            dtype: if all.is_empty() {
+                Dtype::F32
+            } else {
+                Dtype::F16
+            },
+            image_ids: Arc::clone(&image_ids),
+            places: Vec::new(),
+            banks: Vec::new(),
+            stored: image_ids.iter().map(|_| None).collect(),
+            preloaded: Vec::new(),
+            in_table: Vec::new(),
         };
-        let (mut banks, mut places) = (Vec::new(), Vec::new());
-        let mut all_f16 = !all.is_empty();
-        for FeaturePlace { folder, names } in all {
-            let path = bank_path(folder);
-            if path.is_file() {
-                let array = match kind {
-                    StreamKind::Regions => Array::Regions,
-                    StreamKind::Grid => Array::Grid,
-                };
-                let bank = Arc::new(Bank::open(&path, array, spec.width)?);
-                all_f16 &= bank.dtype() == Dtype::F16;
-                for (index, key) in bank.keys().enumerate() {
-                    let bank = Arc::clone(&bank);
-                    put(names.image_of_key(key), Place::Bank { bank, index });
-                }
-                places.push(path);
-                banks.push(bank);
+        for place in all {
+            let (folder, bank) = (&place.folder, bank_path(&place.folder));
+            if bank.is_file() {
+                features.add_bank(bank, place.names, kind, &numbers)?;
             } else if folder.is_dir() {
-                all_f16 = false;
-                places.push(folder.clone());
-                let shared: Arc<Path> = folder.as_path().into();
-                for (image, name) in names.images(folder)? {
-                    let place = Place::File {
-                        folder: Arc::clone(&shared),
-                        name,
-                        rows_first: names.rows_first(),
-                    };
-                    put(Some(image), place);
-                }
+                features.add_folder(place, &numbers)?;
             } else {
                 bail!(
                     "there are no image features: neither the folder {} nor the bank {} exists; unpack the published \
-                     archive there, or put it beside as {} and use --RUN=pack, or name another place with --FEAT_PATH",
+                     archive into the folder, or store it as {} and use --RUN=pack, or name another folder with \
+                     --FEAT_PATH",
                     folder.display(),
-                    path.display(),
+                    bank.display(),
                     archive_path(folder).display()
                 );
             }
         }
-        Ok(Features {
-            spec,
-            dtype: if all_f16 { Dtype::F16 } else { Dtype::F32 },
-            image_ids: Arc::clone(&image_ids),
-            places,
-            banks,
-            stored,
-            preloaded: Vec::new(),
-            in_table: Vec::new(),
-        })
+        Ok(features)
     }
 
-    /// How many images there are.
+    /// Adds the images of a bank; `numbers` are the numbers of the images of the run.
+    fn add_bank(
+        &mut self,
+        path: PathBuf,
+        names: FileNames,
+        kind: StreamKind,
+        numbers: &FxHashMap<&ImageId, usize>,
+    ) -> Result<()> {
+        let bank = Arc::new(Bank::open(&path, kind.array(), self.spec.width)?);
+        if bank.dtype() != Dtype::F16 {
+            self.dtype = Dtype::F32;
+        }
+        for (index, key) in bank.keys().enumerate() {
+            let image = names.image_of_key(key);
+            if let Some(&number) = image.and_then(|image| numbers.get(&image)) {
+                let bank = Arc::clone(&bank);
+                self.stored[number] = Some(Place::Bank { bank, index });
+            }
+        }
+        self.places.push(path);
+        self.banks.push(bank);
+        Ok(())
+    }
+
+    /// Adds the images of a folder; `numbers` are the numbers of the images of the run.
+    fn add_folder(
+        &mut self,
+        place: &FeaturePlace,
+        numbers: &FxHashMap<&ImageId, usize>,
+    ) -> Result<()> {
+        let folder: Arc<Path> = place.folder.as_path().into();
+        for (image, name) in place.names.images(&folder)? {
+            if let Some(&number) = numbers.get(&image) {
+                self.stored[number] = Some(Place::File {
+                    folder: Arc::clone(&folder),
+                    name,
+                    rows_first: place.names.rows_first(),
+                });
+            }
+        }
+        self.dtype = Dtype::F32;
+        self.places.push(place.folder.clone());
+        Ok(())
+    }
+
+    /// The number of images.
     pub fn images(&self) -> usize {
         self.image_ids.len()
     }
@@ -141,7 +161,7 @@ impl Features {
         self.spec.width
     }
 
-    /// The folders and banks that images are read from, for messages.
+    /// The folders and banks of the features, for messages.
     pub fn places(&self) -> String {
         self.places
             .iter()
@@ -150,9 +170,9 @@ impl Features {
             .join(" or ")
     }
 
-    /// What [`Features::append`] appends to: row numbers when a table holds the features, f16 when every source is an f16
-    /// bank, else f32. `capacity` as [`Values::len`] counts.
-    pub fn no_values(&self, capacity: usize) -> Values {
+    /// Empty values for [`Features::append`]: row numbers if a table holds the features, f16 if every source is an f16
+    /// bank, else f32. `capacity` counts as [`Values::len`] does.
+    pub(crate) fn no_values(&self, capacity: usize) -> Values {
         match self.dtype {
             _ if !self.in_table.is_empty() => Values::Rows(Vec::with_capacity(capacity)),
             Dtype::F16 => Values::F16(Vec::with_capacity(capacity)),
@@ -160,7 +180,7 @@ impl Features {
         }
     }
 
-    /// The rows of no image yet, with room for `capacity` values.
+    /// Empty rows with room for `capacity` values.
     pub(super) fn new_rows(&self, capacity: usize, with_boxes: bool) -> FeatureRows {
         FeatureRows {
             values: self.no_values(capacity),
@@ -171,7 +191,7 @@ impl Features {
         }
     }
 
-    /// Appends an image's rows; of an image without a row `padded_to` rows of zeros.
+    /// Appends the rows of an image; for an image without a row, `padded_to` rows of zeros.
     pub(super) fn append_padded(&self, image: usize, out: &mut FeatureRows) -> Result<()> {
         let found = self.append(image, &mut out.values)?;
         let rows = if found > 0 { found } else { out.padded_to };
@@ -194,11 +214,11 @@ impl Features {
             .collect()
     }
 
-    /// Makes sure that no program has changed a bank since it was opened. (Other files are read anew each time.)
+    /// Checks that no program has changed a bank since it was opened. Preloaded features no longer need their bank.
     ///
     /// # Errors
-    /// When one has, by name.
-    pub fn check_unchanged(&self) -> Result<()> {
+    /// Names a bank that was changed.
+    pub(super) fn check_unchanged(&self) -> Result<()> {
         if !self.preloaded.is_empty() || !self.in_table.is_empty() {
             return Ok(());
         }
@@ -207,14 +227,14 @@ impl Features {
             .try_for_each(|bank| bank.check_unchanged())
     }
 
-    /// Appends an image's rows, (n, F) row after row, and returns n.
+    /// Appends the rows of an image, (n, F) row after row, and returns n, which can be 0.
     ///
-    /// Only the first `padded_to` stored rows count, and of those only the ones that are not all zeros, which is what the
-    /// reference's attention mask sees; n can be 0. `out` comes from [`Features::no_values`].
+    /// These are the rows that the attention mask of the reference leaves open: of the first `padded_to` stored rows, those
+    /// that are not all zeros. `out` comes from [`Features::no_values`].
     ///
     /// # Errors
-    /// An image without features, and a damaged file, by name.
-    pub fn append(&self, image: usize, out: &mut Values) -> Result<usize> {
+    /// Names an image without features, or a damaged file.
+    pub(crate) fn append(&self, image: usize, out: &mut Values) -> Result<usize> {
         let start = out.len();
         if let (Some(rows), Values::Rows(numbers)) = (self.in_table.get(image), &mut *out) {
             numbers.extend(rows.clone());
@@ -229,7 +249,7 @@ impl Features {
         Ok((out.len() - start) / self.spec.width)
     }
 
-    /// Appends the first `padded_to` stored rows of an image, those of zeros too.
+    /// Appends the first `padded_to` stored rows of an image, with the rows of zeros.
     fn read(&self, image: usize, out: &mut Values) -> Result<()> {
         let rows = self.spec.padded_to;
         match (self.place(image)?, out) {
@@ -241,11 +261,7 @@ impl Features {
                 },
                 Values::F32(values),
             ) => {
-                let wanted = npz::Wanted {
-                    feature_size: self.spec.width,
-                    max_rows: rows,
-                    rows_first: *rows_first,
-                };
+                let wanted = self.wanted(rows, *rows_first);
                 let path = folder.join(name);
                 npz::with_reader(|reader| reader.read_file(&path, wanted, values)).map(drop)
             }
@@ -255,7 +271,15 @@ impl Features {
             (Place::Bank { bank, index }, Values::F16(values)) => {
                 bank.append_f16(*index, rows, values)
             }
-            _ => bail!(".npz features go into an f32 batch only"),
+            _ => bail!("features of .npz files need an f32 batch"),
+        }
+    }
+
+    fn wanted(&self, max_rows: usize, rows_first: bool) -> npz::Wanted {
+        npz::Wanted {
+            feature_size: self.spec.width,
+            max_rows,
+            rows_first,
         }
     }
 
@@ -269,11 +293,11 @@ impl Features {
         })
     }
 
-    /// (n, 4) corners of the rows that [`Features::append`] appends, in pixels.
+    /// (n, 4) corners x1, y1, x2, y2 in pixels of the rows that [`Features::append`] appends.
     ///
     /// # Errors
-    /// An image without features or without boxes, and a damaged file, by name.
-    pub fn boxes(&self, image: usize) -> Result<Vec<f32>> {
+    /// Names an image without features or boxes, or a damaged file.
+    pub(crate) fn boxes(&self, image: usize) -> Result<Vec<f32>> {
         let width = self.spec.width;
         let mut values = Vec::new();
         let boxes = match self.place(image)? {
@@ -282,14 +306,8 @@ impl Features {
                 name,
                 rows_first,
             } => {
-                let (path, wanted) = (
-                    folder.join(name),
-                    npz::Wanted {
-                        feature_size: width,
-                        max_rows: usize::MAX,
-                        rows_first: *rows_first,
-                    },
-                );
+                let wanted = self.wanted(usize::MAX, *rows_first);
+                let path = folder.join(name);
                 let rows = npz::with_reader(|reader| reader.read_file(&path, wanted, &mut values))?;
                 npz::with_reader(|reader| reader.boxes_of_file(&path, rows))?
                     .map(|boxes| boxes.bbox)
@@ -312,7 +330,7 @@ impl Features {
         Ok(kept.flat_map(|(_, corners)| corners).copied().collect())
     }
 
-    /// Where the features of `image` are, as a sentence, if they are not finite.
+    /// A message that names the file of `image` if its features are not finite.
     fn not_finite(&self, image: usize) -> Option<String> {
         let mut values = self.no_values(0);
         if self.append(image, &mut values).is_err() || values.is_finite() {
@@ -323,73 +341,9 @@ impl Features {
             Place::Bank { bank, .. } => bank.path().to_owned(),
         };
         Some(format!(
-            "the features of image {} in {} are not finite, extract them anew",
+            "the features of image {} in {} are not finite; extract them again",
             self.image_ids[image],
             path.display()
         ))
-    }
-
-    /// Reads all images into memory, in parallel; from then on they are not read again. With `in_half` they are rounded to
-    /// f16, for [`Features::move_to_table`].
-    ///
-    /// `progress` is told, from any thread, how many images are done.
-    ///
-    /// # Errors
-    /// As [`Features::append`].
-    pub fn preload(&mut self, in_half: bool, progress: &(dyn Fn(usize) + Sync)) -> Result<()> {
-        let done = AtomicUsize::new(0);
-        let load = |image: usize| -> Result<Values> {
-            let mut values = self.no_values(0);
-            self.append(image, &mut values)?;
-            if in_half {
-                values = values
-                    .rounded(self.spec.width)
-                    .with_context(|| format!("image {}", self.image_ids[image]))?;
-            }
-            values.shrink_to_fit();
-            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
-            Ok(values)
-        };
-        let images = (0..self.stored.len()).into_par_iter();
-        self.preloaded = images.map(load).collect::<Result<_>>()?;
-        Ok(())
-    }
-
-    /// How many rows a table of the preloaded images has: one of zeros, and theirs.
-    pub fn rows_for_a_table(&self) -> usize {
-        let rows = |values: &Values| values.len() / self.spec.width;
-        1 + self.preloaded.iter().map(rows).sum::<usize>()
-    }
-
-    /// Moves the preloaded images, which are in f16, to a table, in stretches of whole rows that `take` is given in order;
-    /// from then on [`Features::append`] gives row numbers of that table.
-    ///
-    /// # Errors
-    /// Those of `take`, and images that are not in f16.
-    pub fn move_to_table(&mut self, take: &mut dyn FnMut(&[f16]) -> Result<()>) -> Result<()> {
-        const STRETCH: usize = 1 << 24; // values
-        let width = self.spec.width;
-        let (mut stretch, mut row) = (vec![f16::ZERO; width], ZERO_ROW + 1);
-        for (image, values) in std::mem::take(&mut self.preloaded).into_iter().enumerate() {
-            let Values::F16(values) = values else {
-                bail!(
-                    "the features of image {} are not in f16",
-                    self.image_ids[image]
-                )
-            };
-            let end = row + (values.len() / width) as i64;
-            self.in_table.push(row..end);
-            row = end;
-            stretch.extend(values);
-            if stretch.len() >= STRETCH {
-                take(&stretch)?;
-                stretch.clear();
-            }
-        }
-        if stretch.is_empty() {
-            Ok(())
-        } else {
-            take(&stretch)
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Where the image features of a split are, and how their files are named.
+//! The place of the image features of a split, and the names of their files.
 
 use crate::data::ImageId;
 use crate::formats::bank::Key;
@@ -13,16 +13,16 @@ use std::path::{Path, PathBuf};
 pub struct FeaturePlace {
     /// The folder.
     pub folder: PathBuf,
-    /// How its files are named.
+    /// The names of its files.
     pub names: FileNames,
 }
 
-/// How feature files are named, and how their arrays lie.
+/// The names of feature files, and the order of their arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileNames {
     /// `COCO_<split>_<12-digit image id>.jpg.npz` with `x` (F, n), as for VQA-v2.
     Coco,
-    /// `<number>.npz` with `x` (n, F), as for CLEVR, where numbers start anew in each split: image 7 of val is `val/7`.
+    /// `<number>.npz` with `x` (n, F), as for CLEVR, where image 7 of val is not image 7 of train.
     Numbered {
         /// The split.
         split: &'static str,
@@ -35,7 +35,7 @@ impl FileNames {
         matches!(self, FileNames::Numbered { .. })
     }
 
-    /// The image that a file has under this number; none for a number that no image can have.
+    /// The image with this number; none for a number that is too large.
     fn image(self, number: u64) -> Option<ImageId> {
         match self {
             FileNames::Coco => i64::try_from(number).ok().map(ImageId::Number),
@@ -45,7 +45,7 @@ impl FileNames {
         }
     }
 
-    /// The image that a bank has under this name.
+    /// The image with this key of a bank.
     pub(crate) fn image_of_key(self, key: Key) -> Option<ImageId> {
         match key {
             Key::Number(number) => self.image(number),
@@ -53,7 +53,7 @@ impl FileNames {
         }
     }
 
-    /// The number in a file's name; none for a file that is not a feature file (hidden, or not `.npz`).
+    /// The number of the image in the name of a file; none for a file that is hidden or not `.npz`.
     ///
     /// # Errors
     /// A feature file without a number.
@@ -61,7 +61,7 @@ impl FileNames {
         if name.starts_with('.') || !name.ends_with(".npz") {
             return Ok(None);
         }
-        // As the reference reads it: between the last `_` and the first `.` behind it.
+        // As in the reference: between the last `_` and the first `.` behind it.
         let last = match self {
             FileNames::Coco => name.rsplit('_').next().unwrap_or(name),
             FileNames::Numbered { .. } => name,
@@ -83,7 +83,7 @@ impl FileNames {
     /// The feature files of a folder with their image numbers, by ascending number.
     ///
     /// # Errors
-    /// A folder that cannot be listed, a feature file without a number, two files with the same.
+    /// A folder that cannot be listed, a feature file without a number, two files with the same number.
     pub(crate) fn list(self, folder: &Path) -> Result<Vec<(u64, OsString)>> {
         let cannot = || format!("cannot list the image features in {}", folder.display());
         let mut found: FxHashMap<u64, OsString> = FxHashMap::default();
@@ -109,7 +109,7 @@ impl FileNames {
         Ok(found)
     }
 
-    /// The images of a folder's feature files.
+    /// The images of a folder, with the names of their files.
     pub(super) fn images(self, folder: &Path) -> Result<Vec<(ImageId, OsString)>> {
         let listed = self.list(folder)?.into_iter();
         Ok(listed
@@ -118,19 +118,54 @@ impl FileNames {
     }
 }
 
-/// The packed bank that takes precedence over `folder`: `<folder>.safetensors` beside it.
+/// The packed bank of `folder`: `<folder>.safetensors` beside it. It takes precedence over the folder.
 pub fn bank_path(folder: &Path) -> PathBuf {
     beside(folder, ".safetensors")
 }
 
-/// The archive that `folder` is published as: `<folder>.tar.gz` beside it.
+/// The published archive of `folder`: `<folder>.tar.gz` beside it.
 pub fn archive_path(folder: &Path) -> PathBuf {
     beside(folder, ".tar.gz")
 }
 
 fn beside(folder: &Path, suffix: &str) -> PathBuf {
-    // Going through components removes a slash at the end.
+    // Components are without a slash at the end.
     let mut path = folder.components().as_path().as_os_str().to_owned();
     path.push(suffix);
     path.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_give_image_ids_as_in_the_reference() {
+        let id = |name| FileNames::Coco.number(name).map_err(|e| e.to_string());
+        assert_eq!(id("COCO_train2014_000000000009.jpg.npz"), Ok(Some(9)));
+        assert_eq!(id("2407890.npz"), Ok(Some(2407890)));
+        assert_eq!(id("._COCO_train2014_000000000009.jpg.npz"), Ok(None));
+        assert_eq!(id("README.md"), Ok(None));
+        for wrong in [
+            "COCO_train2014_.npz",
+            "COCO_+9.npz",
+            "COCO_99999999999999999999.npz",
+            "mean.npz",
+        ] {
+            assert!(id(wrong).unwrap_err().contains(wrong));
+        }
+    }
+
+    #[test]
+    fn numbered_files_are_images_of_their_split() {
+        let names = FileNames::Numbered { split: "val" };
+        let number = |name| names.number(name).map_err(|e| e.to_string());
+        assert_eq!(number("12.npz"), Ok(Some(12)));
+        assert_eq!(number("mean.txt"), Ok(None));
+        for wrong in ["val_12.npz", "mean.npz", "4294967296.npz"] {
+            assert!(number(wrong).unwrap_err().contains(wrong), "{wrong}");
+        }
+        let key = Key::Number(12);
+        assert_eq!(names.image_of_key(key), Some(ImageId::InSplit("val", 12)));
+    }
 }

@@ -1,13 +1,12 @@
-//! All streams of features that a model needs of a data set's images.
+//! All streams of features of a run.
 
 use super::{FeaturePlace, Features};
 use crate::data::streams::{Needs, StreamKind, Streams};
 use crate::data::{Dataset, FeatureRows, ImageId};
 use anyhow::{Context, Result};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The features of the images of one [`Dataset`], by the numbers that the images have there.
+/// The features that a model needs of the images of a [`Dataset`]. Images have the numbers of the data set.
 pub struct FeatureStore {
     image_ids: Arc<[ImageId]>,
     regions: Option<Features>,
@@ -16,10 +15,10 @@ pub struct FeatureStore {
 }
 
 impl FeatureStore {
-    /// Opens the streams that `needs` asks for; `places` says where a stream is, one place for each split.
+    /// Opens the streams in `needs`. `places` gives the places of a stream, one for each split.
     ///
     /// # Errors
-    /// A stream that the data set does not offer, and as [`Features::open`].
+    /// A stream that the data set does not offer, and the errors of [`Features::open`].
     pub fn open(
         dataset: &Dataset,
         streams: &Streams,
@@ -44,7 +43,7 @@ impl FeatureStore {
         })
     }
 
-    /// The features of regions alone, for tests and benchmarks.
+    /// A store of regions without boxes, for tests and benches.
     pub fn of_regions(regions: Features) -> FeatureStore {
         FeatureStore {
             image_ids: Arc::clone(&regions.image_ids),
@@ -54,17 +53,12 @@ impl FeatureStore {
         }
     }
 
-    /// The streams that are open.
+    /// The open streams.
     pub fn streams(&self) -> impl Iterator<Item = &Features> {
         self.regions.iter().chain(&self.grid)
     }
 
-    /// The streams that are open.
-    pub fn streams_mut(&mut self) -> impl Iterator<Item = &mut Features> {
-        self.regions.iter_mut().chain(&mut self.grid)
-    }
-
-    /// One stream, if it is open.
+    /// A stream, if it is open.
     pub fn stream_mut(&mut self, kind: StreamKind) -> Option<&mut Features> {
         match kind {
             StreamKind::Regions => self.regions.as_mut(),
@@ -72,7 +66,7 @@ impl FeatureStore {
         }
     }
 
-    /// One stream, if it is open.
+    /// A stream, if it is open.
     pub fn stream(&self, kind: StreamKind) -> Option<&Features> {
         match kind {
             StreamKind::Regions => self.regions.as_ref(),
@@ -80,17 +74,12 @@ impl FeatureStore {
         }
     }
 
-    /// How many images there are.
-    pub fn images(&self) -> usize {
-        self.image_ids.len()
-    }
-
-    /// The image of this number.
-    pub fn image_id(&self, image: usize) -> &ImageId {
+    /// The id of the image with this number.
+    pub(crate) fn image_id(&self, image: usize) -> &ImageId {
         &self.image_ids[image]
     }
 
-    /// The rows of no image yet, with room for `capacity` values of regions and of cells.
+    /// Empty rows of regions and grid, with room for `capacity` values of each.
     pub(crate) fn new_rows(&self, capacity: [usize; 2]) -> [Option<FeatureRows>; 2] {
         let regions = self.regions.as_ref();
         let grid = self.grid.as_ref();
@@ -100,10 +89,10 @@ impl FeatureStore {
         ]
     }
 
-    /// Appends an image's rows of each stream.
+    /// Appends the rows of an image to each stream.
     ///
     /// # Errors
-    /// As [`Features::append`] and [`Features::boxes`].
+    /// Those of [`Features::append`] and [`Features::boxes`].
     pub(crate) fn append(&self, image: usize, out: &mut [Option<FeatureRows>; 2]) -> Result<()> {
         for (features, rows) in [&self.regions, &self.grid].into_iter().zip(out) {
             if let (Some(features), Some(rows)) = (features, rows) {
@@ -113,7 +102,7 @@ impl FeatureStore {
         Ok(())
     }
 
-    /// The first of these images whose features are not finite, and where they are, as a sentence; none when all are.
+    /// A message that names the first of these images whose features are not finite, and its file; none if all are finite.
     pub fn not_finite(&self, image_ids: &[ImageId]) -> Option<String> {
         let number = |id: &ImageId| self.image_ids.iter().position(|other| other == id);
         let check = |image| {
@@ -123,17 +112,11 @@ impl FeatureStore {
         image_ids.iter().filter_map(number).find_map(check)
     }
 
-    /// Makes sure that no program has changed a bank since it was opened.
+    /// Checks that no program has changed a bank since it was opened.
     ///
     /// # Errors
-    /// When one has, by name.
+    /// Names a bank that was changed.
     pub fn check_unchanged(&self) -> Result<()> {
         self.streams().try_for_each(Features::check_unchanged)
-    }
-
-    /// The folders and banks that images are read from, for messages.
-    pub fn places(&self) -> Vec<PathBuf> {
-        let places = self.streams().flat_map(|features| &features.places);
-        places.cloned().collect()
     }
 }

@@ -2,8 +2,10 @@ use super::*;
 use crate::data::pack::{PackOptions, pack};
 use crate::data::source::{FileSource, Layout};
 use crate::formats::npz::testing::feature_file;
+use half::f16;
 use serde_json::Value;
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) use crate::testing::shared;
 
@@ -125,7 +127,7 @@ fn boxes_go_with_the_rows_that_are_kept() {
 }
 
 #[test]
-fn regions_are_cut_first_and_then_those_of_zeros_are_dropped() {
+fn further_rows_are_cut_off_first_and_then_rows_of_zeros_are_dropped() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("val2014/");
     for n in 0..6 {
@@ -144,7 +146,7 @@ fn regions_are_cut_first_and_then_those_of_zeros_are_dropped() {
 /// The expected numbers are NumPy's: `x = np.load(f)['x'].T[:100]; x = np.ascontiguousarray(x[abs(x).sum(-1) != 0])`,
 /// its rows, `zlib.crc32(x.tobytes())`, its sum in float64, its first values.
 #[test]
-fn golden_features_are_what_numpy_reads() {
+fn golden_features_equal_those_that_numpy_reads() {
     let Some(root) = shared("golden/world/datasets/coco_extract") else {
         return;
     };
@@ -322,7 +324,7 @@ fn a_table_holds_what_an_f16_bank_holds() {
 }
 
 #[test]
-fn what_half_precision_cannot_hold_does_not_go_into_a_table() {
+fn values_too_large_for_half_precision_are_errors() {
     let root = tempfile::tempdir().unwrap();
     for (id, value) in [(1, f32::NAN), (2, 70000.0)] {
         let folder = root.path().join(id.to_string());
@@ -339,7 +341,7 @@ fn what_half_precision_cannot_hold_does_not_go_into_a_table() {
 }
 
 #[test]
-fn preloading_names_what_is_damaged() {
+fn preloading_names_a_damaged_file() {
     let root = tempfile::tempdir().unwrap();
     write_image(root.path(), 1, 2);
     fs::write(root.path().join("COCO_any_000000000002.jpg.npz"), "half").unwrap();
@@ -352,37 +354,7 @@ fn preloading_names_what_is_damaged() {
 }
 
 #[test]
-fn file_names_give_image_ids_as_in_the_reference() {
-    let id = |name| FileNames::Coco.number(name).map_err(|e| e.to_string());
-    assert_eq!(id("COCO_train2014_000000000009.jpg.npz"), Ok(Some(9)));
-    assert_eq!(id("2407890.npz"), Ok(Some(2407890)));
-    assert_eq!(id("._COCO_train2014_000000000009.jpg.npz"), Ok(None));
-    assert_eq!(id("README.md"), Ok(None));
-    for wrong in [
-        "COCO_train2014_.npz",
-        "COCO_+9.npz",
-        "COCO_99999999999999999999.npz",
-        "mean.npz",
-    ] {
-        assert!(id(wrong).unwrap_err().contains(wrong));
-    }
-}
-
-#[test]
-fn numbered_files_are_images_of_their_split() {
-    let names = FileNames::Numbered { split: "val" };
-    let number = |name| names.number(name).map_err(|e| e.to_string());
-    assert_eq!(number("12.npz"), Ok(Some(12)));
-    assert_eq!(number("mean.txt"), Ok(None));
-    for wrong in ["val_12.npz", "mean.npz", "4294967296.npz"] {
-        assert!(number(wrong).unwrap_err().contains(wrong), "{wrong}");
-    }
-    let key = crate::formats::bank::Key::Number(12);
-    assert_eq!(names.image_of_key(key), Some(ImageId::InSplit("val", 12)));
-}
-
-#[test]
-fn folders_that_cannot_be_used_are_named() {
+fn folders_that_cannot_be_used_are_errors_with_their_name() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("test2015");
     let error = || {

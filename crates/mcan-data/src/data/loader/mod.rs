@@ -1,8 +1,8 @@
-//! Turns samples and image features into batches, in the calling thread or in worker threads that read ahead.
+//! The loader makes batches of samples and image features, on the calling thread or on worker threads that read ahead.
 //!
-//! Batch k is made of the samples `order[k * batch_size..]` and nothing else, so the number of workers changes when a
-//! batch is ready, never what is in it. Worker w of NW makes the batches w, w + NW, ... into a bounded queue of its own,
-//! and the iterator visits the queues in turn: the order is fixed without any sorting.
+//! Batch k is made of the samples at `order[k * batch_size..]`, so that its content does not depend on the number of
+//! workers. Worker w of NW makes the batches w, w + NW, ... and puts them into a bounded queue of its own. The iterator
+//! takes a batch from each queue in turn, which gives the batches in order.
 
 mod order;
 #[cfg(test)]
@@ -11,6 +11,7 @@ mod tests;
 pub use order::shuffled;
 
 use super::features::FeatureStore;
+use super::vocab::PAD;
 use super::{Batch, Dataset};
 use crate::base::errors::panic_text;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -18,26 +19,26 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-/// How to batch.
+/// How the loader makes batches.
 #[derive(Clone, Copy, Debug)]
 pub struct LoaderOptions {
     /// Samples per batch, at least 1.
     pub batch_size: usize,
-    /// Whether a last batch with fewer samples is left out (training) or kept (evaluation).
+    /// Whether a last batch with fewer samples is left out.
     pub drop_last: bool,
-    /// `NW`: worker threads; 0 makes each batch when it is asked for.
+    /// `NW`, the number of worker threads; with 0 the calling thread makes the batches.
     pub workers: usize,
-    /// Finished batches that each worker may have waiting, besides the one it is working on.
+    /// The number of finished batches in the queue of each worker.
     pub prefetch: usize,
-    /// Whether consecutive questions about one image share its rows.
+    /// Whether consecutive questions about the same image share its rows.
     pub share_images: bool,
-    /// `MAX_TOKEN`: further words are cut off, and a question without one gets this many zeros.
+    /// `MAX_TOKEN`: further words are cut off, and a question without a word gets this many words of padding.
     pub max_token: usize,
-    /// Batches at the start that are not made: those that an interrupted epoch has had.
+    /// The number of batches at the start that are left out, because an interrupted epoch has had them.
     pub skip: usize,
 }
 
-/// The batches of one epoch. After an error there are no more. Dropping it early stops and joins its threads.
+/// The batches of one epoch. The first error ends the epoch. Dropping the loader stops and joins its threads.
 pub struct Loader {
     plan: Arc<Plan>,
     next: usize,
@@ -49,7 +50,7 @@ struct Worker {
     thread: JoinHandle<()>,
 }
 
-/// What a batch is made from; the same for all workers.
+/// The inputs of all batches, shared by the workers.
 struct Plan {
     dataset: Arc<Dataset>,
     features: Arc<FeatureStore>,
@@ -59,10 +60,10 @@ struct Plan {
 }
 
 impl Loader {
-    /// Starts loading the samples at the positions in `order`; `features` were opened for `dataset`.
+    /// Starts loading the samples at the positions in `order`. `features` were opened for `dataset`.
     ///
     /// # Errors
-    /// A batch size of zero, a position that `dataset` does not have, a thread that cannot be started.
+    /// A batch size of 0, a position that `dataset` does not have, a thread that cannot be started.
     pub fn new(
         dataset: Arc<Dataset>,
         features: Arc<FeatureStore>,
@@ -107,17 +108,17 @@ impl Loader {
         Ok(loader)
     }
 
-    /// Number of batches in the epoch, those skipped included.
+    /// The number of batches of the epoch, with the skipped ones.
     pub fn batches(&self) -> usize {
         self.plan.batches
     }
 
     fn stop(&mut self) {
         self.next = self.plan.batches;
-        // Without its receiver a worker cannot wait on a full queue, so it ends with the batch at hand.
+        // Dropping the receivers unblocks workers that wait for room in their queues; each ends after its current batch.
         let threads: Vec<_> = self.workers.drain(..).map(|worker| worker.thread).collect();
         for thread in threads {
-            // A panic has been reported by `receive`, or nobody is interested any more.
+            // `receive` has reported a panic, or nobody needs further batches.
             let _ = thread.join();
         }
     }
@@ -127,12 +128,12 @@ impl Loader {
         if let Ok(item) = self.workers[turn].queue.recv() {
             return item;
         }
-        // A worker hangs up before its last batch only by panicking.
+        // A worker that closes its queue before its last batch has panicked.
         let panic = self.workers.swap_remove(turn).thread.join().err();
         let text = panic
             .as_ref()
-            .map_or("it gave no reason", |panic| panic_text(&**panic));
-        Err(anyhow!("a worker that loads batches broke down: {text}"))
+            .map_or("no reason is known", |panic| panic_text(&**panic));
+        Err(anyhow!("a thread that loads batches broke down: {text}"))
     }
 }
 
@@ -175,6 +176,7 @@ impl Worker {
 }
 
 impl Plan {
+    /// Makes every `workers`-th batch, from `first` on.
     fn work(&self, first: usize, sender: &SyncSender<Result<Batch>>) {
         let mut capacity = [0; 2];
         for k in (first..self.batches).step_by(self.options.workers) {
@@ -186,7 +188,7 @@ impl Plan {
         }
     }
 
-    /// Makes batch `k`; `capacity` carries the numbers of feature values of the last one to the next.
+    /// Makes batch `k`. `capacity` holds the numbers of feature values of the last batch, as an estimate for the next one.
     fn batch(&self, k: usize, capacity: &mut [usize; 2]) -> Result<Batch> {
         let LoaderOptions {
             batch_size,
@@ -218,7 +220,7 @@ impl Plan {
         Ok(batch)
     }
 
-    /// Adds the features of the samples' images.
+    /// Adds the features of the images of the samples.
     fn add_images(
         &self,
         samples: &[usize],
@@ -248,7 +250,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Adds the words of a sample; of a question without a word `MAX_TOKEN` zeros.
+    /// Adds the words of a sample; for a question without a word, `MAX_TOKEN` words of padding.
     fn add_words(&self, position: usize, batch: &mut Batch) {
         let max_token = self.options.max_token;
         let words = self.dataset.words(position);
@@ -258,7 +260,9 @@ impl Plan {
             .words
             .extend(words.iter().map(|&word| i64::from(word)));
         if words.is_empty() {
-            batch.words.resize(batch.words.len() + max_token, 0);
+            batch
+                .words
+                .resize(batch.words.len() + max_token, PAD.into());
             batch.word_counts.push(max_token);
         } else {
             batch.word_counts.push(words.len());

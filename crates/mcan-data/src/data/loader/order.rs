@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-/// The positions 0 to `len - 1` in an order that depends on `seed` and `epoch` (from 0) alone.
+/// The positions 0 to `len - 1` in a random order, which depends only on `seed` and `epoch` (from 0).
 pub fn shuffled(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
     generator.set_stream(epoch);

@@ -54,7 +54,7 @@ fn batches(features: &Arc<FeatureStore>, order: Vec<usize>, options: LoaderOptio
 }
 
 #[test]
-fn a_batch_holds_what_its_samples_say() {
+fn a_batch_has_the_words_features_and_targets_of_its_samples() {
     let root = tempfile::tempdir().unwrap();
     let features = features(&root.path().join("f"), 2, None);
     let batch = &batches(&features, vec![4, 0, 5, 3], OPTIONS)[0];
@@ -87,7 +87,7 @@ fn a_batch_holds_what_its_samples_say() {
 }
 
 #[test]
-fn consecutive_questions_share_their_image_when_asked() {
+fn consecutive_questions_share_their_image_if_sharing_is_on() {
     let root = tempfile::tempdir().unwrap();
     let features = features(&root.path().join("f"), 4, None);
     let options = LoaderOptions {
@@ -223,7 +223,7 @@ fn a_bank_gives_the_batches_of_its_folder() {
 }
 
 #[test]
-fn a_failure_comes_in_its_turn_and_ends_the_epoch() {
+fn an_error_comes_at_its_batch_and_ends_the_epoch() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("f");
     (0..40).for_each(|id| write_image(&folder, id, 2));
@@ -268,7 +268,7 @@ fn a_panic_in_a_worker_is_an_error_with_its_cause() {
 }
 
 #[test]
-fn dropping_early_joins_every_thread() {
+fn dropping_the_loader_early_joins_every_thread() {
     let root = tempfile::tempdir().unwrap();
     let features = features(&root.path().join("f"), 400, None);
     for taken in [0, 1, 5] {
@@ -297,7 +297,7 @@ fn dropping_early_joins_every_thread() {
 }
 
 #[test]
-fn impossible_requests_are_refused() {
+fn impossible_requests_are_errors() {
     let root = tempfile::tempdir().unwrap();
     let features = features(&root.path().join("f"), 2, None);
     let new = |order, options| {
@@ -330,7 +330,7 @@ fn impossible_requests_are_refused() {
 }
 
 #[test]
-fn an_order_depends_on_seed_and_epoch_alone() {
+fn an_order_depends_only_on_seed_and_epoch() {
     let order = shuffled(1000, 1, 0);
     assert_eq!(order, shuffled(1000, 1, 0));
     assert_ne!(order, shuffled(1000, 2, 0));
@@ -338,6 +338,6 @@ fn an_order_depends_on_seed_and_epoch_alone() {
     let mut sorted = order.clone();
     sorted.sort_unstable();
     assert!(sorted.into_iter().eq(0..1000));
-    // Changing this changes what a seed means, and interrupted runs could not be continued.
+    // With another order, the same seed would give another training, and interrupted runs could not continue.
     assert_eq!(shuffled(10, 1, 0), [3, 8, 5, 2, 7, 9, 6, 0, 4, 1]);
 }

@@ -1,47 +1,47 @@
-//! Makes a bank of the images that a [`RegionSource`] gives, in their order.
+//! Packing: makes a bank of the images of a [`RegionSource`], in their order.
 
 #[cfg(test)]
 mod tests;
 
 use super::source::{BadImage, GROUP_IMAGES, Image, RegionSource};
 use crate::data::streams::StreamKind;
-use crate::formats::bank::{Array, Dtype, Encoded, Key, Writer};
+use crate::formats::bank::{Dtype, Encoded, Key, Writer};
 use anyhow::{Context, Error, Result, ensure};
 use rayon::prelude::*;
 use std::path::Path;
 
-/// What to make.
+/// The format of the bank.
 #[derive(Clone, Copy, Debug)]
 pub struct PackOptions {
-    /// Which features.
+    /// The kind of the features.
     pub kind: StreamKind,
-    /// `BANK_DTYPE`.
+    /// `BANK_DTYPE`, the number format of the values.
     pub dtype: Dtype,
     /// F, values per row.
     pub feature_size: usize,
-    /// `PACK_SKIP_BAD`: leave out the images that cannot be used, and say so in the report.
+    /// `PACK_SKIP_BAD`: leave images out that cannot be used, and list them in the report.
     pub skip_bad: bool,
 }
 
-/// What was made.
+/// The content of a bank that was written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// Number of images in the bank.
+    /// The number of images.
     pub images: usize,
-    /// Number of rows in the bank.
+    /// The number of rows.
     pub regions: usize,
-    /// With `skip_bad`, what was left out and why, one line each.
+    /// With `skip_bad`, a line for each image that was left out, with the reason.
     pub skipped: Vec<String>,
-    /// The largest difference that rounding to f16 made, and the image it is in.
+    /// The largest difference that rounding to f16 made, and the number of its image.
     pub largest_rounding: Option<(f32, u64)>,
 }
 
-/// Writes the bank `target` from `images`, which `source` names in messages; `progress` is told how many images are done,
-/// and may end the packing.
+/// Writes the bank `target` from `images`; `source` is their name in messages. `progress` gets the number of images packed
+/// so far, and its error ends the packing.
 ///
 /// # Errors
-/// Any image that is damaged, has non-finite values, or values that f16 cannot hold, by name (unless `skip_bad`); any
-/// other error of the source; an empty source; failure to write. After an error `target` is as it was before.
+/// Without `skip_bad`, names an image that is damaged, or has values that are not finite or too large for f16. Further: any
+/// other error of the source, an empty source, a bank that cannot be written. After an error `target` is unchanged.
 pub fn pack(
     source: &Path,
     images: &mut dyn RegionSource,
@@ -50,11 +50,8 @@ pub fn pack(
     progress: &dyn Fn(usize) -> Result<()>,
 ) -> Result<Report> {
     let mut report = Report::default();
-    let array = match options.kind {
-        StreamKind::Regions => Array::Regions,
-        StreamKind::Grid => Array::Grid,
-    };
     crate::base::atomic::write(target, |file| {
+        let array = options.kind.array();
         let mut bank = Writer::new(file, array, options.dtype, options.feature_size)?;
         loop {
             let group: Vec<Result<Image>> = images.take(GROUP_IMAGES).collect();
@@ -79,7 +76,7 @@ pub fn pack(
     Ok(report)
 }
 
-/// Rounds the images' values, in parallel.
+/// Converts the values of the images to the number format of the bank, in parallel.
 fn encode(group: Vec<Result<Image>>, options: PackOptions) -> Vec<Result<(Image, Encoded)>> {
     let encode = |image: Result<Image>| {
         let image = image?;
@@ -96,6 +93,7 @@ fn encode(group: Vec<Result<Image>>, options: PackOptions) -> Vec<Result<(Image,
 }
 
 impl Report {
+    /// Adds an image to the bank and counts it.
     fn add(
         &mut self,
         bank: &mut Writer<impl std::io::Write + std::io::Seek>,
@@ -115,7 +113,7 @@ impl Report {
         Ok(())
     }
 
-    /// Lists a bad image, or fails.
+    /// Lists a bad image, or fails if `skip_bad` is false.
     fn skip(&mut self, error: Error, source: &Path, skip_bad: bool) -> Result<()> {
         let bad = error
             .downcast::<BadImage>()

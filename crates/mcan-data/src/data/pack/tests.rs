@@ -2,8 +2,8 @@ use super::*;
 use crate::data::features::FileNames;
 use crate::data::features::tests::{rows, shared, write_image};
 use crate::data::source::{FileSource, Layout};
-use crate::formats::bank::Bank;
 use crate::formats::bank::tests::{all_rows, numbers, open};
+use crate::formats::bank::{Array, Bank};
 use crate::formats::npz;
 use crate::formats::npz::testing::feature_file;
 use flate2::{Compression, write::GzEncoder};
@@ -47,7 +47,7 @@ fn tar_gz(members: &[(String, Vec<u8>)]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
-        // Written directly, as the library refuses names that leave the folder.
+        // The name is written directly, because the library refuses names that lead out of the folder.
         header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
         header.set_cksum();
         archive.append(&header, content.as_slice()).unwrap();
@@ -134,7 +134,7 @@ fn an_archive_keeps_its_order_and_only_the_file_name_counts() {
 }
 
 #[test]
-fn f16_rounds_and_says_by_how_much() {
+fn packing_in_f16_reports_the_largest_rounding() {
     let mut files = members(2);
     let values = [0.1, 1000.3, -65504.0, 6e-8];
     files.push((name(3), feature_file(&values, 4, true, true)));
@@ -172,7 +172,7 @@ fn f16_rounds_and_says_by_how_much() {
 }
 
 #[test]
-fn a_damaged_member_is_an_error_or_a_listed_omission() {
+fn a_damaged_member_is_an_error_or_is_left_out_and_listed() {
     let mut files = members(100);
     let half = files[70].1.len() / 2;
     files[70].1.truncate(half);
@@ -208,7 +208,7 @@ fn a_damaged_member_is_an_error_or_a_listed_omission() {
 }
 
 #[test]
-fn a_file_without_boxes_gets_zeros() {
+fn a_file_without_boxes_gets_boxes_of_zeros() {
     let x = npz::testing::npy(1, 64, &npz::testing::f4(true, "(4, 2)"), &[1; 32]);
     let file = npz::testing::zip(true, &[("x.npy", x)]);
     let (_, bytes) = pack_archive(&tar_gz(&[(name(1), file)]), OPTIONS).unwrap();
@@ -217,7 +217,7 @@ fn a_file_without_boxes_gets_zeros() {
 }
 
 #[test]
-fn archives_that_cannot_be_trusted_are_refused() {
+fn damaged_and_dangerous_archives_are_errors() {
     let good = members(3);
     let with = |name: &str| {
         let mut files = good.clone();

@@ -1,15 +1,15 @@
-//! The accuracy of CLEVR: exact matches with the right answers, over all questions and by type of question.
+//! The accuracy of CLEVR: the share of answers that equal the right answer, over all questions and by question type.
 
 use super::QuestionFile;
 use crate::data::QuestionId;
 use crate::datasets::{Metric, Scores};
 use anyhow::{Context, Result, bail, ensure};
 
-/// How the log entry of an evaluation begins.
+/// The first words of the log entry of an evaluation.
 pub(super) const LOG_START: &str = "Overall : ";
 
-/// The types of questions with the functions that their programs end with, as OpenVQA groups them. (The paper counts
-/// `equal_integer` as a comparison of numbers.)
+/// The question types, with the last functions of their programs, as in OpenVQA. In the paper `equal_integer` is a
+/// comparison of numbers.
 const TYPES: [(&str, &[&str]); 5] = [
     ("Count", &["count"]),
     ("Exist", &["exist"]),
@@ -30,15 +30,15 @@ const TYPES: [(&str, &[&str]); 5] = [
     ),
 ];
 
-/// Scores answers to the questions of one file, which are known by position.
-pub struct Evaluator {
+/// The metric for the questions of one file. The id of a question is its position.
+pub(super) struct Evaluator {
     name: String,
     truths: Vec<String>,
-    /// Positions in [`TYPES`].
+    /// The type of each question, as a position in [`TYPES`].
     types: Vec<usize>,
 }
 
-/// Right answers among questions.
+/// The number of right answers to some questions.
 #[derive(Clone, Copy, Default)]
 struct Count {
     right: usize,
@@ -60,8 +60,8 @@ impl Evaluator {
     /// Prepares the right answers.
     ///
     /// # Errors
-    /// A question without an answer or a program, or whose program ends with a function of no type; no question at all.
-    pub fn new(file: &QuestionFile) -> Result<Self> {
+    /// No question, a question without an answer or a program, or a program whose last function belongs to no type.
+    pub(super) fn new(file: &QuestionFile) -> Result<Self> {
         let name = file.name().to_owned();
         ensure!(
             !file.is_empty(),
@@ -77,7 +77,7 @@ impl Evaluator {
                 .position(|(_, functions)| functions.contains(&function));
             let unknown = || {
                 format!(
-                    "{name}: the program of question {i} ends with {function:?}, which is no type of question"
+                    "{name}: the program of question {i} ends with {function:?}, which belongs to no question type"
                 )
             };
             types.push(found.with_context(unknown)?);
@@ -89,7 +89,7 @@ impl Evaluator {
         })
     }
 
-    /// The answers by position of their question.
+    /// The answers, in the order of the questions.
     fn in_order<'a>(&self, answers: &[(QuestionId, &'a str)]) -> Result<Vec<&'a str>> {
         let mut given = vec![None; self.truths.len()];
         for (id, answer) in answers {
@@ -117,7 +117,7 @@ impl Evaluator {
 }
 
 impl Metric for Evaluator {
-    /// A type of which there is no question has no line: OpenVQA fails, and a line of zeros would look like a result.
+    /// A type without questions has no line, because a line of zeros would look like a result. OpenVQA fails here.
     fn score(&self, answers: &[(QuestionId, &str)]) -> Result<Scores> {
         let given = self.in_order(answers)?;
         let (mut all, mut types) = (Count::default(), [Count::default(); TYPES.len()]);
@@ -139,14 +139,10 @@ impl Metric for Evaluator {
             };
             counts.iter().map(line).collect::<Vec<_>>().join("\n")
         };
-        let by_type = counts[1..].iter();
-        let by_type = by_type.map(|(name, count)| ((*name).to_owned(), count.percent()));
         Ok(Scores {
             headline: all.percent(),
             printed: lines(""),
             logged: lines(" :") + "\n\n",
-            log_start: LOG_START,
-            groups: vec![("question type", by_type.collect())],
         })
     }
 }

@@ -1,16 +1,13 @@
 //! CLEVR (Johnson et al., CVPR 2017) as OpenVQA treats it: grid features, one right answer, exact match.
 //!
-//! Unlike OpenVQA, an image is known by its split and its number, because numbers start anew in each split.
+//! An image is identified by its split and its number, because the numbers of each split start at 0. OpenVQA identifies it
+//! by the number.
 
 mod metric;
 mod questions;
 mod results;
 #[cfg(test)]
 mod tests;
-
-pub use metric::Evaluator;
-pub use questions::QuestionFile;
-pub use results::{read_answers, write_answers};
 
 use crate::data::answers::AnswerList;
 use crate::data::features::{FeaturePlace, FileNames};
@@ -23,18 +20,21 @@ use crate::datasets::{
 };
 use crate::formats::strings::Strings;
 use anyhow::{Context, Result, ensure};
+use metric::Evaluator;
+use questions::QuestionFile;
 use rayon::prelude::*;
+use results::{read_answers, write_answers};
 use std::path::Path;
 
-/// The data set.
-pub struct Clevr;
+/// CLEVR as a data set.
+pub(super) struct Clevr;
 
-/// Cells of a feature map, 14 by 14.
+/// The number of cells of a feature map, 14 by 14.
 const CELLS: usize = 196;
-/// Values of a cell: the channels of ResNet-101's `layer3`.
+/// The number of values of a cell: the channels of `layer3` of ResNet-101.
 const CHANNELS: usize = 1024;
 
-const PUBLISHED: &str = "CLEVR_v1.0.zip of the authors has it in its folder questions";
+const PUBLISHED: &str = "it is in the folder questions of the authors' CLEVR_v1.0.zip";
 
 static SPLITS: [Split; 3] = [
     Split {
@@ -222,9 +222,7 @@ impl QuestionFiles for Files {
                 let answer = file.answer(i).with_context(lacks)?;
                 let unknown = || {
                     let name = file.name();
-                    format!(
-                        "{name}: the answer {answer:?} of question {i} is not one of the model's"
-                    )
+                    format!("{name}: the model does not know the answer {answer:?} of question {i}")
                 };
                 let target = answers.index(answer).with_context(unknown)?;
                 push(
@@ -264,7 +262,7 @@ impl QuestionFiles for Files {
     }
 }
 
-/// Adds question `i` of a file, which is known by its position.
+/// Adds question `i` of a file; its id is `i`.
 fn push(
     dataset: &mut Dataset,
     split: SplitName,

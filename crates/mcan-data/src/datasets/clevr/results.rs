@@ -5,14 +5,17 @@ use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::Path;
 
-/// The longest answer file that is read; an answer to each of the published questions takes less than a megabyte.
+/// The largest answer file that is accepted, in bytes; answers to all published questions take less than a megabyte.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Writes answers, in the order given.
+/// Writes answers in the given order.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_answers<'a>(path: &Path, answers: impl IntoIterator<Item = &'a str>) -> Result<()> {
+pub(super) fn write_answers<'a>(
+    path: &Path,
+    answers: impl IntoIterator<Item = &'a str>,
+) -> Result<()> {
     atomic::write(path, |writer| {
         for answer in answers {
             writeln!(writer, "{answer}")?;
@@ -25,7 +28,7 @@ pub fn write_answers<'a>(path: &Path, answers: impl IntoIterator<Item = &'a str>
 ///
 /// # Errors
 /// A file that cannot be read, is larger than a gigabyte, or is not UTF-8.
-pub fn read_answers(path: &Path) -> Result<Vec<String>> {
+pub(super) fn read_answers(path: &Path) -> Result<Vec<String>> {
     let read = || -> Result<String> {
         let bytes = std::fs::metadata(path)?.len();
         anyhow::ensure!(

@@ -30,7 +30,7 @@ fn golden() -> Option<Box<dyn QuestionFiles>> {
 }
 
 #[test]
-fn openvqas_answers_have_openvqas_scores() {
+fn the_answers_of_openvqa_have_the_scores_of_openvqa() {
     let Some(run) = shared("golden/openvqa/clevr_mcan_small") else {
         return;
     };
@@ -55,7 +55,7 @@ fn openvqas_answers_have_openvqas_scores() {
     assert_eq!(scores.printed.lines().collect::<Vec<_>>(), lines);
     let logged = lines.join("\n");
     assert_eq!(scores.logged.replace(" :", ""), logged + "\n\n");
-    assert!(scores.logged.starts_with(scores.log_start));
+    assert!(scores.logged.starts_with(Clevr.log_start()));
 
     let questions = shared(WORLD)
         .unwrap()
@@ -88,7 +88,7 @@ fn answer_files_come_back_byte_for_byte() {
 }
 
 #[test]
-fn the_golden_world_has_openvqas_sizes() {
+fn the_golden_world_has_the_sizes_of_openvqa() {
     let Some(files) = golden() else { return };
     let splits = Clevr
         .vocabulary()
@@ -157,7 +157,7 @@ fn the_grid_of_an_image_is_read() {
 }
 
 #[test]
-fn only_types_that_occur_have_a_line() {
+fn only_question_types_that_occur_have_a_line() {
     let evaluator =
         Evaluator::new(&file(&[question("yes", "exist"), question("no", "exist")])).unwrap();
     let answers = [(1.into(), "yes"), (0.into(), "yes")];
@@ -181,7 +181,7 @@ fn only_types_that_occur_have_a_line() {
 }
 
 #[test]
-fn what_is_wrong_with_a_question_is_said_with_file_and_place() {
+fn an_error_in_a_question_file_names_file_and_question() {
     let cases = [
         (
             r#"{"questions": [{"question": "a"}]}"#,
@@ -212,7 +212,7 @@ fn what_is_wrong_with_a_question_is_said_with_file_and_place() {
     let unanswered = json!({"image_index": 7, "question": "a"});
     for (question, reason) in [
         (unanswered, "no \"answer\""),
-        (question("a", "scene"), "no type of question"),
+        (question("a", "scene"), "no question type"),
     ] {
         let message = Evaluator::new(&file(&[question]))
             .err()
@@ -227,7 +227,7 @@ fn what_is_wrong_with_a_question_is_said_with_file_and_place() {
 }
 
 #[test]
-fn an_answer_that_the_model_does_not_have_cannot_be_learned() {
+fn an_answer_that_the_model_does_not_know_cannot_be_learned() {
     let files = Files(vec![("train", file(&[question("yes", "exist")]))]);
     let words = Vocabulary::new(&["PAD", "UNK"], []);
     let no = AnswerList::from_answers(vec!["no".into()]).unwrap();

@@ -1,4 +1,4 @@
-//! The official file formats: question and annotation JSON, the answer dictionary, and features as `.npz`.
+//! The files of the demo: questions and annotations in JSON, features in `.npz`.
 
 use super::questions::Question;
 use super::world::{FEATURE_SIZE, Regions};
@@ -11,8 +11,8 @@ use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// A question file of `subtype` (`train2014`, ...), in the order given.
-pub fn write_questions(path: &Path, subtype: &str, questions: &[Question]) -> Result<()> {
+/// Writes a question file of `subtype` (`train2014`, ...), in the given order.
+pub(super) fn write_questions(path: &Path, subtype: &str, questions: &[Question]) -> Result<()> {
     let entry = |q: &Question| json!({"image_id": q.image_id, "question": q.text, "question_id": q.question_id});
     let mut file = header(subtype);
     file["task_type"] = json!("Open-Ended");
@@ -20,8 +20,8 @@ pub fn write_questions(path: &Path, subtype: &str, questions: &[Question]) -> Re
     write_json(path, &file)
 }
 
-/// An annotation file of `subtype`, in the order given.
-pub fn write_annotations(path: &Path, subtype: &str, questions: &[Question]) -> Result<()> {
+/// Writes an annotation file of `subtype`, in the given order.
+pub(super) fn write_annotations(path: &Path, subtype: &str, questions: &[Question]) -> Result<()> {
     let mut file = header(subtype);
     file["annotations"] = questions.iter().map(annotation).collect();
     write_json(path, &file)
@@ -53,38 +53,22 @@ fn annotation(question: &Question) -> Value {
 
 fn header(subtype: &str) -> Value {
     json!({
-        "info": {"description": "A made-up world for trying mcan out.", "version": "2.0"},
+        "info": {"description": "A made-up data set for a first run of mcan.", "version": "2.0"},
         "data_type": "mscoco",
         "data_subtype": subtype,
         "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
     })
 }
 
-/// `[answer -> index, index -> answer]`, as the reference publishes it.
-pub fn write_answer_dict(path: &Path, answers: &[&str]) -> Result<()> {
-    let index_of: serde_json::Map<_, _> = answers
-        .iter()
-        .zip(0..)
-        .map(|(a, i): (_, u64)| (a.to_string(), i.into()))
-        .collect();
-    let answer_of: serde_json::Map<_, _> = answers
-        .iter()
-        .zip(0..)
-        .map(|(a, i): (_, u64)| (i.to_string(), json!(a)))
-        .collect();
-    write_json(path, &json!([index_of, answer_of]))
-}
-
 fn write_json(path: &Path, value: &Value) -> Result<()> {
     atomic::write(path, |file| Ok(serde_json::to_writer(file, value)?))
 }
 
-/// The features of one image: deflated and in Fortran order like the published ones, or stored and in C order.
-pub fn write_features(path: &Path, regions: &Regions, deflated: bool) -> Result<()> {
+/// Writes the features of one image, deflated in Fortran order as published, or stored in C order.
+pub(super) fn write_features(path: &Path, regions: &Regions, deflated: bool) -> Result<()> {
     let count = regions.boxes.len();
     let features = &regions.features;
-    // Region after region is column after column of (FEATURE_SIZE, count). One column is the same in both orders, and
-    // NumPy then writes C order.
+    // The regions are the columns of (FEATURE_SIZE, count). For one column both orders are equal, and NumPy writes C order.
     let fortran_order = deflated && count > 1;
     let x: Vec<f32> = if deflated {
         features.clone()
@@ -122,7 +106,7 @@ pub fn write_features(path: &Path, regions: &Regions, deflated: bool) -> Result<
     atomic::write(path, |file| Ok(file.write_all(&bytes)?))
 }
 
-/// A `.npy` array of the values of `values`, each as its bytes.
+/// A `.npy` array; `values` are the bytes of each value.
 fn array<const N: usize>(
     descr: &str,
     fortran_order: bool,

@@ -1,9 +1,8 @@
-//! A small made-up VQA world in the official file formats, for a first run on a machine that has none of the real data.
+//! The demo: a small made-up data set in the file formats of VQA-v2, for a first run without the real data.
 //!
-//! This module owns what such a world looks like (`world`), what is asked about it and what ten annotators answer
-//! (`questions`), and how it is laid down on disk (`files`). Every answer follows from the image features and the
-//! question together: answers are balanced, so that neither alone gets far. It reads nothing, and writes only files of
-//! its own names below the folder that it is given.
+//! `world` makes images and their features, `questions` makes questions and the answers of ten annotators, and `files`
+//! writes them. A model needs the image features and the question for a good answer: the answers are balanced, so that
+//! either of the two alone predicts few of them.
 
 mod files;
 mod questions;
@@ -11,6 +10,7 @@ mod questions;
 mod tests;
 mod world;
 
+use crate::data::answers::AnswerList;
 use anyhow::{Result, ensure};
 use questions::{Asker, Question};
 use rand::SeedableRng;
@@ -19,31 +19,31 @@ use rayon::prelude::*;
 use std::path::Path;
 use world::{Painter, Scene};
 
-/// Questions about each image, as many as a COCO image has in VQA-v2, roughly.
-pub const QUESTIONS_PER_IMAGE: usize = 6;
-/// Most images in one split; the ids of larger worlds would run into those of the Visual Genome questions.
-pub const MAX_IMAGES: usize = 10_000;
-/// The folders of the splits' features.
+/// The number of questions about each image, about as many as in VQA-v2.
+const QUESTIONS_PER_IMAGE: usize = 6;
+/// The largest number of images of a split. With more, question ids would reach those of the Visual Genome questions.
+const MAX_IMAGES: usize = 10_000;
+/// The feature folders of the splits.
 pub const FOLDERS: [&str; 3] = ["train2014", "val2014", "test2015"];
-/// One image in so many is stored instead of deflated, in C order, so that both forms of `.npz` occur.
+/// One of so many feature files is stored in C order, the others are deflated in Fortran order, so that both forms occur.
 const STORED_EVERY: usize = 8;
 const FIRST_VG_QUESTION_ID: u64 = 900_000_000;
 
-/// How large a world, and which one.
+/// The size and the seed of a demo data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DemoOptions {
-    /// The same seed gives the same files, byte for byte.
+    /// The seed; the same seed gives the same files, byte for byte.
     pub seed: u64,
-    /// Images of `train2014`, each also with one Visual Genome question.
+    /// Images of `train2014`. Each has a Visual Genome question, too.
     pub train_images: usize,
     /// Images of `val2014`.
     pub val_images: usize,
-    /// Images of `test2015`; the first half of them are test-dev too.
+    /// Images of `test2015`. The first half of them belongs to test-dev, too.
     pub test_images: usize,
 }
 
 impl Default for DemoOptions {
-    /// What the `tiny` model learns to answer within a minute or so on two cores.
+    /// A data set that the `tiny` model learns in about a minute on two cores.
     fn default() -> Self {
         DemoOptions {
             seed: 0,
@@ -54,7 +54,7 @@ impl Default for DemoOptions {
     }
 }
 
-/// What was written.
+/// The size of a demo data set that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DemoReport {
     /// Feature files.
@@ -69,84 +69,71 @@ pub struct DemoReport {
     pub answers: usize,
 }
 
-/// Writes the world to `<root>/vqa/` (all the official questions and annotations, `answer_dict.json`) and
-/// `<root>/coco_extract/{train2014,val2014,test2015}/` (one `.npz` of region features per image).
+/// Writes a demo data set to `<root>/vqa/` (questions, annotations, `answer_dict.json`) and
+/// `<root>/coco_extract/{train2014,val2014,test2015}/` (a `.npz` file of region features for each image).
 ///
-/// Files of the same names are replaced, each at once; nothing else is touched.
+/// Files of the same names are replaced.
 ///
 /// # Errors
-/// A number of images that is zero or above [`MAX_IMAGES`], or a file that cannot be written, named.
+/// A number of images that is not from 1 to 10000, or a file that cannot be written. The error names it.
 pub fn write(root: &Path, options: &DemoOptions) -> Result<DemoReport> {
-    let [train, val, test] = FOLDERS;
-    let splits = [
-        (train, options.train_images),
-        (val, options.val_images),
-        (test, options.test_images),
+    let counts = [
+        options.train_images,
+        options.val_images,
+        options.test_images,
     ];
-    for (split, images) in splits {
+    for (split, images) in FOLDERS.into_iter().zip(counts) {
         ensure!(
             (1..=MAX_IMAGES).contains(&images),
-            "a demo world has 1 to {MAX_IMAGES} {split} images, not {images}"
+            "a demo data set has 1 to {MAX_IMAGES} {split} images, not {images}"
         );
     }
     let painter = Painter::new(&mut random(options.seed, 0));
-    let mut next_image = 0;
-    let mut worlds = Vec::new();
-    for (split, images) in splits {
-        let numbers = next_image..next_image + images;
-        next_image += images;
+    let mut images = 0;
+    let mut splits = Vec::new();
+    for (split, count) in FOLDERS.into_iter().zip(counts) {
         let folder = root.join("coco_extract").join(split);
+        let numbers = images..images + count;
+        images += count;
         let asked: Vec<Vec<Question>> = numbers
             .into_par_iter()
             .map(|number| make_image(&painter, options.seed, split, number, &folder))
             .collect::<Result<_>>()?;
-        worlds.push(asked);
+        splits.push(asked);
     }
-    let vg: Vec<Question> = worlds[0]
-        .iter()
-        .filter_map(|asked| asked.first())
-        .map(visual_genome)
-        .collect();
-    let test_dev: Vec<Question> = worlds[2][..options.test_images.div_ceil(2)].concat();
-    let [train, val, test] = [0, 1, 2].map(|split| worlds[split].concat());
+    let first = splits[0].iter().filter_map(|asked| asked.first());
+    let vg: Vec<Question> = first.map(visual_genome).collect();
+    let test_dev: Vec<Question> = splits[2][..options.test_images.div_ceil(2)].concat();
+    let [train, val, test] = [0, 1, 2].map(|split| splits[split].concat());
 
     let vqa = root.join("vqa");
-    files::write_questions(
-        &vqa.join("v2_OpenEnded_mscoco_train2014_questions.json"),
-        "train2014",
-        &train,
-    )?;
-    files::write_questions(
-        &vqa.join("v2_OpenEnded_mscoco_val2014_questions.json"),
-        "val2014",
-        &val,
-    )?;
-    files::write_questions(
-        &vqa.join("v2_OpenEnded_mscoco_test2015_questions.json"),
-        "test2015",
-        &test,
-    )?;
-    files::write_questions(
-        &vqa.join("v2_OpenEnded_mscoco_test-dev2015_questions.json"),
-        "test-dev2015",
-        &test_dev,
-    )?;
-    files::write_questions(&vqa.join("VG_questions.json"), "vg", &vg)?;
-    files::write_annotations(
-        &vqa.join("v2_mscoco_train2014_annotations.json"),
-        "train2014",
-        &train,
-    )?;
-    files::write_annotations(
-        &vqa.join("v2_mscoco_val2014_annotations.json"),
-        "val2014",
-        &val,
-    )?;
-    files::write_annotations(&vqa.join("VG_annotations.json"), "vg", &vg)?;
-    let answers = questions::all_answers();
-    files::write_answer_dict(&vqa.join("answer_dict.json"), &answers)?;
+    for (name, subtype, questions) in [
+        ("v2_OpenEnded_mscoco_train2014", "train2014", &train),
+        ("v2_OpenEnded_mscoco_val2014", "val2014", &val),
+        ("v2_OpenEnded_mscoco_test2015", "test2015", &test),
+        (
+            "v2_OpenEnded_mscoco_test-dev2015",
+            "test-dev2015",
+            &test_dev,
+        ),
+        ("VG", "vg", &vg),
+    ] {
+        let path = vqa.join(format!("{name}_questions.json"));
+        files::write_questions(&path, subtype, questions)?;
+    }
+    for (name, subtype, questions) in [
+        ("v2_mscoco_train2014", "train2014", &train),
+        ("v2_mscoco_val2014", "val2014", &val),
+        ("VG", "vg", &vg),
+    ] {
+        let path = vqa.join(format!("{name}_annotations.json"));
+        files::write_annotations(&path, subtype, questions)?;
+    }
+    let answers = questions::all_answers().map(str::to_owned).collect();
+    let answers = AnswerList::from_answers(answers)?;
+    answers.save(&vqa.join("answer_dict.json"))?;
     Ok(DemoReport {
-        images: next_image,
+        images,
         train_questions: train.len(),
         val_questions: val.len(),
         test_questions: test.len(),
@@ -154,14 +141,14 @@ pub fn write(root: &Path, options: &DemoOptions) -> Result<DemoReport> {
     })
 }
 
-/// A generator of its own for each image, so that the order in which threads make them does not matter.
+/// The random generator of number `stream`. Each image has its own, so that the order of the threads does not matter.
 fn random(seed: u64, stream: u64) -> ChaCha8Rng {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(stream);
     random
 }
 
-/// Draws image `number` of the world, writes its features to `folder`, and returns what is asked about it.
+/// Draws image `number`, writes its features to `folder`, and returns the questions about it.
 fn make_image(
     painter: &Painter,
     seed: u64,
@@ -185,7 +172,7 @@ fn make_image(
         .collect())
 }
 
-/// The same question as Visual Genome has it: one annotator, whose answer is repeated ten times.
+/// The same question in the style of Visual Genome: one annotator, whose answer is repeated ten times.
 fn visual_genome(question: &Question) -> Question {
     Question {
         question_id: FIRST_VG_QUESTION_ID + question.image_id,

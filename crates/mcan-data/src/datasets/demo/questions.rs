@@ -1,17 +1,17 @@
-//! What is asked about a scene, what is true of it, and what ten annotators make of that.
+//! Questions about scenes, with the true answer and the answers of ten annotators.
 
 use super::world::{COLORS, Group, MAX_COUNT, OBJECTS, Scene};
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
-/// Annotators per question, as in VQA-v2.
-pub const ANNOTATORS: usize = 10;
+/// The number of annotators of a question, as in VQA-v2.
+const ANNOTATORS: usize = 10;
 const NUMBERS: [(&str, &str); MAX_COUNT] =
     [("1", "one"), ("2", "two"), ("3", "three"), ("4", "four")];
-/// What an annotator may write who did not see it; not in the answer dictionary.
+/// The answer of an annotator who does not know. It is not in the answer dictionary.
 const NO_IDEA: &str = "not sure";
 
-/// A way to ask: VQA-v2's question type, and the text around `{object}`, `{color}` and `{category}`.
+/// A phrasing: the question type of VQA-v2, and the text with `{object}`, `{color}` and `{category}`.
 type Phrasing = (&'static str, &'static str);
 
 const IS_THERE: [Phrasing; 3] = [
@@ -41,68 +41,39 @@ const WHAT_IS: [Phrasing; 2] = [
     ("what is the", "What is the {color} thing?"),
 ];
 
-/// A question with everything that any of the files says about it.
+/// The parts of a question: answer type, (question type, text), true answer.
+type Asked = (&'static str, (&'static str, String), &'static str);
+
+/// A question with all fields of the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    pub image_id: u64,
-    pub question_id: u64,
-    pub text: String,
+pub(super) struct Question {
+    pub(super) image_id: u64,
+    pub(super) question_id: u64,
+    pub(super) text: String,
     /// `yes/no`, `number` or `other`.
-    pub answer_type: &'static str,
-    /// VQA-v2's: the words that it begins with.
-    pub question_type: &'static str,
-    /// What the scene says.
-    pub truth: &'static str,
-    /// What the annotators say, as they wrote it.
-    pub answers: Vec<String>,
+    pub(super) answer_type: &'static str,
+    /// The first words of the question, as in VQA-v2.
+    pub(super) question_type: &'static str,
+    /// The true answer.
+    pub(super) truth: &'static str,
+    /// The answers of the annotators, as they wrote them.
+    pub(super) answers: Vec<String>,
 }
 
-/// Asks about one scene.
-pub struct Asker<'a, R> {
-    pub scene: &'a Scene,
-    pub random: &'a mut R,
+/// Makes questions about one scene.
+pub(super) struct Asker<'a, R> {
+    pub(super) scene: &'a Scene,
+    pub(super) random: &'a mut R,
 }
 
 impl<R: Rng> Asker<'_, R> {
-    /// A question of one of four sorts (yes or no, colour, count, thing), equally often, and its answers.
-    pub fn ask(&mut self, image_id: u64, question_id: u64) -> Question {
+    /// A question with its answers. The four kinds of question (yes or no, colour, count, thing) are equally likely.
+    pub(super) fn ask(&mut self, image_id: u64, question_id: u64) -> Question {
         let (answer_type, (question_type, text), truth) = match self.random.random_range(0..4) {
             0 => self.yes_no(),
-            1 => {
-                let group = self.group();
-                (
-                    "other",
-                    self.phrase(&WHAT_COLOR, &group),
-                    COLORS[group.color],
-                )
-            }
-            2 => {
-                let group = self.group();
-                (
-                    "number",
-                    self.phrase(&HOW_MANY, &group),
-                    NUMBERS[group.count - 1].0,
-                )
-            }
-            _ => {
-                let group = self.group();
-                // "What animal" has one answer only where the scene has one kind of animal.
-                let category = OBJECTS[group.object].1;
-                let alone = self
-                    .scene
-                    .groups
-                    .iter()
-                    .filter(|other| OBJECTS[other.object].1 == category)
-                    .count()
-                    == 1;
-                let by_category = alone && self.random.random();
-                let phrasings = if by_category { &WHICH_OF } else { &WHAT_IS };
-                (
-                    "other",
-                    self.phrase(phrasings, &group),
-                    OBJECTS[group.object].0,
-                )
-            }
+            1 => self.color(),
+            2 => self.count(),
+            _ => self.thing(),
         };
         let answers = annotate(truth, &alternatives(truth), self.random);
         Question {
@@ -116,8 +87,32 @@ impl<R: Rng> Asker<'_, R> {
         }
     }
 
-    /// As often yes as no, whatever the phrasing.
-    fn yes_no(&mut self) -> (&'static str, (&'static str, String), &'static str) {
+    fn color(&mut self) -> Asked {
+        let group = self.group();
+        let phrase = self.phrase(&WHAT_COLOR, &group);
+        ("other", phrase, COLORS[group.color])
+    }
+
+    fn count(&mut self) -> Asked {
+        let group = self.group();
+        let phrase = self.phrase(&HOW_MANY, &group);
+        ("number", phrase, NUMBERS[group.count - 1].0)
+    }
+
+    fn thing(&mut self) -> Asked {
+        let group = self.group();
+        // "What animal" has one answer only if the scene has one kind of animal.
+        let (object, category) = OBJECTS[group.object];
+        let groups = self.scene.groups.iter();
+        let same = groups.filter(|other| OBJECTS[other.object].1 == category);
+        let alone = same.count() == 1;
+        let by_category = alone && self.random.random();
+        let phrasings = if by_category { &WHICH_OF } else { &WHAT_IS };
+        ("other", self.phrase(phrasings, &group), object)
+    }
+
+    /// Asks for yes or no. Both are equally likely for every phrasing.
+    fn yes_no(&mut self) -> Asked {
         let truth: bool = self.random.random();
         let mut group = self.group();
         let asked = if self.random.random_ratio(3, 5) {
@@ -156,31 +151,34 @@ impl<R: Rng> Asker<'_, R> {
     }
 }
 
-/// Every answer of this world, in the order of the answer dictionary.
-pub fn all_answers() -> Vec<&'static str> {
-    let numbers = NUMBERS.map(|(digit, _)| digit);
-    let objects = OBJECTS.map(|(object, _)| object);
-    [["yes", "no"].as_slice(), &numbers, &COLORS, &objects].concat()
+/// All answers, in the order of the answer dictionary.
+pub(super) fn all_answers() -> impl Iterator<Item = &'static str> {
+    sorts().concat().into_iter()
 }
 
-/// The other answers that somebody who looked less carefully might give.
+/// The answers of each sort: yes or no, numbers, colours, things.
+fn sorts() -> [Vec<&'static str>; 4] {
+    [
+        vec!["yes", "no"],
+        NUMBERS.map(|(digit, _)| digit).to_vec(),
+        COLORS.to_vec(),
+        OBJECTS.map(|(object, _)| object).to_vec(),
+    ]
+}
+
+/// The wrong answers that a careless annotator might give.
 fn alternatives(truth: &str) -> Vec<&'static str> {
-    let numbers = NUMBERS.map(|(digit, _)| digit);
-    let objects = OBJECTS.map(|(object, _)| object);
-    let sorts: [&[&'static str]; 4] = [&["yes", "no"], &numbers, &COLORS, &objects];
-    let sort = sorts
-        .into_iter()
-        .find(|sort| sort.contains(&truth))
-        .unwrap_or_default();
-    sort.iter()
-        .copied()
+    let sort = sorts().into_iter().find(|sort| sort.contains(&truth));
+    let others = sort.unwrap_or_default().into_iter();
+    others
         .filter(|answer| *answer != truth)
         .chain([NO_IDEA])
         .collect()
 }
 
-/// Ten answers among which the truth leads. At most two are wrong, and one may be spelled in a way that only
-/// normalises to it; but one question in ten is contested: seven spread over the alternatives (three for yes or no).
+/// The answers of ten annotators; the true one is the most frequent. At most two answers are wrong, and one may be a
+/// spelling whose normal form is the true answer. One question of ten is contested: seven answers are wrong (three for yes
+/// or no).
 fn annotate(
     truth: &'static str,
     alternatives: &[&'static str],
@@ -208,7 +206,7 @@ fn annotate(
     answers
 }
 
-/// `truth` as a hurried person writes it.
+/// `truth` as an annotator in a hurry writes it.
 fn respell(truth: &str, random: &mut impl Rng) -> String {
     if let Some((_, word)) = NUMBERS.iter().find(|(digit, _)| *digit == truth) {
         return word.to_string();

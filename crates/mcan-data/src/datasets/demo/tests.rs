@@ -24,7 +24,7 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// Relative path -> content of every file below `root`.
+/// The content of every file below `root`, by relative path.
 fn contents(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for folder in [
@@ -45,7 +45,7 @@ fn contents(root: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_files_and_another_seed_another_world() {
+fn the_same_seed_gives_the_same_files_and_another_seed_gives_others() {
     let (first, _) = small_world();
     let (again, _) = small_world();
     assert!(contents(first.path()) == contents(again.path()));
@@ -60,7 +60,7 @@ fn the_same_seed_gives_the_same_files_and_another_seed_another_world() {
 }
 
 #[test]
-fn every_official_file_is_there_and_they_agree_with_each_other() {
+fn every_official_file_exists_and_the_files_agree() {
     let (root, report) = small_world();
     let expected = DemoReport {
         images: 20,
@@ -126,7 +126,7 @@ fn every_official_file_is_there_and_they_agree_with_each_other() {
 }
 
 #[test]
-fn the_answer_dictionary_maps_both_ways_and_knows_every_true_answer() {
+fn the_answer_dictionary_maps_both_ways_and_has_every_true_answer() {
     let (root, _) = small_world();
     let dictionary = read_json(&root.path().join("vqa/answer_dict.json"));
     let index_of = dictionary[0].as_object().unwrap();
@@ -170,7 +170,7 @@ fn features_are_deflated_in_fortran_order_or_stored_in_c_order_with_the_same_val
     }
 }
 
-/// What `regions` show, found with nothing but the prototypes: the nearest of all things that there can be.
+/// The groups that `regions` show: for each region, the thing or background with the nearest prototypes.
 fn look(painter: &Painter, regions: &world::Regions) -> Vec<Group> {
     let mut groups: BTreeMap<(usize, usize), usize> = BTreeMap::new();
     for feature in regions.features.chunks(FEATURE_SIZE) {
@@ -214,7 +214,7 @@ fn look(painter: &Painter, regions: &world::Regions) -> Vec<Group> {
 }
 
 #[test]
-fn the_features_alone_tell_what_is_in_the_scene() {
+fn the_features_determine_the_scene() {
     let mut random = random(1, 0);
     let painter = Painter::new(&mut random);
     assert_eq!(painter.backgrounds.len(), BACKGROUNDS);
@@ -226,7 +226,7 @@ fn the_features_alone_tell_what_is_in_the_scene() {
     }
 }
 
-/// One question about each of so many scenes.
+/// One question about each of this number of scenes.
 fn asked(scenes: usize) -> Vec<Question> {
     let mut random = random(2, 0);
     let mut ask = |_| {
@@ -240,7 +240,7 @@ fn asked(scenes: usize) -> Vec<Question> {
     (0..scenes).map(&mut ask).collect()
 }
 
-/// The share of `questions` answered by who knows only `known` of a question, and how often which answer is true then.
+/// The share of right answers when each question gets the most frequent answer among questions with equal `known`.
 fn best_guess<K: Ord>(questions: &[Question], known: impl Fn(&Question) -> K) -> f64 {
     let mut counts: BTreeMap<K, BTreeMap<&str, usize>> = BTreeMap::new();
     for question in questions {
@@ -258,7 +258,7 @@ fn best_guess<K: Ord>(questions: &[Question], known: impl Fn(&Question) -> K) ->
 }
 
 #[test]
-fn who_sees_only_the_question_or_only_the_image_guesses_mostly_wrong() {
+fn the_question_alone_or_the_image_alone_predicts_few_answers() {
     let questions = asked(40_000);
     let image_blind = best_guess(&questions, |question| question.text.clone());
     assert!((0.2..0.4).contains(&image_blind), "{image_blind}");
@@ -276,7 +276,7 @@ fn who_sees_only_the_question_or_only_the_image_guesses_mostly_wrong() {
 }
 
 #[test]
-fn every_phrasing_has_as_many_yes_as_no_and_every_count_alike() {
+fn yes_and_no_are_equally_frequent_for_every_phrasing_and_so_are_counts() {
     let questions = asked(100_000);
     for question_type in ["is there a", "can you", "is there", "is the"] {
         let answers: Vec<_> = questions
@@ -304,7 +304,7 @@ fn every_phrasing_has_as_many_yes_as_no_and_every_count_alike() {
 }
 
 #[test]
-fn the_true_answer_leads_among_ten_annotators_who_do_not_all_agree() {
+fn the_true_answer_is_the_most_frequent_of_ten_and_annotators_differ() {
     let questions = asked(4000);
     let mut unanimous = 0;
     for question in &questions {
@@ -325,7 +325,7 @@ fn the_true_answer_leads_among_ten_annotators_who_do_not_all_agree() {
 }
 
 #[test]
-fn a_world_of_no_or_too_many_images_is_refused_by_name() {
+fn a_data_set_without_images_or_with_too_many_is_an_error_with_the_split() {
     let root = tempfile::tempdir().unwrap();
     for images in [0, MAX_IMAGES + 1] {
         let refused = write(

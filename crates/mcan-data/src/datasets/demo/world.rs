@@ -1,25 +1,25 @@
-//! Scenes, and the region features that a detector would have made of them.
+//! Scenes, and region features as a detector would make them.
 //!
-//! A scene has a few kinds of things, each in one colour and one to four of them in a row. A thing is one region; its
-//! feature is the noisy sum of three fixed prototypes: what it is, its colour, and its place in the row (which is what
-//! counting goes by). Other regions are background.
+//! A scene has some kinds of things. Each kind has one colour, and one to four things in a row. A thing is a region. Its
+//! feature is the sum of noise and three fixed prototypes: of its kind, its colour, and its place in the row, which makes
+//! things countable. Other regions are background.
 
 use rand::Rng;
 use rand::seq::SliceRandom;
 
-/// Width of a feature, that of the published ones, so that any configuration fits.
-pub const FEATURE_SIZE: usize = 2048;
-/// Features are multiples of 1/8, which deflate well and are exact in half precision.
+/// The width of a feature, as of the published features, so that every configuration fits.
+pub(super) const FEATURE_SIZE: usize = 2048;
+/// Features are multiples of 1/8, which compress well and are exact in half precision.
 const LEVELS_PER_UNIT: f32 = 8.0;
-/// Most things of a kind in a scene.
-pub const MAX_COUNT: usize = 4;
-/// Kinds of background.
-pub const BACKGROUNDS: usize = 6;
+/// The largest number of things of a kind in a scene.
+pub(super) const MAX_COUNT: usize = 4;
+/// The number of kinds of background.
+pub(super) const BACKGROUNDS: usize = 6;
 const IMAGE_WIDTH: u16 = 640;
 const IMAGE_HEIGHT: u16 = 480;
 
-/// What there can be, with its category.
-pub const OBJECTS: [(&str, &str); 9] = [
+/// The kinds of things, with their categories.
+pub(super) const OBJECTS: [(&str, &str); 9] = [
     ("dog", "animal"),
     ("cat", "animal"),
     ("horse", "animal"),
@@ -30,32 +30,32 @@ pub const OBJECTS: [(&str, &str); 9] = [
     ("table", "furniture"),
     ("lamp", "furniture"),
 ];
-/// In which colours.
-pub const COLORS: [&str; 8] = [
+/// The colours.
+pub(super) const COLORS: [&str; 8] = [
     "red", "blue", "green", "yellow", "black", "white", "brown", "pink",
 ];
 
-/// Some things of one kind and colour.
+/// The things of one kind in a scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Group {
+pub(super) struct Group {
     /// Index into [`OBJECTS`]; no two groups of a scene share it.
-    pub object: usize,
+    pub(super) object: usize,
     /// Index into [`COLORS`]; no two groups of a scene share it.
-    pub color: usize,
-    /// 1 to [`MAX_COUNT`].
-    pub count: usize,
+    pub(super) color: usize,
+    /// The number of things, 1 to [`MAX_COUNT`].
+    pub(super) count: usize,
 }
 
-/// What is in an image: two to four groups.
+/// The content of an image: two to four groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scene {
-    /// In no particular order.
-    pub groups: Vec<Group>,
+pub(super) struct Scene {
+    /// The groups, in random order.
+    pub(super) groups: Vec<Group>,
 }
 
 impl Scene {
-    /// A scene in which every kind, colour and count is equally likely.
-    pub fn draw(random: &mut impl Rng) -> Scene {
+    /// Draws a scene. All kinds, colours and counts are equally likely.
+    pub(super) fn draw(random: &mut impl Rng) -> Scene {
         let groups = random.random_range(2..=4);
         let objects = rand::seq::index::sample(random, OBJECTS.len(), groups);
         let colors = rand::seq::index::sample(random, COLORS.len(), groups);
@@ -72,23 +72,23 @@ impl Scene {
     }
 }
 
-/// What a detector says about one image, in the units of the published `.npz` files.
-pub struct Regions {
-    /// (n, [`FEATURE_SIZE`]), not negative, no row all zero.
-    pub features: Vec<f32>,
+/// The regions of one image, in the units of the published `.npz` files.
+pub(super) struct Regions {
+    /// (n, [`FEATURE_SIZE`]) values, not negative; no row is all zeros.
+    pub(super) features: Vec<f32>,
     /// (n) left, top, right, bottom, in pixels.
-    pub boxes: Vec<[f32; 4]>,
-    /// Pixels.
-    pub width: i64,
-    /// Pixels.
-    pub height: i64,
+    pub(super) boxes: Vec<[f32; 4]>,
+    /// Width of the image in pixels.
+    pub(super) width: i64,
+    /// Height of the image in pixels.
+    pub(super) height: i64,
 }
 
-/// (`FEATURE_SIZE`) levels of 1/8.
+/// (`FEATURE_SIZE`) values in units of 1/8.
 type Prototype = Vec<i32>;
 
-/// The prototypes of a world; every split shares them.
-pub struct Painter {
+/// The prototypes of a data set. All splits share them.
+pub(super) struct Painter {
     pub(super) objects: Vec<Prototype>,
     pub(super) colors: Vec<Prototype>,
     pub(super) places: Vec<Prototype>,
@@ -96,8 +96,8 @@ pub struct Painter {
 }
 
 impl Painter {
-    /// Draws the prototypes: non-negative, one value in eight not zero, like a rectified layer's.
-    pub fn new(random: &mut impl Rng) -> Painter {
+    /// Draws the prototypes. They are like outputs of a ReLU layer: not negative, and one value of eight is not zero.
+    pub(super) fn new(random: &mut impl Rng) -> Painter {
         let mut prototypes = |count: usize| -> Vec<Prototype> {
             let mut value = || {
                 if random.random_ratio(1, 8) {
@@ -118,8 +118,8 @@ impl Painter {
         }
     }
 
-    /// The regions of a scene, things and three to six pieces of background, in random order.
-    pub fn regions(&self, scene: &Scene, random: &mut impl Rng) -> Regions {
+    /// Makes the regions of a scene: its things and three to six regions of background, in random order.
+    pub(super) fn regions(&self, scene: &Scene, random: &mut impl Rng) -> Regions {
         let mut parts: Vec<(Vec<&Prototype>, [f32; 4])> = Vec::new();
         for (row, group) in scene.groups.iter().enumerate() {
             for place in 0..group.count {
@@ -156,7 +156,7 @@ impl Painter {
     }
 }
 
-/// In three values of four nothing, else up to one unit up or down.
+/// Noise: 0 with a probability of 3/4, else up to one unit up or down.
 fn noise(random: &mut impl Rng) -> i32 {
     let bits: u32 = random.random();
     if bits & 3 == 0 {
@@ -166,7 +166,7 @@ fn noise(random: &mut impl Rng) -> i32 {
     }
 }
 
-/// The box of a thing: a row of the image for each group, a column for each place in it.
+/// The box of a thing. Groups are rows of the image, and places are columns.
 fn cell(row: usize, place: usize) -> [f32; 4] {
     let (width, height) = (
         f32::from(IMAGE_WIDTH) / MAX_COUNT as f32,

@@ -13,25 +13,25 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::path::Path;
 
-/// Most answers that one question may have (the official files have ten each).
+/// The largest number of answers to one question; the official files have ten.
 const MAX_ANSWERS: usize = 255;
 
-/// What annotators said about one question; strings are numbers for [`AnnotationFile::string`].
+/// The annotation of one question. Strings are numbers for [`AnnotationFile::string`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Annotation {
-    /// Unique in its file.
+    /// Id of the question, unique in its file.
     pub question_id: i64,
-    /// COCO image id.
+    /// Id of the COCO image.
     pub image_id: u64,
-    /// The first words of the question. Only the evaluation needs it, so it may be absent.
+    /// The first words of the question. May be absent, because only the evaluation needs it.
     pub question_type: Option<u32>,
-    /// `yes/no`, `number` or `other`. Only the evaluation needs it, so it may be absent.
+    /// `yes/no`, `number` or `other`. May be absent, because only the evaluation needs it.
     pub answer_type: Option<u32>,
-    /// The most common answer. Only the building of an answer list needs it, so it may be absent.
+    /// The most common answer. May be absent, because only counting an answer list needs it.
     pub multiple_choice_answer: Option<u32>,
 }
 
-/// An annotation file, its strings interned.
+/// An annotation file, with interned strings.
 pub struct AnnotationFile {
     name: String,
     strings: Strings,
@@ -55,18 +55,18 @@ struct RawAnnotation<'a> {
     answers: Option<Vec<RawAnswer<'a>>>,
 }
 
-/// One annotator's answer, and a fingerprint of everything else said about it.
+/// The answer of one annotator, with a hash of its other fields.
 struct RawAnswer<'a> {
     answer: Option<Text<'a>>,
     rest: u64,
 }
 
 impl AnnotationFile {
-    /// Reads `path`, or the archive it was published in (see [`locate`](crate::formats::json::locate)).
+    /// Reads the file at `path`, plain or in its published archive (see [`locate`](crate::formats::json::locate)).
     ///
     /// # Errors
-    /// Each with the file and the place in it: not JSON, no list `annotations`, a missing or ill-typed key, no answer,
-    /// more than 255, a second annotation of the same question.
+    /// A file that is not JSON or has no list `annotations`, a key that is missing or has the wrong type, no answer or more
+    /// than 255, two annotations of one question. Each error names the file and the place in it.
     pub fn read(path: &Path) -> Result<Self> {
         let source = JsonFile::open(path)?;
         let mut file = Self {
@@ -106,7 +106,7 @@ impl AnnotationFile {
             .collect::<Result<_>>()?;
         let mut ids: Vec<u32> = Vec::with_capacity(texts.len());
         for text in &texts {
-            // Annotators mostly agree, and comparing short texts is cheaper than a look-up among very many.
+            // Annotators mostly agree, and comparing a few short texts is cheaper than a look-up among many.
             let earlier = texts[..ids.len()].iter().position(|other| other == text);
             ids.push(earlier.map_or_else(|| intern(&mut self.strings, text), |at| Ok(ids[at]))?);
         }
@@ -134,8 +134,8 @@ impl AnnotationFile {
         Ok(())
     }
 
-    /// The file, for messages.
-    pub fn name(&self) -> &str {
+    /// The name of the file, for messages.
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
@@ -149,8 +149,8 @@ impl AnnotationFile {
         self.answers.row(i)
     }
 
-    /// For each answer to question `i` a number that is the same for two answers which agree in everything but the text
-    /// (annotator, confidence and whatever else the file has). The evaluation leaves out answers that are equal as wholes.
+    /// For each answer to question `i`, a number that is equal for two answers with equal fields besides the text (annotator,
+    /// confidence, others). The evaluation leaves out answers that are equal in every field.
     pub fn answer_kinds(&self, i: usize) -> &[u8] {
         self.kinds.row(i)
     }
@@ -161,7 +161,7 @@ impl AnnotationFile {
     }
 
     /// All strings by number: answers, question types and answer types.
-    pub fn strings(&self) -> impl ExactSizeIterator<Item = &str> {
+    pub(crate) fn strings(&self) -> impl ExactSizeIterator<Item = &str> {
         self.strings.iter().map(String::as_str)
     }
 }

@@ -1,4 +1,4 @@
-//! The answer list that is counted in the annotations where no `answer_dict.json` is there.
+//! The answer list that is counted in the annotations if there is no `answer_dict.json`.
 
 use super::AnnotationFile;
 use crate::data::answers::AnswerList;
@@ -7,14 +7,14 @@ use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 
-/// An answer gets into the list when it is seen more often than this.
+/// An answer of the list occurs more often than this.
 const ANSWER_FREQUENCY: u32 = 8;
 
-/// Builds the list that `answer_dict.json` of the reference was built as: the normalised `multiple_choice_answer`s
-/// seen more than 8 times in these files (SPEC: train, val), in order of first appearance.
+/// Counts the answer list as `answer_dict.json` of the reference was made: the normalised `multiple_choice_answer`s that
+/// occur more than 8 times in these files, in order of first appearance.
 ///
 /// # Errors
-/// An annotation without `multiple_choice_answer`; no answer that frequent.
+/// An annotation without `multiple_choice_answer`, or no answer that occurs so often.
 pub fn count_answers<'a>(
     files: impl IntoIterator<Item = &'a AnnotationFile>,
 ) -> Result<AnswerList> {
@@ -41,7 +41,7 @@ pub fn count_answers<'a>(
     AnswerList::from_answers(answers)
 }
 
-/// How often each string is a `multiple_choice_answer`, in order of first appearance.
+/// The number of times that each string is a `multiple_choice_answer`, in order of first appearance.
 fn count_choices(file: &AnnotationFile) -> Result<IndexMap<u32, u32, FxBuildHasher>> {
     let mut counts = IndexMap::default();
     for annotation in file.annotations() {
@@ -64,7 +64,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_list_is_built_from_choices_seen_more_than_eight_times_over_all_files() {
+    fn a_list_has_the_choices_that_occur_more_than_eight_times_in_all_files() {
         let choices = |answers: &[(&str, usize)]| {
             let all = answers
                 .iter()

@@ -1,7 +1,8 @@
-//! VQA-v2 as a data set: its splits, its official files, and what is learned of them.
+//! VQA-v2 as a [`Benchmark`]: its splits and their official files.
 
 use super::answer_list::count_answers;
-use super::{AnnotationFile, Evaluator, QuestionFile, read_all, samples, score, write_answers};
+use super::score::score;
+use super::{AnnotationFile, Evaluator, QuestionFile, numbered, read_all, samples, write_answers};
 use crate::data::answers::AnswerList;
 use crate::data::features::{FeaturePlace, FileNames};
 use crate::data::streams::{StreamKind, StreamSpec, Streams};
@@ -15,7 +16,7 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
 /// VQA-v2 (Goyal et al., CVPR 2017), with the questions of Visual Genome.
-pub struct Vqa2;
+pub(in crate::datasets) struct Vqa2;
 
 const FETCHED: &str = "./setup.sh data fetches it";
 
@@ -54,7 +55,7 @@ static SPLITS: [Split; 5] = [
         questions: "VG_questions.json",
         annotations: Some("VG_annotations.json"),
         features: None,
-        supply: "the authors' VG files are placed by hand, or train on --SPLIT=train+val",
+        supply: "get the VG files of the authors, or train on --SPLIT=train+val",
     },
 ];
 
@@ -124,7 +125,7 @@ impl Benchmark for Vqa2 {
         kind: StreamKind,
         places: &Places,
     ) -> Option<FeaturePlace> {
-        // test-dev shares the images of test, wherever these are.
+        // The images of test-dev are images of test, whose folder the user may have given.
         let name = if split.name == "test-dev" {
             "test"
         } else {
@@ -167,17 +168,7 @@ impl Benchmark for Vqa2 {
     }
 
     fn write_answers(&self, path: &Path, answers: &[(QuestionId, &str)]) -> Result<()> {
-        let numbered = |(id, answer): &(QuestionId, _)| {
-            let number = id.number();
-            Ok((
-                number.with_context(|| format!("question {id} is not numbered"))?,
-                *answer,
-            ))
-        };
-        write_answers(
-            path,
-            answers.iter().map(numbered).collect::<Result<Vec<_>>>()?,
-        )
+        write_answers(path, numbered(answers)?)
     }
 
     fn score(

@@ -2,7 +2,7 @@
 //!
 //! Antol et al., "VQA: Visual Question Answering", ICCV 2015, and <https://visualqa.org/evaluation.html>.
 
-use super::{Annotation, AnnotationFile};
+use super::{Annotation, AnnotationFile, numbered};
 use crate::data::QuestionId;
 use crate::datasets::{Metric, Scores};
 use crate::formats::ragged::Ragged;
@@ -14,31 +14,26 @@ use rust_stemmers::{Algorithm, Stemmer};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::fmt;
 
-/// How the log entry of an evaluation begins.
+/// The first words of the log entry of an evaluation.
 pub(super) const LOG_START: &str = "Overall Accuracy is: ";
 
-/// How many question ids an error names.
+/// The largest number of question ids that an error lists.
 const NAMED: usize = 5;
 
-/// Accuracies in percent, each rounded to two digits as Python's `round` does it.
+/// Accuracies in percent, rounded to two digits as by Python's `round`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Accuracy {
+pub(super) struct Accuracy {
     /// Over all questions.
     pub overall: f64,
     /// By answer type, in order of first appearance in the annotations.
     pub per_answer_type: Vec<(String, f64)>,
     /// By question type, in order of first appearance in the annotations.
     pub per_question_type: Vec<(String, f64)>,
-    /// By question id, in the order of the annotations.
-    pub per_question: Vec<(i64, f64)>,
 }
 
 impl Accuracy {
-    /// First words of [`Accuracy::log_lines`].
-    pub const LOG_BEGINNING: &str = "Overall Accuracy is: ";
-
-    /// The lines that the reference appends to its log, the empty one at the end included.
-    pub fn log_lines(&self) -> String {
+    /// The lines that the reference appends to its log, with the empty line at the end.
+    pub(super) fn log_lines(&self) -> String {
         let types: String = self
             .per_answer_type
             .iter()
@@ -48,7 +43,7 @@ impl Accuracy {
     }
 }
 
-/// What the reference prints after an evaluation.
+/// The text that the reference prints after an evaluation.
 impl fmt::Display for Accuracy {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "{LOG_START}{:.2}\n", self.overall)?;
@@ -59,38 +54,38 @@ impl fmt::Display for Accuracy {
     }
 }
 
-/// When two answers count as the same.
+/// The rule by which two answers count as equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Matching {
-    /// Equal text after the evaluation's processing: the official metric.
+pub(super) enum Matching {
+    /// Equal text after the processing of the evaluation: the official metric.
     Exact,
-    /// Equal Snowball English stems, word by word: a diagnostic, never below the official metric.
+    /// Equal English stems (Snowball), word by word: a diagnostic that is never below the official metric.
     Stems,
 }
 
-/// Scores answers to the questions of one annotation file; prepared once, used after every epoch.
+/// The metric for the questions of one annotation file: made once, used after every epoch.
 pub struct Evaluator {
     name: String,
     question_ids: Vec<i64>,
     position: FxHashMap<i64, usize>,
-    /// For each question, the position of its type in `answer_types` and `question_types`.
+    /// For each question, the positions of its types in `answer_types` and `question_types`.
     types: Vec<(usize, usize)>,
     answer_types: Strings,
     question_types: Strings,
-    /// For each question the texts of its answers as the metric compares them, as numbers of `texts`.
+    /// For each question, the texts of its answers as the metric compares them, as positions in `texts`.
     truths: Ragged<u32>,
     kinds: Ragged<u8>,
     texts: Strings,
-    /// For each text the number of its stems.
+    /// For each text, the position of its stems in `stems`.
     stem_of: Vec<u32>,
     stems: Strings,
 }
 
 impl Evaluator {
-    /// Prepares the ground truth.
+    /// Prepares the answers of the annotators.
     ///
     /// # Errors
-    /// An annotation without question type or answer type; no annotation at all.
+    /// No annotation, or an annotation without question type or answer type.
     pub fn new(file: &AnnotationFile) -> Result<Self> {
         ensure!(
             !file.annotations().is_empty(),
@@ -105,17 +100,7 @@ impl Evaluator {
             .map(|text| intern(&mut stems, &stemmed(text)))
             .collect::<Result<_>>()?;
         let (mut answer_types, mut question_types) = (Strings::default(), Strings::default());
-        let types = file.annotations().iter().map(|annotation| {
-            let answer_type = type_name(file, annotation, annotation.answer_type, "answer_type")?;
-            let question_type =
-                type_name(file, annotation, annotation.question_type, "question_type")?;
-            let answer_type = intern(&mut answer_types, answer_type)? as usize;
-            Ok((
-                answer_type,
-                intern(&mut question_types, question_type)? as usize,
-            ))
-        });
-        let types = types.collect::<Result<_>>()?;
+        let types = types_of(file, &mut answer_types, &mut question_types)?;
         let question_ids: Vec<_> = file
             .annotations()
             .iter()
@@ -141,12 +126,21 @@ impl Evaluator {
     /// The accuracy of these (question id, answer) pairs, in any order.
     ///
     /// # Errors
-    /// The questions are not exactly the annotated ones, each once.
-    pub fn accuracy<'a>(
+    /// Answers that are not one for each annotated question.
+    pub(super) fn accuracy<'a>(
         &self,
         answers: impl IntoIterator<Item = (i64, &'a str)>,
         matching: Matching,
     ) -> Result<Accuracy> {
+        Ok(self.summarize(&self.question_scores(answers, matching)?))
+    }
+
+    /// The accuracy of each answer, 0 to 1, in the order of the annotations.
+    fn question_scores<'a>(
+        &self,
+        answers: impl IntoIterator<Item = (i64, &'a str)>,
+        matching: Matching,
+    ) -> Result<Vec<f64>> {
         let given = self.in_order(answers)?;
         let mut known: FxHashMap<&str, Option<u32>> = FxHashMap::default();
         let mut scores = Vec::with_capacity(given.len());
@@ -156,19 +150,19 @@ impl Evaluator {
                 .or_insert_with(|| self.number(&processed(answer), matching));
             scores.push(self.score_of(i, number, matching));
         }
-        Ok(self.summarize(&scores))
+        Ok(scores)
     }
 
-    /// Makes sure that these are the annotated questions, each once.
+    /// Checks that these are the annotated questions, each once.
     ///
     /// # Errors
-    /// Names the questions that are not, and the annotation file.
-    pub fn check_questions(&self, question_ids: &[i64]) -> Result<()> {
+    /// Names the annotation file, and questions that are missing, occur twice or are not annotated.
+    pub(super) fn check_questions(&self, question_ids: &[i64]) -> Result<()> {
         self.in_order(question_ids.iter().map(|&id| (id, "")))
             .map(drop)
     }
 
-    /// The answers by position of their question.
+    /// The answers, in the order of the annotations.
     fn in_order<'a>(
         &self,
         answers: impl IntoIterator<Item = (i64, &'a str)>,
@@ -200,7 +194,7 @@ impl Evaluator {
             .collect();
         if !faults.is_empty() {
             bail!(
-                "its questions are not those of {}: {}",
+                "the questions are not those of {}: {}",
                 self.name,
                 faults.join(", ")
             );
@@ -208,7 +202,7 @@ impl Evaluator {
         Ok(given.into_iter().flatten().collect())
     }
 
-    /// The number that a processed answer is compared by; `None` when no annotator gave it.
+    /// The position of a processed answer in `texts` or `stems`; none if no annotator gave it.
     fn number(&self, answer: &str, matching: Matching) -> Option<u32> {
         let at = match matching {
             Matching::Exact => self.texts.get_index_of(answer),
@@ -217,7 +211,8 @@ impl Evaluator {
         at.and_then(|at| u32::try_from(at).ok())
     }
 
-    /// Accuracy of an answer to question `i`, 0 to 1. Leaving an annotator out leaves out all that are equal as wholes.
+    /// The accuracy of an answer to question `i`, 0 to 1. As in the official evaluation, leaving one annotator out leaves out
+    /// all answers that equal the annotator's in every field.
     fn score_of(&self, i: usize, answer: Option<u32>, matching: Matching) -> f64 {
         let (truths, kinds) = (self.truths.row(i), self.kinds.row(i));
         let comparable = |truth: u32| match matching {
@@ -264,41 +259,22 @@ impl Evaluator {
             overall: all.percent(),
             per_answer_type: by_name(&self.answer_types, &answer_types),
             per_question_type: by_name(&self.question_types, &question_types),
-            per_question: self
-                .question_ids
-                .iter()
-                .copied()
-                .zip(scores.iter().map(|score| round2(100.0 * score)))
-                .collect(),
         }
     }
 }
 
 impl Metric for Evaluator {
     fn score(&self, answers: &[(QuestionId, &str)]) -> Result<Scores> {
-        let numbered = |(id, answer): &(QuestionId, _)| {
-            let number = id.number();
-            Ok((
-                number.with_context(|| format!("question {id} is not annotated"))?,
-                *answer,
-            ))
-        };
-        let answers = answers.iter().map(numbered).collect::<Result<Vec<_>>>()?;
-        let accuracy = self.accuracy(answers, Matching::Exact)?;
+        let accuracy = self.accuracy(numbered(answers)?, Matching::Exact)?;
         Ok(Scores {
             headline: accuracy.overall,
             printed: accuracy.to_string(),
             logged: accuracy.log_lines(),
-            log_start: LOG_START,
-            groups: vec![
-                ("answer type", accuracy.per_answer_type),
-                ("question type", accuracy.per_question_type),
-            ],
         })
     }
 }
 
-/// A mean whose sum runs in the order of the file, as the reference's does: rounding depends on it.
+/// A mean, summed in the order of the file as in the reference, because rounding depends on the order.
 #[derive(Clone, Default)]
 struct Mean {
     sum: f64,
@@ -316,13 +292,13 @@ impl Mean {
     }
 }
 
-/// Python's `round(x, 2)`: the exact value of the double to the nearest hundredth, which is also how Rust prints.
+/// Python's `round(x, 2)`, which rounds the exact value of the double; so does Rust's formatting.
 fn round2(x: f64) -> f64 {
     format!("{x:.2}").parse().unwrap_or(x)
 }
 
-/// The texts of all answers as the metric compares them, with their kinds: raw where all annotators wrote the same,
-/// without punctuation otherwise (never with the digit and article rule, which only the answers under test get).
+/// The texts of all answers as the metric compares them, with their kinds: the raw text if all annotators of a question
+/// wrote the same, else the text without punctuation. The rule for digits and articles holds only for answers under test.
 fn compared_texts(file: &AnnotationFile, texts: &mut Strings) -> Result<(Ragged<u32>, Ragged<u8>)> {
     let mut punctuated: IndexMap<u32, u32, FxBuildHasher> = IndexMap::default();
     let mut raw = punctuated.clone();
@@ -347,6 +323,21 @@ fn compared_texts(file: &AnnotationFile, texts: &mut Strings) -> Result<(Ragged<
     Ok((truths, kinds))
 }
 
+/// For each question, the positions of its types in the two lists, to which new types are added.
+fn types_of(
+    file: &AnnotationFile,
+    answer_types: &mut Strings,
+    question_types: &mut Strings,
+) -> Result<Vec<(usize, usize)>> {
+    let types = file.annotations().iter().map(|annotation| {
+        let answer_type = type_name(file, annotation, annotation.answer_type, "answer_type")?;
+        let question_type = type_name(file, annotation, annotation.question_type, "question_type")?;
+        let answer_type = intern(answer_types, answer_type)? as usize;
+        Ok((answer_type, intern(question_types, question_type)? as usize))
+    });
+    types.collect()
+}
+
 fn type_name<'a>(
     file: &'a AnnotationFile,
     annotation: &Annotation,
@@ -363,13 +354,13 @@ fn type_name<'a>(
     Ok(file.string(number))
 }
 
-/// What the evaluation makes of an answer under test.
+/// An answer under test, after the processing of the evaluation.
 fn processed(answer: &str) -> String {
     let one_line = answer.replace(['\n', '\t'], " ");
     text::process_digit_article(&text::process_punctuation(text::strip(&one_line)))
 }
 
-/// Spaces stay as they are, so that texts differ in nothing but inflection when their stems are equal.
+/// The stems of the words of a text. Spaces stay, so that texts with equal stems differ only in inflection.
 fn stemmed(text: &str) -> String {
     let stemmer = Stemmer::create(Algorithm::English);
     text.split(' ')
@@ -378,6 +369,7 @@ fn stemmed(text: &str) -> String {
         .join(" ")
 }
 
+/// The number of these questions, and the first of their ids.
 fn list(what: &str, question_ids: &[i64]) -> String {
     let named: Vec<_> = question_ids
         .iter()

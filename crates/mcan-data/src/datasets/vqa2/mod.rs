@@ -1,8 +1,7 @@
-//! The question and annotation files of VQA-v2, and files of that shape (Visual Genome's, the demo's).
+//! VQA-v2: its files, its samples and its metric. The files of Visual Genome and of the demo have the same format.
 //!
-//! A file is parsed once, as a stream over its bytes, into flat vectors: words and answers are interned, so a million
-//! questions take tens of megabytes and each distinct answer is normalised once. What is read here is not yet fit for a
-//! model: no vocabulary, no answer list, no padding.
+//! A file is parsed once, as a stream, into flat vectors. Words and answers are interned, so that a million questions take
+//! tens of megabytes, and each distinct answer is normalised once.
 
 mod annotations;
 mod answer_list;
@@ -17,21 +16,21 @@ pub(crate) mod tests;
 
 pub use annotations::{Annotation, AnnotationFile};
 pub use answer_list::count_answers;
-pub use files::Vqa2;
-pub use metric::{Accuracy, Evaluator, Matching};
+pub(super) use files::Vqa2;
+pub use metric::Evaluator;
 pub use questions::{Question, QuestionFile};
 pub use results::{Answer, read_answers, write_answers};
-pub use score::{ScoreReport, score};
 
-use anyhow::Result;
+use crate::data::QuestionId;
+use anyhow::{Context, Result};
 use rayon::prelude::*;
 use std::path::Path;
 
-/// Reads question and annotation files at the same time, on as many cores as there are.
+/// Reads question and annotation files in parallel.
 ///
 /// # Errors
-/// The first file that cannot be read, see [`QuestionFile::read`] and [`AnnotationFile::read`].
-pub fn read_all<P: AsRef<Path> + Sync>(
+/// Those of [`QuestionFile::read`] and [`AnnotationFile::read`].
+fn read_all<P: AsRef<Path> + Sync>(
     questions: &[P],
     annotations: &[P],
 ) -> Result<(Vec<QuestionFile>, Vec<AnnotationFile>)> {
@@ -53,4 +52,14 @@ pub fn read_all<P: AsRef<Path> + Sync>(
         },
     );
     Ok((questions?, annotations?))
+}
+
+/// The answers with the numbers of their questions.
+fn numbered<'a>(answers: &[(QuestionId, &'a str)]) -> Result<Vec<(i64, &'a str)>> {
+    let numbered = |(id, answer): &(QuestionId, &'a str)| {
+        let number = id.number();
+        let number = number.with_context(|| format!("the id of question {id} is not a number"))?;
+        Ok((number, *answer))
+    };
+    answers.iter().map(numbered).collect()
 }

@@ -13,13 +13,13 @@ use std::path::Path;
 /// A question, without its words; see [`QuestionFile::words`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Unique in its file.
+    /// Id of the question, unique in its file.
     pub question_id: i64,
-    /// COCO image id.
+    /// Id of the COCO image.
     pub image_id: u64,
 }
 
-/// A question file with its questions as words.
+/// A question file, with interned words.
 pub struct QuestionFile {
     name: String,
     distinct_words: Strings,
@@ -38,11 +38,11 @@ struct RawQuestion<'a> {
 }
 
 impl QuestionFile {
-    /// Reads `path`, or the archive it was published in (see [`locate`](crate::formats::json::locate)).
+    /// Reads the file at `path`, plain or in its published archive (see [`locate`](crate::formats::json::locate)).
     ///
     /// # Errors
-    /// Each with the file and the place in it: not JSON, no list `questions`, a missing or ill-typed key, a second
-    /// question with the same id.
+    /// A file that is not JSON or has no list `questions`, a key that is missing or has the wrong type, two questions with one
+    /// id. Each error names the file and the place in it.
     pub fn read(path: &Path) -> Result<Self> {
         let source = JsonFile::open(path)?;
         let mut file = Self {
@@ -82,8 +82,8 @@ impl QuestionFile {
         Ok(())
     }
 
-    /// The file, for messages.
-    pub fn name(&self) -> &str {
+    /// The name of the file, for messages.
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
@@ -92,7 +92,7 @@ impl QuestionFile {
         &self.questions
     }
 
-    /// Where in [`questions`](Self::questions) the question with this id is.
+    /// The position in [`questions`](Self::questions) of the question with this id.
     pub fn position(&self, question_id: i64) -> Option<usize> {
         self.position.get(&question_id).map(|at| *at as usize)
     }
@@ -102,7 +102,7 @@ impl QuestionFile {
         self.words.row(i)
     }
 
-    /// Every word of the file, in order of first appearance.
+    /// The distinct words of the file, in order of first appearance.
     pub fn distinct_words(&self) -> impl ExactSizeIterator<Item = &str> {
         self.distinct_words.iter().map(String::as_str)
     }

@@ -1,5 +1,5 @@
-//! The files that hold a model's answers: `[{"answer": str, "question_id": int}, ...]`, the format of the VQA challenge,
-//! byte for byte as the reference writes it.
+//! Answer files in the format of the VQA challenge: `[{"answer": str, "question_id": int}, ...]`, byte for byte as the
+//! reference writes them.
 
 use crate::base::atomic;
 use crate::formats::json::{JsonFile, Text};
@@ -9,12 +9,12 @@ use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// An answer as it is in the file.
+/// An answer of an answer file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Which question.
+    /// The id of the question.
     pub question_id: i64,
-    /// The answer in full.
+    /// The answer.
     pub answer: String,
 }
 
@@ -29,7 +29,8 @@ struct RawAnswer<'a> {
 /// Reads an answer file.
 ///
 /// # Errors
-/// Each with the file and the place in it: not JSON, not a list, a missing or ill-typed key, a question answered twice.
+/// A file that is not a list in JSON, a key that is missing or has the wrong type, two answers to one question. Each error
+/// names the file and the place in it.
 pub fn read_answers(path: &Path) -> Result<Vec<Answer>> {
     let source = JsonFile::open(path)?;
     let (mut answers, mut seen) = (Vec::new(), FxHashSet::default());
@@ -52,7 +53,7 @@ pub fn read_answers(path: &Path) -> Result<Vec<Answer>> {
     Ok(answers)
 }
 
-/// Writes an answer file, in the order given.
+/// Writes an answer file in the given order.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -60,7 +61,7 @@ pub fn write_answers<'a>(
     path: &Path,
     answers: impl IntoIterator<Item = (i64, &'a str)>,
 ) -> Result<()> {
-    /// The order of the keys is the reference's.
+    /// The keys, in the order of the reference.
     #[derive(Serialize)]
     struct Entry<'a> {
         answer: &'a str,
@@ -75,7 +76,7 @@ pub fn write_answers<'a>(
     })
 }
 
-/// An iterator that serialises as a list, once.
+/// An iterator that is serialised as a list, once.
 struct Sequence<I>(std::cell::Cell<Option<I>>);
 
 impl<I> Sequence<I> {
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_answer_file_is_said_with_file_place_and_question() {
+    fn an_error_in_an_answer_file_names_file_place_and_question() {
         let cases = [
             (
                 r#"{"answer": "a", "question_id": 1}"#,
@@ -165,7 +166,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn any_bytes_are_read_or_are_an_error(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let (_folder, path) = write_bytes("mine.json", &bytes);
             if let Err(error) = read_answers(&path) {
                 let message = format!("{error:#}");

@@ -1,4 +1,4 @@
-//! From question and annotation files to the samples of a run.
+//! The samples of a run, made of question and annotation files.
 
 use super::{AnnotationFile, QuestionFile};
 use crate::data::answers::AnswerList;
@@ -6,10 +6,10 @@ use crate::data::vocab::Vocabulary;
 use crate::data::{Dataset, ImageId};
 use anyhow::{Result, bail};
 
-/// The annotated questions of one or more splits (`train+val+vg`), one split after the other.
+/// The annotated questions of one or more splits (such as `train+val+vg`), split after split.
 ///
-/// As in the reference, a question id means the question of the last of these files that has it, for the annotations
-/// of every split: ids are supposed to be unique across files.
+/// Question ids should be unique across files. If several files have an id, the question of the last file counts for the
+/// annotations of every split, as in the reference.
 ///
 /// # Errors
 /// An annotation whose question is in none of the question files.
@@ -74,13 +74,13 @@ pub(super) fn for_answering(
     dataset
 }
 
-/// COCO numbers its images.
+/// The id of a COCO image.
 fn id_of_image(number: u64) -> ImageId {
     // Not truncated: a file with a larger number is refused.
     ImageId::Number(number as i64)
 }
 
-/// For each distinct word of a file its id in the vocabulary.
+/// For each distinct word of a file, its id in the vocabulary.
 fn ids_of(questions: &QuestionFile, vocabulary: &Vocabulary) -> Vec<u32> {
     questions
         .distinct_words()
@@ -171,7 +171,7 @@ mod tests {
         )
     }
 
-    /// What the reference makes of every sample of `train+val+vg`; written by tests/data/golden_samples.py.
+    /// Compares with the samples that the reference makes of `train+val+vg`, written by tests/data/golden_samples.py.
     #[test]
     fn every_golden_sample_has_the_words_and_targets_of_the_reference() {
         let Some(world) = shared("golden/world/datasets/vqa") else {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_means_the_question_of_the_last_file_that_has_it() {
+    fn of_several_questions_with_one_id_that_of_the_last_file_counts() {
         let asked = |text: &str| {
             question_file(
                 &json!({"questions": [{"question_id": 1, "image_id": 7, "question": text}]}),

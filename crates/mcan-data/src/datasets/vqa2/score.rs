@@ -1,27 +1,32 @@
-//! `--RUN=score`: everything there is to say about an answer file, without a model.
+//! `--RUN=score`: the scores of an answer file, without a model.
 
-use super::{Accuracy, Evaluator, Matching, read_answers};
+use super::metric::{Accuracy, Evaluator, Matching};
+use super::read_answers;
 use crate::datasets::vqa2::{AnnotationFile, QuestionFile};
 use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::path::Path;
 
-/// How an answer file does.
+/// The scores of an answer file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ScoreReport {
+pub(super) struct ScoreReport {
     /// The official metric.
-    pub accuracy: Accuracy,
-    /// Overall accuracy in percent if answers with the same stems (`dog`, `dogs`) counted as equal.
-    pub stem_overall: f64,
+    pub(super) accuracy: Accuracy,
+    /// The overall accuracy in percent when answers with equal stems (`dog`, `dogs`) count as equal.
+    pub(super) stem_overall: f64,
 }
 
 /// Scores the answer file against the questions and annotations of a split.
 ///
 /// # Errors
-/// A file that cannot be read, an annotation whose question is not in the question file, or answers that are not to
-/// exactly the annotated questions.
-pub fn score(result_file: &Path, questions: &Path, annotations: &Path) -> Result<ScoreReport> {
-    // The annotations take by far the longest, so the rest is read meanwhile.
+/// A file that cannot be read, an annotation without its question, or answers that are not one for each annotated
+/// question.
+pub(super) fn score(
+    result_file: &Path,
+    questions: &Path,
+    annotations: &Path,
+) -> Result<ScoreReport> {
+    // Reading the annotations takes longest; the other files are read at the same time.
     let (annotations, (questions, answers)) = rayon::join(
         || AnnotationFile::read(annotations),
         || {
@@ -61,7 +66,7 @@ pub fn score(result_file: &Path, questions: &Path, annotations: &Path) -> Result
     })
 }
 
-/// The reference's lines, then its (disabled) ones per question type, then the diagnostic.
+/// The lines of the reference, then its disabled lines for question types, then the diagnostic.
 impl fmt::Display for ScoreReport {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "{}", self.accuracy)?;
@@ -111,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_different_splits_are_refused() {
+    fn files_of_different_splits_are_an_error() {
         let answer = json!({"question_id": 1, "image_id": 1, "question_type": "a", "answer_type": "b", "answers": [{"answer": "c"}]});
         let (_a, annotations) = write_json(&json!({"annotations": [answer]}));
         let (_q, questions) =

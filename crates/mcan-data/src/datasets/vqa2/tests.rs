@@ -43,7 +43,7 @@ fn annotations_json() -> Value {
     }]})
 }
 
-/// Everything that can be seen of a question file.
+/// The content of a question file.
 fn seen(file: &QuestionFile) -> (Vec<Question>, Vec<String>, Vec<Vec<u32>>) {
     let words = (0..file.questions().len())
         .map(|i| file.words(i).to_vec())
@@ -75,7 +75,7 @@ fn questions_are_read_in_order_with_their_words_numbered_by_first_appearance() {
 }
 
 #[test]
-fn annotations_keep_the_answers_and_know_which_agree_in_all_but_the_text() {
+fn annotations_keep_the_answers_and_number_those_that_agree_in_all_but_the_text() {
     let file = annotation_file(&annotations_json());
     let annotation = file.annotations()[0];
     assert_eq!((annotation.question_id, annotation.image_id), (5, 42));
@@ -105,7 +105,7 @@ fn zipped(members: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_file_is_found_in_the_archive_it_was_published_in() {
+fn a_file_is_found_in_its_published_archive() {
     let text = questions_json().to_string();
     let (test, dev) = (
         "v2_OpenEnded_mscoco_test2015_questions.json",
@@ -207,7 +207,7 @@ fn changed(mut value: Value, pointer: &str, new: Option<Value>) -> Value {
 }
 
 #[test]
-fn what_is_wrong_with_a_question_file_is_said_with_file_place_and_question() {
+fn an_error_in_a_question_file_names_file_place_and_question() {
     let cases = [
         ("/questions", None, "there is no list \"questions\""),
         (
@@ -273,7 +273,7 @@ fn what_is_wrong_with_a_question_file_is_said_with_file_place_and_question() {
 }
 
 #[test]
-fn what_is_wrong_with_an_annotation_file_is_said_with_file_place_and_question() {
+fn an_error_in_an_annotation_file_names_file_place_and_question() {
     let cases = [
         (
             "/annotations/0/question_id",
@@ -332,7 +332,7 @@ fn what_is_wrong_with_an_annotation_file_is_said_with_file_place_and_question() 
 }
 
 #[test]
-fn values_that_nobody_asked_for_may_be_nested_as_deep_as_they_like() {
+fn values_that_are_not_read_may_be_nested_deeply() {
     let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
     let text = format!(
         r#"{{"info": {deep}, "annotations": [{{"question_id": 1, "image_id": 1, "answers": [{{"answer": "a", "x": {deep}}}]}}]}}"#
@@ -342,7 +342,7 @@ fn values_that_nobody_asked_for_may_be_nested_as_deep_as_they_like() {
 }
 
 #[test]
-fn files_are_read_together_and_the_failing_one_is_named() {
+fn files_are_read_in_parallel_and_an_error_names_its_file() {
     let (folder, questions) = write_json(&questions_json());
     let annotations = folder.path().join("annotations.json");
     fs::write(&annotations, annotations_json().to_string()).unwrap();

@@ -1,4 +1,4 @@
-//! The packed bank: the features of all images of a split in one safetensors file, read through a memory map.
+//! Banks: the features of all images of a split in one safetensors file, read through a memory map.
 //!
 //! | array | type, shape | content |
 //! |---|---|---|
@@ -11,7 +11,7 @@
 //! | `image_wh` | i32 (N, 2) | width and height of the images, in pixels |
 //!
 //! A bank has `x` or `grid`, or both. The metadata `version` is absent in banks of version 1, which have `x`, `offset`,
-//! `image_id`, `bbox` and `image_wh`; a bank of a later version than [`VERSION`] is refused.
+//! `image_id`, `bbox` and `image_wh`; a bank of a later version than 2 is refused.
 
 mod read;
 #[cfg(test)]
@@ -24,8 +24,8 @@ pub use write::{Encoded, Writer};
 use anyhow::{Result, bail};
 use safetensors::tensor::Dtype as Stored;
 
-/// The version of the banks that need more than version 1 has.
-pub const VERSION: u64 = 2;
+/// The version of a bank that has more than version 1 allows.
+const VERSION: u64 = 2;
 
 /// Precision of a bank's features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Dtype {
     }
 }
 
-/// Which features of a bank.
+/// The features of a bank that are read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Array {
     /// Regions: `x`.
@@ -72,7 +72,7 @@ impl Array {
     }
 }
 
-/// Whether the metadata of a bank names a version that this program reads.
+/// Checks that this program reads the version in the metadata of a bank.
 fn check_version(version: Option<&String>) -> Result<()> {
     match version.map(|text| text.parse::<u64>()) {
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! Reads a bank.
+//! Reads banks.
 
 use super::{Array, Dtype, Stored, check_version};
 use crate::base::mapped::Mapped;
@@ -18,19 +18,19 @@ pub enum Key<'a> {
     Text(&'a str),
 }
 
-/// One array of features of an open bank. No feature is read before it is asked for.
+/// One array of features of an open bank. Features are read when they are asked for.
 pub struct Bank {
     path: PathBuf,
     map: Mapped,
-    /// Bytes of the features in the map.
+    /// The place of the features in the map.
     values: Range<usize>,
     dtype: Dtype,
     feature_size: usize,
     offset: Vec<usize>,
     keys: Keys,
-    /// Bytes of the boxes in the map, where the bank has boxes of these features.
+    /// The place of the boxes in the map, if the bank has boxes of these features.
     bbox: Option<Range<usize>>,
-    /// Bytes of the image sizes in the map.
+    /// The place of the image sizes in the map.
     image_wh: Option<Range<usize>>,
 }
 
@@ -53,13 +53,23 @@ impl Keys {
             Keys::Texts(texts) => Key::Text(&texts[i]),
         }
     }
+
+    fn check_distinct(&self) -> Result<()> {
+        let mut seen = FxHashSet::default();
+        let mut keys = (0..self.len()).map(|i| self.get(i));
+        match keys.find(|&key| !seen.insert(key)) {
+            Some(Key::Number(number)) => bail!("it has image {number} twice"),
+            Some(Key::Text(text)) => bail!("it has image {text} twice"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The header of a mapped bank.
 struct Header<'a> {
     map: &'a Mapped,
     metadata: Metadata,
-    /// Where the arrays begin.
+    /// The place where the arrays begin.
     data: usize,
 }
 
@@ -73,10 +83,10 @@ impl Header<'_> {
         })
     }
 
-    /// An array and its bytes in the map.
+    /// An array and its place in the map.
     fn find(&self, name: &str) -> Option<(&TensorInfo, Range<usize>)> {
         let info = self.metadata.info(name)?;
-        // read_metadata has checked that these lie in the file and go with shape and type.
+        // read_metadata has checked that the offsets lie in the file and fit the shape and the dtype.
         let (start, end) = info.data_offsets;
         Some((info, self.data + start..self.data + end))
     }
@@ -84,6 +94,24 @@ impl Header<'_> {
     fn need(&self, name: &str) -> Result<(&TensorInfo, Range<usize>)> {
         self.find(name)
             .with_context(|| format!("it has no array {name}"))
+    }
+
+    /// The dtype, the number of rows and the place of the features.
+    fn features(&self, name: &str, feature_size: usize) -> Result<(Dtype, usize, Range<usize>)> {
+        let (info, range) = self.need(name)?;
+        let dtype = match info.dtype {
+            Stored::F16 => Dtype::F16,
+            Stored::F32 => Dtype::F32,
+            other => bail!("its {name} is {other:?}; F16 or F32 is expected"),
+        };
+        let [rows, columns] = info.shape[..] else {
+            bail!("the shape of its {name} is {:?}", info.shape)
+        };
+        ensure!(
+            columns == feature_size,
+            "its regions have {columns} values, but IMG_FEAT_SIZE is {feature_size}"
+        );
+        Ok((dtype, rows, range))
     }
 
     fn integers(&self, name: &str) -> Result<Vec<u64>> {
@@ -98,10 +126,10 @@ impl Header<'_> {
             .iter()
             .map(convert)
             .collect::<Result<_, _>>()
-            .with_context(|| format!("in {name} is a negative number"))
+            .with_context(|| format!("its array {name} has a negative number"))
     }
 
-    /// Offsets that divide `whole` items.
+    /// The array of offsets that divides `whole` items among `parts` images.
     fn offsets(&self, name: &str, parts: usize, whole: usize, what: &str) -> Result<Vec<usize>> {
         let offset: Vec<usize> = self
             .integers(name)?
@@ -118,7 +146,7 @@ impl Header<'_> {
         Ok(offset)
     }
 
-    /// The names of the images, each once.
+    /// The names of the images.
     fn keys(&self) -> Result<Keys> {
         if self.find("image_key").is_none() {
             return Ok(Keys::Numbers(self.integers("image_id")?));
@@ -142,7 +170,7 @@ impl Header<'_> {
         Ok(Keys::Texts(texts.context("its image_key is not UTF-8")?))
     }
 
-    /// The bytes of an optional array, if it has this type and shape.
+    /// The place of an optional array, if it has this dtype and shape.
     fn optional(&self, name: &str, dtype: Stored, shape: [usize; 2]) -> Option<Range<usize>> {
         let (info, range) = self.find(name)?;
         (info.dtype == dtype && info.shape == shape).then_some(range)
@@ -153,7 +181,7 @@ impl Bank {
     /// Maps the bank at `path` and checks that its arrays fit each other, the file and `feature_size` (`IMG_FEAT_SIZE`).
     ///
     /// # Errors
-    /// One that names `path` and what is wrong with it.
+    /// The file is missing, no bank, of a later version, or its arrays do not fit. The error names `path`.
     pub fn open(path: &Path, array: Array, feature_size: usize) -> Result<Self> {
         Self::open_checked(path, array, feature_size).with_context(|| {
             format!(
@@ -169,31 +197,10 @@ impl Bank {
         let version = header.metadata.metadata().as_ref();
         check_version(version.and_then(|entries| entries.get("version")))?;
         let (name, offset_name) = array.names();
-        let (info, values) = header.need(name)?;
-        let dtype = match info.dtype {
-            Stored::F16 => Dtype::F16,
-            Stored::F32 => Dtype::F32,
-            other => bail!("its {name} is {other:?}; F16 or F32 is expected"),
-        };
-        let [rows, columns] = info.shape[..] else {
-            bail!("the shape of its {name} is {:?}", info.shape)
-        };
-        ensure!(
-            columns == feature_size,
-            "its regions have {columns} values, but IMG_FEAT_SIZE is {feature_size}"
-        );
+        let (dtype, rows, values) = header.features(name, feature_size)?;
         let keys = header.keys()?;
         let offset = header.offsets(offset_name, keys.len(), rows, &format!("rows of {name}"))?;
-        let mut seen = FxHashSet::default();
-        if let Some(twice) = (0..keys.len())
-            .map(|i| keys.get(i))
-            .find(|&key| !seen.insert(key))
-        {
-            match twice {
-                Key::Number(number) => bail!("it has image {number} twice"),
-                Key::Text(text) => bail!("it has image {text} twice"),
-            }
-        }
+        keys.check_distinct()?;
         let bbox = match array {
             Array::Regions => header.optional("bbox", Stored::F32, [rows, 4]),
             Array::Grid => None,
@@ -212,10 +219,10 @@ impl Bank {
         })
     }
 
-    /// Makes sure that no program has changed the file since it was opened.
+    /// Checks that no program has changed the file since it was opened.
     ///
     /// # Errors
-    /// When one has.
+    /// A program has changed it.
     pub fn check_unchanged(&self) -> Result<()> {
         self.map.check_unchanged()
     }
@@ -225,12 +232,12 @@ impl Bank {
         &self.path
     }
 
-    /// Precision of its features.
+    /// Precision of the features.
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
 
-    /// (N) names of the images, in the order in which the images are stored.
+    /// The names of the images (N), in the order of the bank.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = Key<'_>> {
         (0..self.keys.len()).map(|i| self.keys.get(i))
     }
@@ -253,10 +260,10 @@ impl Bank {
         Ok(&self.map[start + rows.start * row_bytes..start + rows.end * row_bytes])
     }
 
-    /// Appends the first `max_rows` rows of the `index`th image, zero ones included, widening f16.
+    /// Appends the first `max_rows` rows of the `index`th image as float32, rows of zeros included.
     ///
     /// # Errors
-    /// An `index` that the bank does not have.
+    /// The bank has no such image.
     pub fn append_f32(&self, index: usize, max_rows: usize, out: &mut Vec<f32>) -> Result<()> {
         let bytes = self.bytes(index, max_rows)?;
         match self.dtype {
@@ -269,10 +276,10 @@ impl Bank {
         Ok(())
     }
 
-    /// Appends the first `max_rows` rows of the `index`th image of an f16 bank, zero ones included.
+    /// Appends the first `max_rows` rows of the `index`th image of an f16 bank, rows of zeros included.
     ///
     /// # Errors
-    /// An `index` that the bank does not have, and an f32 bank.
+    /// The bank has no such image, or is an f32 bank.
     pub fn append_f16(&self, index: usize, max_rows: usize, out: &mut Vec<f16>) -> Result<()> {
         ensure!(
             self.dtype == Dtype::F16,
@@ -285,10 +292,11 @@ impl Bank {
         Ok(())
     }
 
-    /// (n, 4) corners of the first `max_rows` regions of the `index`th image, in pixels; none where the bank has no boxes.
+    /// The corners (n, 4) of the first `max_rows` regions of the `index`th image, in pixels; none if the bank has no
+    /// boxes.
     ///
     /// # Errors
-    /// An `index` that the bank does not have.
+    /// The bank has no such image.
     pub fn boxes(&self, index: usize, max_rows: usize) -> Result<Option<Vec<f32>>> {
         const BOX_BYTES: usize = 4 * size_of::<f32>();
         let rows = self.rows(index, max_rows)?;
@@ -301,7 +309,7 @@ impl Bank {
         Ok(Some(numbers.collect()))
     }
 
-    /// Width and height of the `index`th image in pixels; none where the bank does not say.
+    /// Width and height of the `index`th image, in pixels; none if the bank does not have them.
     pub fn image_size(&self, index: usize) -> Option<(i32, i32)> {
         let sizes = &self.map[self.image_wh.clone()?];
         let (numbers, _) = sizes.as_chunks::<4>();

@@ -1,4 +1,4 @@
-//! Writes a bank, wherever its images come from.
+//! Writes banks.
 
 use super::{Array, Dtype, Key, Stored, VERSION};
 use anyhow::{Result, ensure};
@@ -7,24 +7,24 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::HashMap;
 use std::io::{Seek, SeekFrom, Write};
 
-/// Kept free for the header with its length; the rest of it is filled with spaces, as the format allows.
+/// Room for the header and its length. Spaces fill the rest, as the format allows.
 const HEADER_BYTES: usize = 1024;
 
-/// The features of one image as they lie in a bank.
+/// The features of one image, in the form that a bank has.
 pub struct Encoded {
-    /// Rows of features.
+    /// Number of rows.
     pub rows: usize,
     /// Little-endian values in the bank's precision.
     bytes: Vec<u8>,
-    /// The largest difference that rounding to f16 made.
+    /// The largest error that rounding to f16 made.
     pub largest_rounding: f32,
 }
 
 impl Encoded {
-    /// Encodes (n, `feature_size`) values.
+    /// Encodes features (n, `feature_size`).
     ///
     /// # Errors
-    /// A value that is not finite, or that `dtype` cannot hold.
+    /// A value is not finite, or beyond the range of `dtype`.
     pub fn new(values: &[f32], feature_size: usize, dtype: Dtype) -> Result<Encoded> {
         if let Some(value) = values.iter().find(|v| !v.is_finite()) {
             anyhow::bail!("its x contains {value}");
@@ -52,19 +52,25 @@ impl Encoded {
     }
 }
 
-/// Writes a bank of one array of features: the features as they come, and the rest at the end.
+/// The writer of a bank of one array of features.
 ///
-/// The number of rows is known only at the end, so the header's place is kept free and the small arrays follow the
-/// features.
+/// It writes the features of an image at once. The number of rows is known only at the end, so the small arrays follow
+/// the features, and the room for the header is filled last.
 pub struct Writer<'w, W> {
     file: &'w mut W,
     array: Array,
     dtype: Dtype,
     feature_size: usize,
+    images: ImageArrays,
+}
+
+/// The arrays that follow the features. `list` chooses those that a bank needs.
+#[derive(Default)]
+struct ImageArrays {
     images: usize,
     rows: usize,
     offset: Vec<u8>,
-    /// Empty when a name is not a number.
+    /// Written if all names are numbers.
     image_id: Vec<u8>,
     image_key: Vec<u8>,
     image_key_offset: Vec<u8>,
@@ -77,31 +83,29 @@ impl<'w, W: Write + Seek> Writer<'w, W> {
     /// Begins a bank in an empty file.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// The file cannot be written.
     pub fn new(file: &'w mut W, array: Array, dtype: Dtype, feature_size: usize) -> Result<Self> {
         file.write_all(&[0; HEADER_BYTES])?;
         let zero = 0i64.to_le_bytes().to_vec();
+        let images = ImageArrays {
+            offset: zero.clone(),
+            image_key_offset: zero,
+            ..ImageArrays::default()
+        };
         Ok(Writer {
             file,
             array,
             dtype,
             feature_size,
-            images: 0,
-            rows: 0,
-            offset: zero.clone(),
-            image_id: Vec::new(),
-            image_key: Vec::new(),
-            image_key_offset: zero,
-            has_texts: false,
-            bbox: Vec::new(),
-            image_wh: Vec::new(),
+            images,
         })
     }
 
-    /// Adds an image; `boxes` has four numbers for each row, `size` is width and height. Without them there are zeros.
+    /// Adds an image. `boxes` (n, 4) are the corners of the regions, `size` is width and height; the bank has zeros for
+    /// what is missing.
     ///
     /// # Errors
-    /// When the file cannot be written, or the boxes are not as many as the rows.
+    /// The file cannot be written, or there are more or fewer boxes than rows.
     pub fn push(
         &mut self,
         key: Key,
@@ -110,8 +114,61 @@ impl<'w, W: Write + Seek> Writer<'w, W> {
         size: Option<(i32, i32)>,
     ) -> Result<()> {
         self.file.write_all(&features.bytes)?;
+        self.images.push(key, features.rows, boxes, size)
+    }
+
+    /// Precision of the features.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Writes the arrays that follow the features, and the header.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish(self) -> Result<()> {
+        let (rows, columns) = (self.images.rows, self.feature_size);
+        let (name, _) = self.array.names();
+        let values_bytes = rows * columns * self.dtype.bytes();
+        // PyTorch can view only aligned numbers, and the format allows no holes, so the gap is an array too.
+        let gap = vec![0; values_bytes.next_multiple_of(8) - values_bytes];
+        let mut small = self.images.list(self.array);
+        if !gap.is_empty() {
+            small.insert(0, ("gap", Stored::U8, vec![gap.len()], &gap));
+        }
+        let mut end = values_bytes;
+        let mut arrays = vec![(name, self.dtype.stored(), vec![rows, columns], (0, end))];
+        for (name, dtype, shape, data) in &small {
+            self.file.write_all(data)?;
+            arrays.push((name, *dtype, shape.clone(), (end, end + data.len())));
+            end += data.len();
+        }
+        let needs_version = self.images.has_texts || self.array == Array::Grid;
+        let version = || HashMap::from([("version".to_owned(), VERSION.to_string())]);
+        let info = |(name, dtype, shape, data_offsets): (&str, _, _, _)| {
+            let info = TensorInfo {
+                dtype,
+                shape,
+                data_offsets,
+            };
+            (name.to_owned(), info)
+        };
+        let arrays = arrays.into_iter().map(info).collect();
+        let metadata = Metadata::new(needs_version.then(version), arrays)?;
+        write_header(self.file, &serde_json::to_vec(&metadata)?)
+    }
+}
+
+impl ImageArrays {
+    fn push(
+        &mut self,
+        key: Key,
+        rows: usize,
+        boxes: Option<&[f32]>,
+        size: Option<(i32, i32)>,
+    ) -> Result<()> {
         self.images += 1;
-        self.rows += features.rows;
+        self.rows += rows;
         self.offset.extend((self.rows as i64).to_le_bytes());
         match key {
             Key::Number(number) => {
@@ -128,16 +185,16 @@ impl<'w, W: Write + Seek> Writer<'w, W> {
         match boxes {
             Some(boxes) => {
                 ensure!(
-                    boxes.len() == 4 * features.rows,
+                    boxes.len() == 4 * rows,
                     "it has {} numbers for the boxes of {} regions",
                     boxes.len(),
-                    features.rows
+                    rows
                 );
                 self.bbox.extend(boxes.iter().flat_map(|v| v.to_le_bytes()));
             }
             None => self
                 .bbox
-                .resize(self.bbox.len() + features.rows * 4 * size_of::<f32>(), 0),
+                .resize(self.bbox.len() + rows * 4 * size_of::<f32>(), 0),
         }
         let (width, height) = size.unwrap_or_default();
         self.image_wh
@@ -145,69 +202,33 @@ impl<'w, W: Write + Seek> Writer<'w, W> {
         Ok(())
     }
 
-    /// Precision of the features.
-    pub fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    /// Writes the arrays that follow the features, and the header.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn finish(self) -> Result<()> {
-        let (images, rows, columns) = (self.images, self.rows, self.feature_size);
-        let (name, offset_name) = self.array.names();
-        let values_bytes = rows * columns * self.dtype.bytes();
-        // PyTorch can view only aligned numbers, and the format allows no holes, so a gap is an array too.
-        let gap = vec![0; values_bytes.next_multiple_of(8) - values_bytes];
-        let offsets = vec![images + 1];
-        let mut small = vec![
-            ("gap", Stored::U8, vec![gap.len()], &gap),
-            (offset_name, Stored::I64, offsets.clone(), &self.offset),
-        ];
+    /// The arrays in the order of the file, for a bank with this array of features.
+    fn list(&self, array: Array) -> Vec<SmallArray<'_>> {
+        let (images, rows) = (self.images, self.rows);
+        let (_, offset_name) = array.names();
+        let mut small: Vec<SmallArray> =
+            vec![(offset_name, Stored::I64, vec![images + 1], &self.offset)];
         if self.has_texts {
-            small.push((
-                "image_key_offset",
-                Stored::I64,
-                offsets,
-                &self.image_key_offset,
-            ));
+            let offset = &self.image_key_offset;
+            small.push(("image_key_offset", Stored::I64, vec![images + 1], offset));
         } else {
             small.push(("image_id", Stored::I64, vec![images], &self.image_id));
         }
-        if self.array == Array::Regions {
+        if array == Array::Regions {
             small.push(("bbox", Stored::F32, vec![rows, 4], &self.bbox));
         }
         small.push(("image_wh", Stored::I32, vec![images, 2], &self.image_wh));
         if self.has_texts {
-            // The last, because its bytes need not be a multiple of the others' sizes.
+            // Last, so that its odd length does not misalign the numbers of another array.
             let key = &self.image_key;
             small.push(("image_key", Stored::U8, vec![key.len()], key));
         }
-        let mut end = values_bytes;
-        let mut arrays = vec![(name, self.dtype.stored(), vec![rows, columns], (0, end))];
-        for (name, dtype, shape, data) in small {
-            if name != "gap" || !gap.is_empty() {
-                self.file.write_all(data)?;
-                arrays.push((name, dtype, shape, (end, end + data.len())));
-                end += data.len();
-            }
-        }
-        let needs_version = self.has_texts || self.array == Array::Grid;
-        let version = || HashMap::from([("version".to_owned(), VERSION.to_string())]);
-        let info = |(name, dtype, shape, data_offsets): (&str, _, _, _)| {
-            let info = TensorInfo {
-                dtype,
-                shape,
-                data_offsets,
-            };
-            (name.to_owned(), info)
-        };
-        let arrays = arrays.into_iter().map(info).collect();
-        let metadata = Metadata::new(needs_version.then(version), arrays)?;
-        write_header(self.file, &serde_json::to_vec(&metadata)?)
+        small
     }
 }
+
+/// Name, dtype, shape and bytes of an array.
+type SmallArray<'a> = (&'static str, Stored, Vec<usize>, &'a [u8]);
 
 fn write_header(file: &mut (impl Write + Seek), header: &[u8]) -> Result<()> {
     let room = HEADER_BYTES - size_of::<u64>();

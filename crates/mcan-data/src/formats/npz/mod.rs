@@ -1,9 +1,9 @@
-//! Reads the feature files of the reference: `.npz` archives with one image's regions each.
+//! Reads the feature files of the reference: `.npz` archives with the regions of one image each.
 //!
-//! A file holds `x` (`IMG_FEAT_SIZE`, n), one column per region, in whichever memory order; it comes out as n rows of
-//! `IMG_FEAT_SIZE` values. Training reads nothing but `x`; [`Reader::boxes`] reads the rest for packing. The bytes are
-//! not trusted: every size is checked against what the file can back before anything is allocated. This module knows
-//! neither image ids nor folders, and gives regions as they are, also those that are padding.
+//! A file holds `x` (`IMG_FEAT_SIZE`, n), one column per region, in C or Fortran order. It is read as n rows of
+//! `IMG_FEAT_SIZE` values. Training reads only `x`; [`Reader::boxes`] reads the other arrays for packing. The bytes are
+//! not trusted: every size is checked against the size of the file before memory is taken. This module knows neither
+//! image ids nor folders. It returns all regions, padding included.
 
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, reason = "writing to memory does not fail")]
@@ -13,7 +13,7 @@ mod tests;
 mod zip;
 
 use crate::formats::npy::{self, Header, Layout};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use crc32fast::hash as crc32;
 use libdeflater::Decompressor;
 use std::cell::RefCell;
@@ -22,23 +22,23 @@ use std::io::Read;
 use std::path::Path;
 use zip::Member;
 
-/// The largest feature file accepted, in bytes: some 80 times a full one of 100 float32 regions.
+/// Bytes that a feature file may have: some 80 times a file of 100 float32 regions.
 pub const MAX_FILE_BYTES: u64 = 64 << 20;
-/// The largest array decoded from one, in bytes: 8192 regions, where 100 are usual.
+/// Bytes that an array may have once decoded: 8192 regions, where 100 are usual.
 const MAX_ARRAY_BYTES: usize = 64 << 20;
 
-/// Boxes of an image's regions, in pixels of an image of `width` by `height`.
+/// Boxes of an image's regions, and the size of the image, in pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Boxes {
     /// (n, 4) corners x1, y1, x2, y2, row after row.
     pub bbox: Vec<f32>,
-    /// Pixels.
+    /// Width of the image.
     pub width: i32,
-    /// Pixels.
+    /// Height of the image.
     pub height: i32,
 }
 
-/// Buffers that outlive a file, so that reading the next one allocates nothing.
+/// A reader of feature files. It keeps its buffers, so that reading the next file allocates nothing.
 pub struct Reader {
     file: Vec<u8>,
     inflate: Inflate,
@@ -57,29 +57,63 @@ impl Default for Reader {
     }
 }
 
-/// Runs `body` with this thread's reader. `body` must not call `with_reader` itself.
+/// Runs `body` with the reader of this thread. `body` must not call `with_reader`.
 pub fn with_reader<T>(body: impl FnOnce(&mut Reader) -> T) -> T {
     thread_local!(static READER: RefCell<Reader> = RefCell::default());
     READER.with_borrow_mut(body)
 }
 
-/// Which rows of an array `x` to read.
+/// The rows of an array `x` to read.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
     /// F, values per row.
     pub feature_size: usize,
-    /// The most rows to read: the first ones.
+    /// Rows to read at most, from the first one.
     pub max_rows: usize,
-    /// Whether `x` is (n, F), as OpenVQA's grids are, rather than (F, n), as the features of VQA-v2 are.
+    /// Whether `x` is (n, F), as OpenVQA's grids are. The features of VQA-v2 are (F, n).
     pub rows_first: bool,
 }
 
+impl Wanted {
+    /// The place of the wanted rows in an array with this header.
+    fn layout(self, header: &Header) -> Result<Layout> {
+        let Header {
+            dtype,
+            fortran_order,
+            shape,
+        } = header;
+        ensure!(
+            dtype.is_float(),
+            "its dtype is {}; float32 is expected",
+            dtype.name()
+        );
+        let (features, rows) = match (&shape[..], self.rows_first) {
+            (&[features, rows], false) | (&[rows, features], true) => (features, rows),
+            (_, false) => bail!("its shape is {shape:?}; (IMG_FEAT_SIZE, regions) is expected"),
+            (_, true) => bail!("its shape is {shape:?}; (cells, features) is expected"),
+        };
+        ensure!(
+            features == self.feature_size,
+            "its shape is {shape:?}, but IMG_FEAT_SIZE is {}: the features are others than configured",
+            self.feature_size
+        );
+        Ok(Layout {
+            dtype: *dtype,
+            // The rows of (F, n) are the columns of the stored array.
+            row_major: *fortran_order != self.rows_first,
+            rows,
+            columns: features,
+            taken: rows.min(self.max_rows),
+        })
+    }
+}
+
 impl Reader {
-    /// Appends the wanted rows of the file at `path` to `out`, (n, F) row after row.
+    /// Appends the wanted rows of the file at `path` to `out` (n, F), and returns their number.
     ///
     /// # Errors
-    /// One that names `path` when it cannot be read, is damaged, or holds an `x` of another type or size; `out` may
-    /// then have grown.
+    /// The file cannot be read, is damaged, or its `x` has another dtype or shape. The error names `path`, and `out` may
+    /// have grown.
     pub fn read_file(&mut self, path: &Path, wanted: Wanted, out: &mut Vec<f32>) -> Result<usize> {
         let mut file = std::mem::take(&mut self.file);
         let result = load(path, &mut file)
@@ -94,7 +128,7 @@ impl Reader {
         result
     }
 
-    /// The first `max_regions` regions of a file of VQA-v2, see [`Reader::rows`].
+    /// Appends the first `max_regions` regions of a file of VQA-v2 to `out`, and returns their number.
     ///
     /// # Errors
     /// As [`Reader::rows`].
@@ -113,58 +147,25 @@ impl Reader {
         self.rows(file, wanted, out)
     }
 
-    /// Like [`Reader::read_file`] on the content of a file.
+    /// Appends the wanted rows to `out` (n, F), and returns their number. `file` is the content of a file.
     ///
     /// # Errors
-    /// One that says what is wrong, without the name of the file.
+    /// As [`Reader::read_file`], without the name of the file.
     pub fn rows(&mut self, file: &[u8], wanted: Wanted, out: &mut Vec<f32>) -> Result<usize> {
-        let Wanted {
-            feature_size,
-            max_rows,
-            rows_first,
-        } = wanted;
         let member = zip::find(file, "x.npy")?.context("it has no array x")?;
-        let mut read = |inflate: &mut Inflate| {
-            let array = Array::open(&member, inflate)?;
-            let Header {
-                dtype,
-                fortran_order,
-                shape,
-            } = &array.header;
-            ensure!(
-                dtype.is_float(),
-                "its dtype is {dtype:?}; float32 is expected"
-            );
-            let (features, rows) = match (&shape[..], rows_first) {
-                (&[features, rows], false) | (&[rows, features], true) => (features, rows),
-                (_, false) => {
-                    anyhow::bail!("its shape is {shape:?}; (IMG_FEAT_SIZE, regions) is expected")
-                }
-                (_, true) => anyhow::bail!("its shape is {shape:?}; (cells, features) is expected"),
-            };
-            ensure!(
-                features == feature_size,
-                "its shape is {shape:?}, but IMG_FEAT_SIZE is {feature_size}: the features are others than configured"
-            );
-            let taken = rows.min(max_rows);
-            // The rows of (F, n) are the columns of the stored array.
-            let layout = Layout {
-                dtype: *dtype,
-                row_major: *fortran_order != rows_first,
-                rows,
-                columns: features,
-                taken,
-            };
+        let mut read = || -> Result<usize> {
+            let array = Array::open(&member, &mut self.inflate)?;
+            let layout = wanted.layout(&array.header)?;
             layout.copy(array.data, out);
-            Ok(taken)
+            Ok(layout.taken)
         };
-        read(&mut self.inflate).context("array x")
+        read().context("array x")
     }
 
-    /// The boxes of the file at `path`, which has `regions` regions, or none where it has no array `bbox`.
+    /// The boxes of the file at `path`, which has `regions` regions; none if it has no array `bbox`.
     ///
     /// # Errors
-    /// One that names `path`, as [`Reader::boxes`].
+    /// As [`Reader::boxes`], with the name of the file.
     pub fn boxes_of_file(&mut self, path: &Path, regions: usize) -> Result<Option<Boxes>> {
         let mut file = std::mem::take(&mut self.file);
         let result = load(path, &mut file)
@@ -174,10 +175,10 @@ impl Reader {
         result
     }
 
-    /// The boxes of a file's `regions` regions, or none where the file has no array `bbox`.
+    /// The boxes of a file with `regions` regions; none if it has no array `bbox`. `file` is the content of the file.
     ///
     /// # Errors
-    /// One that says which array is damaged, missing, or does not fit the others.
+    /// An array is damaged, missing, or does not fit the others.
     pub fn boxes(&mut self, file: &[u8], regions: usize) -> Result<Option<Boxes>> {
         let Some(bbox) = self.matrix(file, "bbox.npy", (regions, 4))? else {
             return Ok(None);
@@ -186,7 +187,7 @@ impl Reader {
             let value = self
                 .matrix(file, name, (1, 1))?
                 .with_context(|| format!("it has no member {name}"))?[0];
-            // Exact in f32, and far more than any image has.
+            // 2^24 is exact in f32, and far more pixels than any image has.
             ensure!(
                 (0.0..=(1 << 24) as f32).contains(&value),
                 "member {name}: {value} is no size in pixels"
@@ -210,8 +211,8 @@ impl Reader {
         let Some(member) = zip::find(file, name)? else {
             return Ok(None);
         };
-        let read = |inflate: &mut Inflate| {
-            let array = Array::open(&member, inflate)?;
+        let mut read = || -> Result<_> {
+            let array = Array::open(&member, &mut self.inflate)?;
             let (rows, columns) = array.header.matrix()?;
             ensure!(
                 (rows, columns) == expected,
@@ -234,11 +235,11 @@ impl Reader {
             layout.copy(array.data, &mut out);
             Ok(Some(out))
         };
-        read(&mut self.inflate).with_context(|| format!("member {name}"))
+        read().with_context(|| format!("member {name}"))
     }
 }
 
-/// Reads the whole file into `buffer`, whose old content goes.
+/// Replaces the content of `buffer` by the content of a file.
 pub(crate) fn load(path: &Path, buffer: &mut Vec<u8>) -> Result<()> {
     buffer.clear();
     let file = File::open(path).context("it cannot be opened")?;
@@ -247,15 +248,16 @@ pub(crate) fn load(path: &Path, buffer: &mut Vec<u8>) -> Result<()> {
         bytes <= MAX_FILE_BYTES,
         "it has {bytes} bytes; at most {MAX_FILE_BYTES} are accepted"
     );
-    // One more than there are, or reading would grow the buffer only to find the end.
+    // One more byte than the file has, because reading stops only at an empty read, which needs room.
     buffer.reserve(bytes as usize + 1);
     file.take(MAX_FILE_BYTES).read_to_end(buffer)?;
     Ok(())
 }
 
+/// A decompressor with its buffer.
 struct Inflate {
     decompressor: Decompressor,
-    /// Only grows; what lies behind the bytes of a member is from earlier files.
+    /// Never shrinks. The bytes behind those of a member are from earlier files.
     decoded: Vec<u8>,
 }
 

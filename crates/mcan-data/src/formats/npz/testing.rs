@@ -1,4 +1,4 @@
-//! Makes `.npz` files for tests, with every choice that real ones show.
+//! Makes `.npz` files for tests, with all variations that real files have.
 
 use std::io::{Cursor, Write};
 use zip::write::SimpleFileOptions;
@@ -41,7 +41,7 @@ pub fn zip(deflated: bool, members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
-/// A feature file of n regions, given row after row; its boxes are (i, 1, 2, 3), its image 640 by 480.
+/// A feature file with the regions of (n, `columns`). The boxes are (i, 1, 2, 3), and the image is 640 by 480.
 pub fn feature_file(rows: &[f32], columns: usize, fortran_order: bool, deflated: bool) -> Vec<u8> {
     let n = rows.len() / columns;
     let data: Vec<u8> = if fortran_order {

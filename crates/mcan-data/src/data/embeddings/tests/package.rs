@@ -1,10 +1,10 @@
-//! Small packages, sound and damaged.
+//! Small packages, valid and damaged.
 
 use super::*;
 
 #[test]
 fn members_may_come_in_any_order_and_the_tar_may_be_plain() {
-    let expected = load(&golden(), &WORDS).unwrap();
+    let expected = load(&golden(), &WORDS, None).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let model = unpack(folder.path());
     let read = |name: &str| std::fs::read(model.join(name)).unwrap();
@@ -45,7 +45,7 @@ fn keys_may_share_a_row_have_none_or_be_absent() {
 }
 
 #[test]
-fn a_damaged_package_is_an_error_that_names_the_part() {
+fn a_damaged_package_is_an_error_that_names_the_file() {
     let rows = [[1.0, 2.0], [3.0, 4.0]];
     assert!(error_of(&package(&[("a", 2)], &rows), &["a"]).contains("row 2 of the 2 rows"));
     assert!(error_of(&package(&[("a", -2)], &rows), &["a"]).contains("negative"));
@@ -118,7 +118,7 @@ fn a_damaged_package_is_an_error_that_names_the_part() {
 }
 
 #[test]
-fn a_matrix_of_another_kind_is_an_error_that_says_what() {
+fn a_matrix_of_another_kind_is_an_error_with_the_reason() {
     let rules = msgpack(rmpv::Value::Map(vec![]));
     let keys = key2row(&[("a", 0)]);
     for (descr, fortran_order, shape, what) in [
@@ -169,7 +169,7 @@ fn an_archive_that_was_cut_short_is_an_error() {
 #[test]
 fn a_folder_without_a_model_or_without_one_of_its_files_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let error = |path: &Path| format!("{:#}", load(path, &["a"]).unwrap_err());
+    let error = |path: &Path| format!("{:#}", load(path, &["a"], None).unwrap_err());
     assert!(error(folder.path()).contains("holds no spaCy model"));
     let model = unpack(folder.path());
     for name in ["tokenizer", "vocab/key2row", "vocab/vectors"] {

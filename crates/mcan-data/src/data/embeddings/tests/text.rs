@@ -7,7 +7,7 @@ use std::io::{Cursor, Write};
 const TEXT: &str = "the 0.5 -1e-2\n. . . 1 2\nwörd 3 4 \ndog 7 8\r\ndog 9 9\n\ncant 5 6";
 
 #[test]
-fn text_files_are_looked_up_by_whole_words() {
+fn words_of_text_files_are_looked_up_whole() {
     let words = ["cant", "the", "wörd", "ca", "dog", "cant", "."];
     let expected = [
         5.0, 6.0, 0.5, -0.01, 3.0, 4.0, 0.0, 0.0, 7.0, 8.0, 5.0, 6.0, 0.0, 0.0,

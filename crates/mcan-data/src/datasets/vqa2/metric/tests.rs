@@ -32,7 +32,7 @@ fn exact(evaluator: &Evaluator, answer: &str) -> f64 {
 }
 
 #[test]
-fn ten_answers_give_the_familiar_thirds_less_the_one_left_out() {
+fn ten_answers_give_thirds_averaged_over_leaving_one_out() {
     let evaluator = evaluator(&[
         "dog", "dog", "dog", "dog", "cat", "cat", "cat", "fox", "fox", "owl",
     ]);
@@ -49,20 +49,20 @@ fn ten_answers_give_the_familiar_thirds_less_the_one_left_out() {
 }
 
 #[test]
-fn truth_loses_punctuation_only_where_annotators_differ_and_never_articles() {
+fn annotated_answers_lose_punctuation_only_if_annotators_differ_and_never_articles() {
     let differ = evaluator(&[
         "dog.", "dog.", "dog.", "dog.", "the fox", "the fox", "the fox", "the fox", "owl!", "owl!",
     ]);
     assert_eq!(exact(&differ, "\n\tThe dog? "), 100.0);
     assert_eq!(exact(&differ, "the fox"), 0.0);
-    // The mark at the end of the truth became a space, which the answer does not have.
+    // The mark at the end of the annotated answer became a space, which the answer under test does not have.
     assert_eq!(exact(&differ, "owl!"), 0.0);
     let agree = evaluator(&["dog."; 10]);
     assert_eq!(exact(&agree, "dog."), 0.0);
 }
 
 #[test]
-fn answers_that_are_equal_as_wholes_are_left_out_together() {
+fn answers_that_are_equal_in_every_field_are_left_out_together() {
     let same = json!({"answer": "dog", "answer_id": 1, "answer_confidence": "yes"});
     let other = json!({"answer": "dog", "answer_confidence": "yes", "answer_id": 2});
     let evaluator = evaluator_of(
@@ -74,7 +74,7 @@ fn answers_that_are_equal_as_wholes_are_left_out_together() {
 }
 
 #[test]
-fn stems_forgive_inflection_word_by_word() {
+fn equal_stems_ignore_inflection_word_by_word() {
     let evaluator = evaluator(&[
         "red dogs", "red dogs", "red dogs", "red dogs", "a", "b", "c", "d", "e", "f",
     ]);
@@ -96,7 +96,7 @@ fn stems_forgive_inflection_word_by_word() {
 }
 
 #[test]
-fn rounding_is_pythons() {
+fn rounding_is_that_of_python() {
     // From Python 3: round(x, 2).
     let cases = [
         (2.675, 2.67),
@@ -112,7 +112,7 @@ fn rounding_is_pythons() {
 }
 
 #[test]
-fn answers_must_be_to_exactly_the_annotated_questions() {
+fn there_must_be_one_answer_for_each_annotated_question() {
     let annotation = |id| json!({"question_id": id, "image_id": 1, "question_type": "a", "answer_type": "b", "answers": [{"answer": "c"}]});
     let evaluator = Evaluator::new(&annotation_file(
         &json!({"annotations": (1..9).map(annotation).collect::<Vec<_>>()}),
@@ -128,7 +128,7 @@ fn answers_must_be_to_exactly_the_annotated_questions() {
 }
 
 #[test]
-fn annotations_without_types_or_without_any_question_are_refused() {
+fn annotations_without_types_and_files_without_questions_are_errors() {
     let lacking = json!({"annotations": [{"question_id": 3, "image_id": 1, "answer_type": "b", "answers": [{"answer": "c"}]}]});
     let message = Evaluator::new(&annotation_file(&lacking))
         .err()
@@ -146,7 +146,7 @@ fn annotations_without_types_or_without_any_question_are_refused() {
 }
 
 #[test]
-fn real_answers_get_every_accuracy_that_the_reference_evaluator_gave_them() {
+fn real_answers_have_every_accuracy_of_the_official_evaluation() {
     let Some(folder) = shared("real/evaluation") else {
         return;
     };
@@ -158,7 +158,7 @@ fn real_answers_get_every_accuracy_that_the_reference_evaluator_gave_them() {
     let pairs = answers
         .iter()
         .map(|entry| (entry.question_id, &*entry.answer));
-    let accuracy = evaluator.accuracy(pairs, Matching::Exact).unwrap();
+    let accuracy = evaluator.accuracy(pairs.clone(), Matching::Exact).unwrap();
 
     let expected = value("accuracy");
     let same = |ours: &[(String, f64)], theirs: &Value| {
@@ -168,11 +168,10 @@ fn real_answers_get_every_accuracy_that_the_reference_evaluator_gave_them() {
     assert_eq!(accuracy.overall, expected["overall"].as_f64().unwrap());
     same(&accuracy.per_answer_type, &expected["perAnswerType"]);
     same(&accuracy.per_question_type, &expected["perQuestionType"]);
-    let per_question: Vec<_> = accuracy
-        .per_question
-        .iter()
-        .map(|(id, value)| (id.to_string(), *value))
-        .collect();
+    let scores = evaluator.question_scores(pairs, Matching::Exact).unwrap();
+    let ids = evaluator.question_ids.iter().map(i64::to_string);
+    let percents = scores.iter().map(|score| round2(100.0 * score));
+    let per_question: Vec<_> = ids.zip(percents).collect();
     assert_eq!(per_question.len(), 589);
     same(&per_question, &value("evalQA"));
 }

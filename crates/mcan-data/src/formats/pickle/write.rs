@@ -1,32 +1,28 @@
-//! Values to pickle protocol 2, the way `torch.save` does it.
+//! Writes values as pickles of protocol 2, as `torch.save` does.
 
-use super::Value;
-use crate::checkpoint::tensor::{TensorView, storage_name};
-use anyhow::Result;
+use super::names::storage_class;
+use super::{TensorView, Value};
 use std::collections::HashMap;
 
-/// The pickle of a value. Strings and names that come again are referred to; the bytes depend on the value alone.
-///
-/// # Errors
-/// A tensor of a type that checkpoints do not hold.
-pub fn write(value: &Value) -> Result<Vec<u8>> {
+/// The pickle of a value. A string or name that comes again is referred to. The bytes depend on the value alone.
+pub fn write(value: &Value) -> Vec<u8> {
     let mut writer = Writer {
         out: vec![0x80, 2],
         memo: HashMap::new(),
     };
-    writer.value(value)?;
+    writer.value(value);
     writer.out.push(b'.');
-    Ok(writer.out)
+    writer.out
 }
 
 struct Writer {
     out: Vec<u8>,
-    /// The bytes that make an object -> its number in the memo.
+    /// The bytes that make an object, and its number in the memo.
     memo: HashMap<Vec<u8>, u32>,
 }
 
 impl Writer {
-    fn value(&mut self, value: &Value) -> Result<()> {
+    fn value(&mut self, value: &Value) {
         match value {
             Value::None => self.out.push(b'N'),
             Value::Bool(truth) => self.out.push(if *truth { 0x88 } else { 0x89 }),
@@ -36,39 +32,20 @@ impl Writer {
                 self.out.extend(number.to_be_bytes());
             }
             Value::Str(text) => self.text(text),
-            Value::Bytes(bytes) => {
-                // Protocol 2 has no bytes: Python writes the Latin-1 text they spell, and how to turn it back.
-                self.global("_codecs", "encode");
-                self.text(
-                    &bytes
-                        .iter()
-                        .map(|&byte| char::from(byte))
-                        .collect::<String>(),
-                );
-                self.text("latin1");
-                self.out.extend([0x86, b'R']);
-            }
-            Value::Tuple(items) => self.tuple(items)?,
-            Value::List(items) => {
-                self.out.push(b']');
-                if !items.is_empty() {
-                    self.out.push(b'(');
-                    items.iter().try_for_each(|item| self.value(item))?;
-                    self.out.push(b'e');
-                }
-            }
+            Value::Bytes(bytes) => self.bytes(bytes),
+            Value::Tuple(items) => self.tuple(items),
+            Value::List(items) => self.list(items),
             Value::Dict(entries) => {
                 self.out.push(b'}');
-                self.entries(entries)?;
+                self.entries(entries);
             }
             Value::OrderedDict(entries) => {
                 self.global("collections", "OrderedDict");
                 self.out.extend(b")R");
-                self.entries(entries)?;
+                self.entries(entries);
             }
-            Value::Tensor(view) => self.tensor(view)?,
+            Value::Tensor(view) => self.tensor(view),
         }
-        Ok(())
     }
 
     fn int(&mut self, number: i128) {
@@ -93,8 +70,17 @@ impl Writer {
         }
     }
 
+    /// Protocol 2 has no bytes. Python writes them as Latin-1 text with the function that turns the text into bytes.
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.global("_codecs", "encode");
+        let text: String = bytes.iter().map(|&byte| char::from(byte)).collect();
+        self.text(&text);
+        self.text("latin1");
+        self.out.extend([0x86, b'R']);
+    }
+
     fn text(&mut self, text: &str) {
-        // A Rust string that Python could not hold does not exist; one over 4 GB has the opcode of protocol 4.
+        // A text of more than 4 GB needs the opcode of protocol 4.
         let mut code = match u32::try_from(text.len()) {
             Ok(length) => [&b"X"[..], &length.to_le_bytes()].concat(),
             Err(_) => [&[0x8d][..], &(text.len() as u64).to_le_bytes()].concat(),
@@ -107,19 +93,17 @@ impl Writer {
         self.memoized(format!("c{module}\n{name}\n").into_bytes());
     }
 
+    /// An object that is written once and referred to afterwards.
     fn memoized(&mut self, code: Vec<u8>) {
-        let fresh = self.memo.len() as u32;
-        let known = self.memo.get(&code).copied();
-        let (short, long) = if known.is_some() {
-            (b'h', b'j')
-        } else {
-            (b'q', b'r')
+        let (short, long, number) = match self.memo.get(&code) {
+            Some(&number) => (b'h', b'j', number),
+            None => {
+                let number = self.memo.len() as u32;
+                self.out.extend(&code);
+                self.memo.insert(code, number);
+                (b'q', b'r', number)
+            }
         };
-        let number = known.unwrap_or(fresh);
-        if known.is_none() {
-            self.out.extend(&code);
-            self.memo.insert(code, fresh);
-        }
         match u8::try_from(number) {
             Ok(number) => self.out.extend([short, number]),
             Err(_) => {
@@ -129,51 +113,53 @@ impl Writer {
         }
     }
 
-    fn tuple(&mut self, items: &[Value]) -> Result<()> {
+    fn list(&mut self, items: &[Value]) {
+        self.out.push(b']');
+        if !items.is_empty() {
+            self.out.push(b'(');
+            items.iter().for_each(|item| self.value(item));
+            self.out.push(b'e');
+        }
+    }
+
+    fn tuple(&mut self, items: &[Value]) {
         if items.len() > 3 {
             self.out.push(b'(');
         }
-        items.iter().try_for_each(|item| self.value(item))?;
+        items.iter().for_each(|item| self.value(item));
         self.out
             .push([b')', 0x85, 0x86, 0x87, b't'][items.len().min(4)]);
-        Ok(())
     }
 
-    fn entries(&mut self, entries: &[(Value, Value)]) -> Result<()> {
+    fn entries(&mut self, entries: &[(Value, Value)]) {
         if entries.is_empty() {
-            return Ok(());
+            return;
         }
         self.out.push(b'(');
         for (key, value) in entries {
-            self.value(key)?;
-            self.value(value)?;
+            self.value(key);
+            self.value(value);
         }
         self.out.push(b'u');
-        Ok(())
     }
 
     /// `_rebuild_tensor_v2(storage, offset, shape, stride, requires_grad, hooks)`.
-    fn tensor(&mut self, view: &TensorView) -> Result<()> {
+    fn tensor(&mut self, view: &TensorView) {
         self.global("torch._utils", "_rebuild_tensor_v2");
         self.out.extend(b"((");
         self.text("storage");
-        self.global("torch", storage_name(view.kind)?);
+        self.global("torch", storage_class(view.dtype));
         self.text(&view.storage);
         self.text("cpu");
         self.int(view.storage_numel.into());
         self.out.extend(b"tQ");
         self.int(view.offset.into());
         for numbers in [&view.shape, &view.stride] {
-            self.tuple(
-                &numbers
-                    .iter()
-                    .map(|&n| Value::Int(n.into()))
-                    .collect::<Vec<_>>(),
-            )?;
+            let numbers = numbers.iter().map(|&number| Value::Int(number.into()));
+            self.tuple(&numbers.collect::<Vec<_>>());
         }
         self.out.push(0x89);
         self.global("collections", "OrderedDict");
         self.out.extend(b")RtR");
-        Ok(())
     }
 }

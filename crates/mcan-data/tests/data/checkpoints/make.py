@@ -1,6 +1,6 @@
 """Makes small_zip.pkl and small_legacy.pkl: one state with every dtype, views, and Adam's state, in either format.
 
-python tests/data/checkpoints/make.py   (PyTorch 2.11)
+python crates/mcan-data/tests/data/checkpoints/make.py   (PyTorch 2.11)
 """
 import collections
 import pathlib

@@ -1,27 +1,32 @@
-//! Python's pickle as data: what a checkpoint's `data.pkl` says, without ever running any of it.
+//! Python's pickle, read as data and never run.
 //!
-//! [`read`] takes the opcodes of protocols 2 to 4 and the few global names that PyTorch writes for tensors and plain
-//! containers, and refuses every other one by name. [`write()`] gives protocol 2, the one that `torch.save` uses. Where
-//! a tensor's bytes lie is the business of [`super::archive`]; here a tensor is only a view of a storage's key.
+//! [`read()`] knows the opcodes of protocols 2 to 4 and the few Python names that PyTorch writes for tensors and plain
+//! containers. It refuses every other opcode and name, and the error says which. [`write()`] writes protocol 2, as
+//! `torch.save` does. A tensor is a view of a storage, which the pickle names by a key; [`pt`](super::pt) finds the
+//! storage.
 
+mod leaves;
 mod names;
 mod read;
+mod rebuild;
+mod tensor;
+mod tree;
 mod write;
 
 pub use read::{Pickle, read};
+pub use tensor::TensorView;
 pub use write::write;
 
-use super::tensor::TensorView;
 use std::sync::Arc;
 
-/// Values nested deeper than this are refused (what PyTorch saves for a model is about six deep).
-pub const MAX_DEPTH: usize = 64;
-/// A pickle that makes more objects than this is refused; a checkpoint of the largest model makes some ten thousand.
-pub const MAX_OBJECTS: usize = 1 << 21;
-/// Integers of more bytes than this are refused (object ids and seeds have eight, the format's magic number ten).
-pub const MAX_INT_BYTES: usize = 16;
+/// Values may be nested this deep. The state of a model is about six deep.
+const MAX_DEPTH: usize = 64;
+/// A pickle may make this many objects. A checkpoint of the largest model makes some ten thousand.
+const MAX_OBJECTS: usize = 1 << 21;
+/// An integer may have this many bytes. Object ids and seeds have eight, the format's magic number has ten.
+const MAX_INT_BYTES: usize = 16;
 
-/// A Python value, as far as checkpoints hold such.
+/// A Python value of the types that checkpoints have.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// `None`.
@@ -32,7 +37,7 @@ pub enum Value {
     Int(i128),
     /// A float.
     Float(f64),
-    /// A string (one of Python 2 that is no UTF-8 is taken as Latin-1).
+    /// A string.
     Str(Arc<str>),
     /// `bytes`.
     Bytes(Arc<[u8]>),
@@ -40,9 +45,9 @@ pub enum Value {
     Tuple(Vec<Value>),
     /// A list.
     List(Vec<Value>),
-    /// A dict in its order.
+    /// A dict, in its order.
     Dict(Vec<(Value, Value)>),
-    /// A `collections.OrderedDict` in its order; its attributes (`_metadata`) are dropped.
+    /// A `collections.OrderedDict`, in its order, without its attributes (`_metadata`).
     OrderedDict(Vec<(Value, Value)>),
     /// A tensor or parameter: a view of a storage.
     Tensor(Arc<TensorView>),
@@ -64,7 +69,7 @@ impl Value {
         )
     }
 
-    /// The entries of either kind of dict.
+    /// The entries, if it is a dict of either type.
     pub fn entries(&self) -> Option<&[(Value, Value)]> {
         match self {
             Value::Dict(entries) | Value::OrderedDict(entries) => Some(entries),
@@ -72,7 +77,7 @@ impl Value {
         }
     }
 
-    /// The value under a string key of a dict; the last one where a key is repeated, as in Python.
+    /// The value under a string key of a dict. If the key is repeated, the last value counts, as in Python.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.entries()?
             .iter()
@@ -81,7 +86,7 @@ impl Value {
             .map(|(_, value)| value)
     }
 
-    /// The text of a string.
+    /// The text, if it is a string.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Value::Str(text) => Some(text),
@@ -89,7 +94,7 @@ impl Value {
         }
     }
 
-    /// The items of a list or tuple.
+    /// The items, if it is a list or tuple.
     pub fn as_items(&self) -> Option<&[Value]> {
         match self {
             Value::List(items) | Value::Tuple(items) => Some(items),
@@ -97,7 +102,7 @@ impl Value {
         }
     }
 
-    /// The integer, when it fits the type asked for.
+    /// The integer, if it is one that `T` can hold.
     pub fn as_int<T: TryFrom<i128>>(&self) -> Option<T> {
         match self {
             Value::Int(value) => T::try_from(*value).ok(),
@@ -105,7 +110,7 @@ impl Value {
         }
     }
 
-    /// A float, or an integer as one.
+    /// The number, if it is a float or an integer.
     pub fn as_f64(&self) -> Option<f64> {
         match self {
             Value::Float(value) => Some(*value),
@@ -114,7 +119,7 @@ impl Value {
         }
     }
 
-    /// What to call it in a message.
+    /// The name of its type for messages, with an article.
     pub fn kind_name(&self) -> &'static str {
         match self {
             Value::None => "None",

@@ -1,0 +1,107 @@
+//! The Python names that a pickle may use. Each stands for a form of data; none of them is ever called.
+
+use super::Value;
+use super::read::{Object, Reader};
+use crate::formats::dtype::Dtype;
+use anyhow::{Context, Result, bail};
+
+/// A name of the list.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Global {
+    OrderedDict,
+    RebuildTensor,
+    RebuildTensorV3,
+    RebuildParameter,
+    Size,
+    Device,
+    Encode,
+    /// A storage class; the untyped one has no dtype.
+    StorageClass(Option<Dtype>),
+    Dtype(Dtype),
+}
+
+impl Reader<'_> {
+    pub(super) fn global(&mut self) -> Result<()> {
+        let (module, name) = (self.line()?, self.line()?);
+        self.push(Object::Global(allowed(&module, &name)?))
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let rest = self.rest();
+        let length = rest
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .context("a name has no end; the file is cut off")?;
+        let line = String::from_utf8_lossy(self.take(length)?).into_owned();
+        self.take(1)?;
+        Ok(line)
+    }
+
+    pub(super) fn stack_global(&mut self) -> Result<()> {
+        let parts = self.pop_n(2)?;
+        let (Object::Leaf(Value::Str(module)), Object::Leaf(Value::Str(name))) =
+            (self.object(parts[0])?, self.object(parts[1])?)
+        else {
+            bail!("a name is no string; the file is damaged");
+        };
+        let global = allowed(module, name)?;
+        self.push(Object::Global(global))
+    }
+}
+
+/// The class of a storage in PyTorch.
+pub(super) fn storage_class(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F16 => "HalfStorage",
+        Dtype::BF16 => "BFloat16Storage",
+        Dtype::F32 => "FloatStorage",
+        Dtype::F64 => "DoubleStorage",
+        Dtype::I8 => "CharStorage",
+        Dtype::I16 => "ShortStorage",
+        Dtype::I32 => "IntStorage",
+        Dtype::I64 => "LongStorage",
+        Dtype::U8 => "ByteStorage",
+        Dtype::Bool => "BoolStorage",
+    }
+}
+
+/// The meaning of a name.
+///
+/// # Errors
+/// The name is not on the list.
+fn allowed(module: &str, name: &str) -> Result<Global> {
+    let of = |name_of: fn(Dtype) -> &'static str| {
+        let mut all = Dtype::ALL.into_iter();
+        all.find(|&dtype| name_of(dtype) == name)
+    };
+    let global = match (module, name) {
+        ("collections", "OrderedDict") => Some(Global::OrderedDict),
+        ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Some(Global::RebuildTensor),
+        ("torch._utils", "_rebuild_tensor_v3") => Some(Global::RebuildTensorV3),
+        ("torch._utils", "_rebuild_parameter") => Some(Global::RebuildParameter),
+        ("torch", "Size") => Some(Global::Size),
+        ("torch", "device") => Some(Global::Device),
+        ("_codecs", "encode") => Some(Global::Encode),
+        ("torch" | "torch.storage", "UntypedStorage") => Some(Global::StorageClass(None)),
+        ("torch" | "torch.cuda", _) if name.ends_with("Storage") => {
+            of(storage_class).map(|dtype| Global::StorageClass(Some(dtype)))
+        }
+        ("torch", _) => of(Dtype::name).map(Global::Dtype),
+        _ => None,
+    };
+    match global {
+        Some(global) => Ok(global),
+        None => bail!(
+            "it uses the Python name {:?}, which is neither tensor nor plain data and is never run here; load the \
+             file with the program that wrote it and save its state_dict alone",
+            shown(module, name)
+        ),
+    }
+}
+
+fn shown(module: &str, name: &str) -> String {
+    /// Longer names are shown in part.
+    const MOST_CHARACTERS: usize = 80;
+    let full = format!("{module}.{name}");
+    full.chars().take(MOST_CHARACTERS).collect()
+}
