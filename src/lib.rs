@@ -70,7 +70,7 @@
 //! | `cfgs/*_model.yml` | `configs/*_model.yml` |
 //! | `core/exec.py` | [`run`], [`report`] |
 //! | `core/data/load_data.py` | [`data`], [`run::inputs`] |
-//! | `core/data/data_utils.py` | [`text`], [`data::vocab`], [`data::answers`], [`formats::npz`], [`data::embeddings`] |
+//! | `core/data/data_utils.py` | [`text`], [`data::vocab`], [`data::answers`], [`datasets::vqa2`], [`formats::npz`], [`data::embeddings`] |
 //! | `core/data/ans_punct.py` | [`text`] |
 //! | `core/data/answer_dict.json`, `utils/proc_ansdict.py` | [`data::answers`], [`datasets::vqa2`] |
 //! | `core/model/net.py`, `core/model/mca.py` | [`models::mcan`], [`nn::layers`] |

@@ -67,7 +67,7 @@ fn an_old_checkpoint_goes_on_as_it_would_have_done() {
 #[test]
 fn an_old_bank_is_read() {
     let bank = Bank::open(&old("train2014.safetensors"), Array::Regions, 8).unwrap();
-    let ids: Vec<String> = bank.keys().map(|key| format!("{key:?}")).collect();
+    let ids: Vec<String> = bank.keys().iter().map(|key| format!("{key:?}")).collect();
     assert_eq!(ids, ["Number(9)", "Number(25)"]);
     let mut values = Vec::new();
     bank.append_f32(1, 100, &mut values).unwrap();

@@ -2,10 +2,10 @@
 
 use flate2::{Compression, write::GzEncoder};
 use libfuzzer_sys::fuzz_target;
-use mcan_data::data::features::FileNames;
 use mcan_data::data::pack::{PackOptions, pack};
 use mcan_data::data::source::{FileSource, Layout};
 use mcan_data::data::streams::StreamKind;
+use mcan_data::datasets::vqa2::FEATURE_FILES;
 use mcan_data::formats::bank::{Array, Bank, Dtype};
 use std::io::Write;
 
@@ -26,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let layout = Layout {
         kind,
-        names: FileNames::Coco,
+        names: FEATURE_FILES,
         feature_size: FEATURE_SIZE,
     };
     let mut images = FileSource::open(&source, layout).expect("a thread");

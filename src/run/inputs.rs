@@ -147,7 +147,7 @@ impl Inputs {
     ) -> Result<Task> {
         let max_token = max_token(config, files);
         let dataset = files.for_answering(split, &self.vocabulary, max_token)?;
-        if split == config.data.benchmark()?.evaluated() {
+        if split == config.data.benchmark()?.evaluated_split() {
             self.metric = Some(files.metric(split)?);
         }
         let names = files.names(&[split], false);
@@ -196,9 +196,13 @@ fn read_files(
     let counts_answers = words
         && !config.loads_checkpoint()
         && !places.answers(benchmark).is_some_and(|file| file.exists());
-    let further: &[SplitName] = if words { benchmark.vocabulary() } else { &[] };
+    let further: &[SplitName] = if words {
+        benchmark.vocabulary_splits()
+    } else {
+        &[]
+    };
     let counted: &[SplitName] = if counts_answers {
-        benchmark.answers()
+        benchmark.answer_splits()
     } else {
         &[]
     };
@@ -235,7 +239,7 @@ fn vocabulary_of(
     benchmark: &dyn Benchmark,
     files: &dyn QuestionFiles,
 ) -> Vocabulary {
-    let splits = benchmark.vocabulary().iter();
+    let splits = benchmark.vocabulary_splits().iter();
     let used: Vec<(SplitName, Vec<&str>)> = splits
         .filter_map(|&split| Some((split, files.words(split)?)))
         .collect();
@@ -258,7 +262,7 @@ fn answers_of(
     saves: bool,
 ) -> Result<AnswerList> {
     let Some(path) = config.data.places().answers(benchmark) else {
-        let answers = files.count_answers(benchmark.answers())?;
+        let answers = files.count_answers(benchmark.answer_splits())?;
         crate::note!("Answers: {} counted in the questions", answers.len());
         return Ok(answers);
     };
@@ -273,7 +277,7 @@ fn answers_of(
          fetches it",
         path.display()
     );
-    let answers = files.count_answers(benchmark.answers())?;
+    let answers = files.count_answers(benchmark.answer_splits())?;
     if saves {
         answers.save(&path)?;
     }

@@ -3,13 +3,13 @@
 use super::preflight::check_writable;
 use crate::config::{BankDtype, Config};
 use crate::data::features::{archive_path, bank_path};
-use crate::data::pack::{PackOptions, pack};
+use crate::data::pack::{PackOptions, Report, pack};
 use crate::data::source::{FileSource, Layout};
 use crate::data::streams::StreamKind;
 use crate::datasets::SplitName;
 use crate::formats::bank::Dtype;
 use crate::report::Progress;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
@@ -19,42 +19,24 @@ use std::path::{Path, PathBuf};
 /// When there is nothing to pack, a member is damaged, or the bank cannot be written.
 pub(crate) fn run(config: &Config) -> Result<()> {
     super::stop::listen()?;
-    let mut packed = 0;
     let (benchmark, places) = (config.data.benchmark()?, config.data.places());
     let splits: Vec<SplitName> = benchmark.splits().iter().map(|split| split.name).collect();
     let streams = config.streams()?;
-    let kinds = [StreamKind::Regions, StreamKind::Grid];
-    let streams = kinds
-        .into_iter()
-        .filter_map(|kind| Some((kind, streams.get(kind)?)));
+    let mut packed = 0;
     let mut names = Vec::new();
-    for (kind, spec, place) in streams.flat_map(|(kind, spec)| {
-        let found = places
-            .feature_places(benchmark, &splits, kind)
-            .unwrap_or_default();
-        found.into_iter().map(move |place| (kind, spec, place))
-    }) {
-        let folder = &place.folder;
-        let target = bank_path(folder);
-        names.extend(
-            folder
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned()),
-        );
-        if target.exists() && !config.train.overwrite {
-            println!(
-                "{} is there already (--OVERWRITE=True packs it again)",
-                target.display()
-            );
-            packed += 1;
-        } else if let Some(source) = source(folder) {
+    for kind in [StreamKind::Regions, StreamKind::Grid] {
+        let Some(spec) = streams.get(kind) else {
+            continue;
+        };
+        for place in places.feature_places(benchmark, &splits, kind)? {
             let layout = Layout {
                 kind,
                 names: place.names,
                 feature_size: spec.width,
             };
-            pack_one(config, &source, &target, layout)?;
-            packed += 1;
+            packed += usize::from(pack_folder(config, &place.folder, layout)?);
+            let name = place.folder.file_name();
+            names.extend(name.map(|name| name.to_string_lossy().into_owned()));
         }
     }
     ensure!(
@@ -74,6 +56,25 @@ fn one_of(names: &[String]) -> String {
     }
 }
 
+/// Packs the features that belong into `folder`, and says whether there is a bank of them now.
+fn pack_folder(config: &Config, folder: &Path, layout: Layout) -> Result<bool> {
+    let target = bank_path(folder);
+    if target.exists() && !config.train.overwrite {
+        println!(
+            "{} is there already (--OVERWRITE=True packs it again)",
+            target.display()
+        );
+        return Ok(true);
+    }
+    let Some(source) = source(folder) else {
+        return Ok(false);
+    };
+    check_writable(target.parent().map(Path::to_path_buf))?;
+    let report = write_bank(config, &source, &target, layout)?;
+    print(&report, &target, layout.kind);
+    Ok(true)
+}
+
 /// The folder of features, or else its archive.
 fn source(folder: &Path) -> Option<PathBuf> {
     let archive = archive_path(folder);
@@ -84,57 +85,44 @@ fn source(folder: &Path) -> Option<PathBuf> {
     }
 }
 
-/// Packs one folder or archive, and prints what was packed.
-fn pack_one(config: &Config, source: &Path, target: &Path, layout: Layout) -> Result<()> {
-    check_writable(target.parent().map(Path::to_path_buf))?;
-    let dtype = match config.data.bank_dtype {
-        BankDtype::F16 => Dtype::F16,
-        BankDtype::F32 => Dtype::F32,
-    };
+/// Packs one folder or archive.
+fn write_bank(config: &Config, source: &Path, target: &Path, layout: Layout) -> Result<Report> {
     let options = PackOptions {
         kind: layout.kind,
-        dtype,
+        dtype: match config.data.bank_dtype {
+            BankDtype::F16 => Dtype::F16,
+            BankDtype::F32 => Dtype::F32,
+        },
         feature_size: layout.feature_size,
         skip_bad: config.data.pack_skip_bad,
     };
-    let images = if source.is_dir() {
-        std::fs::read_dir(source)?.count() as u64
-    } else {
-        0
+    // How many images an archive has is known only at its end.
+    let images = match source.is_dir() {
+        true => std::fs::read_dir(source)?.count() as u64,
+        false => 0,
     };
-    let progress = RefCell::new(Progress::new(
-        format!("Packing {}", source.display()),
-        images,
-        !config.run.verbose,
-    ));
-    let report = pack(
-        source,
-        &mut FileSource::open(source, layout)?,
-        target,
-        options,
-        &|done| {
-            let mut progress = progress.borrow_mut();
-            if progress.is_due() {
-                progress.show(done as u64, "images");
-            }
-            super::stop::check()
-        },
-    )?;
-    drop(progress);
-    println!(
-        "{}: {} images, {} regions",
-        target.display(),
-        report.images,
-        report.regions
-    );
-    if let Some((error, image)) = report.largest_rounding.filter(|(error, _)| *error > 0.0) {
+    let title = format!("Packing {}", source.display());
+    let progress = RefCell::new(Progress::new(title, images, !config.run.verbose));
+    let show = |done| {
+        let mut progress = progress.borrow_mut();
+        if progress.is_due() {
+            progress.show(done as u64, "images");
+        }
+        super::stop::check()
+    };
+    let mut images = FileSource::open(source, layout)?;
+    pack(source, &mut images, target, options, &show)
+}
+
+fn print(report: &Report, target: &Path, kind: StreamKind) {
+    let (bank, rows) = (target.display(), kind.array().rows());
+    println!("{bank}: {} images, {} {rows}", report.images, report.rows);
+    if let Some((error, image)) = &report.largest_rounding
+        && *error > 0.0
+    {
         println!("  largest rounding to f16: {error:e} (image {image})");
     }
     for skipped in &report.skipped {
         println!("  left out: {skipped}");
     }
-    if report.images == 0 {
-        bail!("{} holds no image that could be packed", source.display());
-    }
-    Ok(())
 }

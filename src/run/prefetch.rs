@@ -137,9 +137,10 @@ mod tests {
     use crate::data::Dataset;
     use crate::data::ImageId;
     use crate::data::dataset::Sample;
-    use crate::data::features::{FeaturePlace, FeatureStore, Features, FileNames};
+    use crate::data::features::{FeaturePlace, FeatureStore, Features};
     use crate::data::loader::LoaderOptions;
     use crate::data::streams::{StreamKind, StreamSpec};
+    use crate::datasets::vqa2::FEATURE_FILES;
     use crate::formats::npz::testing::feature_file;
     use crate::nn::packed::StreamSource;
     use std::path::Path;
@@ -162,7 +163,7 @@ mod tests {
         let dataset = Arc::new(Dataset::from_samples((0..10).map(sample)));
         let place = FeaturePlace {
             folder: folder.to_owned(),
-            names: FileNames::Coco,
+            names: FEATURE_FILES,
         };
         let spec = StreamSpec {
             padded_to: 5,

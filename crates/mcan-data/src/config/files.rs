@@ -79,7 +79,7 @@ impl Config {
     /// # Errors
     /// A training split that the data set does not have.
     pub fn evaluates_epochs(&self) -> Result<bool> {
-        let evaluated = self.data.benchmark()?.evaluated();
+        let evaluated = self.data.benchmark()?.evaluated_split();
         let is_trained_on = self.data.trained_splits()?.contains(&evaluated);
         Ok(self.train.eval_every_epoch && !is_trained_on)
     }
@@ -96,9 +96,11 @@ impl Config {
     pub fn answered_split(&self) -> Result<Option<SplitName>> {
         let benchmark = self.data.benchmark()?;
         match self.run.run_mode {
-            RunMode::Train => Ok(self.evaluates_epochs()?.then(|| benchmark.evaluated())),
+            RunMode::Train => Ok(self
+                .evaluates_epochs()?
+                .then(|| benchmark.evaluated_split())),
             RunMode::Test => files::test(benchmark, &self.data.test_split).map(Some),
-            _ => Ok(Some(benchmark.evaluated())),
+            _ => Ok(Some(benchmark.evaluated_split())),
         }
     }
 

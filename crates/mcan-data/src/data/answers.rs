@@ -1,4 +1,4 @@
-//! The answers that a model chooses from, and their scores as training targets.
+//! The answers that a model chooses from.
 //!
 //! The order of the list is the order of the model's outputs, so that a published checkpoint needs the published list.
 
@@ -6,17 +6,15 @@ use crate::base::atomic;
 use crate::formats::json::JsonFile;
 use crate::formats::python_json::write_python_json;
 use crate::formats::strings::Strings;
-use crate::text::normalize_answer;
 use anyhow::{Context, Result, bail, ensure};
 use indexmap::IndexMap;
-use rayon::prelude::*;
 use serde::Deserialize;
 use std::path::Path;
 
 /// A target: the index of an answer and its score, from 0 to 1.
 pub type Target = (u32, f32);
 
-/// The list of distinct normalised answers; the index of an answer is the model's output for it.
+/// The list of distinct answers; the index of an answer is the model's output for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerList {
     answers: Strings,
@@ -118,49 +116,10 @@ impl AnswerList {
         self.answers.get_index(index).map(String::as_str)
     }
 
-    /// The index of a normalised answer.
-    pub(crate) fn index(&self, normalized: &str) -> Option<u32> {
+    /// The index of an answer.
+    pub(crate) fn index(&self, answer: &str) -> Option<u32> {
         // Not truncated: lists come from files with u32 indices or fewer strings than that.
-        self.answers.get_index_of(normalized).map(|at| at as u32)
-    }
-
-    /// The index of the normal form of each string; none if the normal form is not in the list.
-    pub(crate) fn indices_of<'a>(
-        &self,
-        strings: impl IntoIterator<Item = &'a str>,
-    ) -> Vec<Option<u32>> {
-        let strings: Vec<_> = strings.into_iter().collect();
-        strings
-            .par_iter()
-            .map(|string| self.index(&normalize_answer(string)))
-            .collect()
-    }
-
-    /// The targets of a question from the answers of its annotators, in order of first appearance. `None` stands for an
-    /// answer that is not in the list.
-    pub(crate) fn targets(indices: impl IntoIterator<Item = Option<u32>>) -> Vec<Target> {
-        let mut counts: Vec<(u32, usize)> = Vec::new();
-        for index in indices.into_iter().flatten() {
-            match counts.iter_mut().find(|(known, _)| *known == index) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((index, 1)),
-            }
-        }
-        counts
-            .into_iter()
-            .map(|(index, count)| (index, score(count)))
-            .collect()
-    }
-}
-
-/// The score of an answer that `count` annotators gave.
-fn score(count: usize) -> f32 {
-    match count {
-        0 => 0.0,
-        1 => 0.3,
-        2 => 0.6,
-        3 => 0.9,
-        _ => 1.0,
+        self.answers.get_index_of(answer).map(|at| at as u32)
     }
 }
 
@@ -177,28 +136,6 @@ mod tests {
     fn load(value: &Value) -> Result<AnswerList> {
         let (_folder, path) = write_json(value);
         AnswerList::load(&path)
-    }
-
-    #[test]
-    fn scores_grow_with_agreeing_annotators_and_keep_the_order_of_first_appearance() {
-        let indices = [
-            Some(7),
-            None,
-            Some(2),
-            Some(7),
-            Some(1),
-            Some(2),
-            Some(2),
-            Some(1),
-            Some(1),
-            Some(1),
-            Some(3),
-        ];
-        assert_eq!(
-            AnswerList::targets(indices),
-            [(7, 0.6), (2, 0.9), (1, 1.0), (3, 0.3)]
-        );
-        assert_eq!(AnswerList::targets([None]), []);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::answers::Target;
 use super::ids::{ImageId, QuestionId};
-use crate::formats::ragged::Ragged;
+use crate::formats::ragged::RaggedVec;
 use rustc_hash::FxHashMap;
 
 /// A question with its image, words and targets.
@@ -27,8 +27,8 @@ pub struct Dataset {
     images: Vec<u32>,
     image_ids: Vec<ImageId>,
     image_of_id: FxHashMap<ImageId, u32>,
-    words: Ragged<u32>,
-    targets: Ragged<Target>,
+    words: RaggedVec<u32>,
+    targets: RaggedVec<Target>,
 }
 
 impl Dataset {

@@ -16,11 +16,36 @@ pub enum Id {
     Text(Arc<str>),
 }
 
-/// The id of a question.
-pub type QuestionId = Id;
+/// Defines a type of ids, so that the id of a question cannot stand where the id of an image is due.
+macro_rules! ids {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub Id);
 
-/// The id of an image.
-pub type ImageId = Id;
+        impl<T: Into<Id>> From<T> for $name {
+            fn from(id: T) -> $name {
+                $name(id.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+ids! {
+    /// The id of a question.
+    QuestionId
+}
+
+ids! {
+    /// The id of an image.
+    ImageId
+}
 
 impl Id {
     /// The number of an [`Id::Number`].

@@ -2,12 +2,10 @@
 
 use crate::base::atomic;
 use crate::data::QuestionId;
-use crate::formats::npy;
+use crate::formats::npz::{Storage, Writer};
 use anyhow::{Context, Result, ensure};
 use std::io::{Seek, Write};
 use std::path::Path;
-use zip::CompressionMethod;
-use zip::write::{SimpleFileOptions, ZipWriter};
 
 /// Writes the probabilities of Q questions as an uncompressed `.npz` file for NumPy: `question_id` (Q), i64 or text, and
 /// `pred` (Q, `answer_count`), f32.
@@ -24,14 +22,11 @@ pub fn write_predictions<R: AsRef<[f32]>>(
     rows: impl IntoIterator<Item = R>,
 ) -> Result<()> {
     atomic::write(path, |writer| {
-        let mut archive = ZipWriter::new(writer);
+        // `pred` of the test split has 5.6 GB.
+        let mut archive = Writer::new(writer, Storage::Large);
         write_ids(&mut archive, question_ids)?;
-        start_array(
-            &mut archive,
-            "pred",
-            "<f4",
-            &[question_ids.len(), answer_count],
-        )?;
+        let shape = [question_ids.len(), answer_count];
+        archive.start("pred", "<f4", false, &shape)?;
         let expected = question_ids
             .len()
             .checked_mul(answer_count)
@@ -47,7 +42,7 @@ pub fn write_predictions<R: AsRef<[f32]>>(
             );
             bytes.clear();
             bytes.extend(piece.iter().flat_map(|value| value.to_le_bytes()));
-            archive.write_all(&bytes)?;
+            archive.write(&bytes)?;
             written += piece.len();
         }
         ensure!(
@@ -55,18 +50,17 @@ pub fn write_predictions<R: AsRef<[f32]>>(
             "there are {written} probabilities; {answer_count} for each of {} questions are expected",
             question_ids.len()
         );
-        archive.finish()?;
-        Ok(())
+        archive.finish()
     })
 }
 
 /// Writes the array of ids: i64 if all ids are numbers, else texts padded to the length of the longest one.
-fn write_ids<W: Write + Seek>(archive: &mut ZipWriter<W>, ids: &[QuestionId]) -> Result<()> {
-    let numbers: Option<Vec<i64>> = ids.iter().map(QuestionId::number).collect();
+fn write_ids<W: Write + Seek>(archive: &mut Writer<W>, ids: &[QuestionId]) -> Result<()> {
+    let numbers: Option<Vec<i64>> = ids.iter().map(|id| id.0.number()).collect();
     let shape = [ids.len()];
     let bytes: Vec<u8> = match numbers {
         Some(numbers) => {
-            start_array(archive, "question_id", "<i8", &shape)?;
+            archive.start("question_id", "<i8", false, &shape)?;
             numbers.iter().flat_map(|id| id.to_le_bytes()).collect()
         }
         None => {
@@ -75,7 +69,7 @@ fn write_ids<W: Write + Seek>(archive: &mut ZipWriter<W>, ids: &[QuestionId]) ->
                 .map(|id| id.to_string().chars().collect())
                 .collect();
             let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
-            start_array(archive, "question_id", &format!("<U{longest}"), &shape)?;
+            archive.start("question_id", &format!("<U{longest}"), false, &shape)?;
             let padded = |text: &Vec<char>| {
                 let missing = longest - text.len();
                 let codes: Vec<u32> = text.iter().map(|&c| c as u32).collect();
@@ -85,24 +79,7 @@ fn write_ids<W: Write + Seek>(archive: &mut ZipWriter<W>, ids: &[QuestionId]) ->
             codes.flat_map(u32::to_le_bytes).collect()
         }
     };
-    archive.write_all(&bytes)?;
-    Ok(())
-}
-
-/// Opens the member of one array and writes its header.
-fn start_array<W: Write + Seek>(
-    archive: &mut ZipWriter<W>,
-    name: &str,
-    descr: &str,
-    shape: &[usize],
-) -> Result<()> {
-    // The size of an array is known only at its end; `pred` of the test split has 5.6 GB.
-    let options = SimpleFileOptions::default()
-        .compression_method(CompressionMethod::Stored)
-        .large_file(true);
-    archive.start_file(format!("{name}.npy"), options)?;
-    archive.write_all(&npy::header(descr, false, shape)?)?;
-    Ok(())
+    archive.write(&bytes)
 }
 
 #[cfg(test)]

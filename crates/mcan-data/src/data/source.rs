@@ -4,6 +4,7 @@
 
 use crate::data::features::FileNames;
 use crate::data::streams::StreamKind;
+use crate::formats::bank::ImageKey;
 use crate::formats::npz::{self, Boxes};
 use crate::formats::tar::{Member, Members, is_inside};
 use anyhow::{Context, Result, bail, ensure};
@@ -27,8 +28,8 @@ const GROUPS_AHEAD: usize = 2;
 /// The features of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
-    /// The number of the image, from the name of its file.
-    pub number: u64,
+    /// The name of the image, from the name of its file.
+    pub key: ImageKey,
     /// The name of its file, for messages.
     pub name: String,
     /// (n, F) values, row after row.
@@ -71,7 +72,7 @@ pub struct Layout {
     pub feature_size: usize,
 }
 
-/// The images of a folder, by ascending number, or of a `.tar.gz`, in the order of the archive.
+/// The images of a folder, numbers in ascending order, or of a `.tar.gz`, in the order of the archive.
 pub struct FileSource {
     groups: Receiver<Result<Vec<Item>>>,
     layout: Layout,
@@ -133,7 +134,7 @@ impl Iterator for FileSource {
 
 /// The file of one image: its content from an archive, or its path.
 struct Item {
-    number: u64,
+    key: ImageKey,
     name: String,
     content: Content,
 }
@@ -157,7 +158,7 @@ impl Item {
         let wanted = npz::Wanted {
             feature_size: layout.feature_size,
             max_rows: usize::MAX,
-            rows_first: layout.names.rows_first(),
+            rows_first: layout.names.rows_first,
         };
         let mut values = Vec::new();
         let boxes = npz::with_reader(|reader| -> Result<_> {
@@ -168,7 +169,7 @@ impl Item {
             }
         })?;
         Ok(Image {
-            number: self.number,
+            key: self.key,
             name: self.name,
             values,
             boxes,
@@ -186,8 +187,8 @@ struct Groups {
     sender: SyncSender<Result<Vec<Item>>>,
     group: Vec<Item>,
     bytes: usize,
-    /// Names of files by the number of the image.
-    seen: FxHashMap<u64, String>,
+    /// Names of files by image.
+    seen: FxHashMap<ImageKey, String>,
 }
 
 /// The source was dropped, so that nobody needs further groups.
@@ -195,8 +196,8 @@ struct Hangup;
 
 impl Groups {
     fn push(&mut self, item: Item) -> Result<Result<(), Hangup>> {
-        if let Some(other) = self.seen.insert(item.number, item.name.clone()) {
-            bail!("{} and {other} are both image {}", item.name, item.number);
+        if let Some(other) = self.seen.insert(item.key.clone(), item.name.clone()) {
+            bail!("{} and {other} are both image {}", item.name, item.key);
         }
         self.bytes += if let Content::Bytes(bytes) = &item.content {
             bytes.len()
@@ -225,10 +226,10 @@ impl Groups {
 }
 
 fn read_folder(folder: &Path, names: FileNames, groups: &mut Groups) -> Result<()> {
-    for (number, name) in names.list(folder)? {
+    for (key, name) in names.list(folder)? {
         let content = Content::Path(folder.join(&name));
         let item = Item {
-            number,
+            key,
             name: name.to_string_lossy().into_owned(),
             content,
         };
@@ -277,7 +278,7 @@ fn read_member(
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default();
-    let Some(number) = names.number(&name)? else {
+    let Some(key) = names.key(&name)? else {
         return Ok(None);
     };
     let size = entry.size();
@@ -296,7 +297,7 @@ fn read_member(
         "member {shown} of the archive is cut short"
     );
     Ok(Some(Item {
-        number,
+        key,
         name,
         content: Content::Bytes(bytes),
     }))

@@ -13,7 +13,7 @@ pub enum StreamKind {
 
 impl StreamKind {
     /// The array of a bank that holds this kind.
-    pub(crate) fn array(self) -> Array {
+    pub fn array(self) -> Array {
         match self {
             StreamKind::Regions => Array::Regions,
             StreamKind::Grid => Array::Grid,

@@ -97,6 +97,17 @@ fn first_that_exists(named: Option<&Path>, usual: &[&str]) -> PathBuf {
         .map_or_else(PathBuf::new, PathBuf::from)
 }
 
+/// The question or annotation file at `path`; where only the archive that it was published in is there, its place inside.
+pub fn in_archive(benchmark: &dyn Benchmark, path: PathBuf) -> PathBuf {
+    let inside = || {
+        let name = path.file_name()?;
+        let archive = path.with_file_name(benchmark.archive(name.to_str()?)?);
+        archive.is_file().then(|| archive.join(name))
+    };
+    let inside = if path.is_file() { None } else { inside() };
+    inside.unwrap_or(path)
+}
+
 impl Places<'_> {
     /// The folder of the data set's question files.
     pub(crate) fn folder(&self, benchmark: &dyn Benchmark) -> PathBuf {
@@ -110,17 +121,17 @@ impl Places<'_> {
 
     /// The question file of a split.
     pub fn questions(&self, benchmark: &dyn Benchmark, split: &Split) -> PathBuf {
-        let elsewhere = self.question_files.get(split.name);
-        elsewhere
-            .cloned()
-            .unwrap_or_else(|| self.folder(benchmark).join(split.questions))
+        let elsewhere = self.question_files.get(split.name).cloned();
+        let usual = || self.folder(benchmark).join(split.questions);
+        in_archive(benchmark, elsewhere.unwrap_or_else(usual))
     }
 
     /// The annotation file of a split, if it has one.
     pub fn annotations(&self, benchmark: &dyn Benchmark, split: &Split) -> Option<PathBuf> {
         let official = split.annotations?;
         let elsewhere = self.annotation_files.get(split.name).cloned();
-        Some(elsewhere.unwrap_or_else(|| self.folder(benchmark).join(official)))
+        let usual = || self.folder(benchmark).join(official);
+        Some(in_archive(benchmark, elsewhere.unwrap_or_else(usual)))
     }
 
     /// The file of answers, if the data set has one: in the folder of questions, else in the folder of OpenVQA.
@@ -157,7 +168,9 @@ impl Places<'_> {
         let mut places: Vec<FeaturePlace> = Vec::new();
         for name in splits {
             let place = benchmark.feature_place(split(benchmark, name)?, kind, self);
-            let is_new = |place: &FeaturePlace| !places.contains(place);
+            // One folder can have the images of several splits, whose numbers mean different images.
+            let key = |place: &FeaturePlace| (place.folder.clone(), place.names.split);
+            let is_new = |place: &FeaturePlace| places.iter().all(|known| key(known) != key(place));
             places.extend(place.filter(is_new));
         }
         Ok(places)

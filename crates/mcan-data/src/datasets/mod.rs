@@ -78,6 +78,11 @@ pub trait Benchmark: Sync {
     /// All splits with their official files.
     fn splits(&self) -> &'static [Split];
 
+    /// The archive in which a file of this name was published; none if the file was published as it is.
+    fn archive(&self, _file: &str) -> Option<&'static str> {
+        None
+    }
+
     /// Default folders of questions, and default folders of features. Of each list, the first folder that exists is used.
     fn folders(&self) -> (&'static [&'static str], &'static [&'static str]);
 
@@ -85,19 +90,19 @@ pub trait Benchmark: Sync {
     fn trainings(&self) -> &'static [(&'static str, &'static [SplitName])];
 
     /// The split that is evaluated: `--RUN=val` answers it. A training on other splits answers it after each epoch.
-    fn evaluated(&self) -> SplitName;
+    fn evaluated_split(&self) -> SplitName;
 
     /// The splits that `--TEST_SPLIT` can name. Names of result files contain the split, except for the first.
     fn test_splits(&self) -> &'static [SplitName];
 
     /// The splits whose words make up the vocabulary, in order.
-    fn vocabulary(&self) -> &'static [SplitName];
+    fn vocabulary_splits(&self) -> &'static [SplitName];
 
     /// The special words at the beginning of a vocabulary that is made from files, under this convention.
     fn special_words(&self, convention: Convention) -> &'static [&'static str];
 
     /// The splits whose answers are counted if there is no file of answers.
-    fn answers(&self) -> &'static [SplitName];
+    fn answer_splits(&self) -> &'static [SplitName];
 
     /// The name of the file of answers in the folder of questions, if the data set has one.
     fn answer_file(&self) -> Option<&'static str>;
@@ -257,10 +262,10 @@ mod tests {
         for benchmark in BENCHMARKS {
             let trained = benchmark.trainings().iter().flat_map(|(_, splits)| *splits);
             let named = trained
-                .chain(benchmark.vocabulary())
-                .chain(benchmark.answers())
+                .chain(benchmark.vocabulary_splits())
+                .chain(benchmark.answer_splits())
                 .chain(benchmark.test_splits());
-            for name in named.chain([&benchmark.evaluated()]) {
+            for name in named.chain([&benchmark.evaluated_split()]) {
                 assert!(files::split(benchmark, name).is_ok(), "{name}");
             }
         }

@@ -13,34 +13,6 @@ use std::path::{Path, PathBuf};
 use std::str::Utf8Error;
 use zip::ZipArchive;
 
-/// The archives of the official files: (member, archive).
-const PUBLISHED: [(&str, &str); 6] = [
-    (
-        "v2_OpenEnded_mscoco_train2014_questions.json",
-        "v2_Questions_Train_mscoco.zip",
-    ),
-    (
-        "v2_OpenEnded_mscoco_val2014_questions.json",
-        "v2_Questions_Val_mscoco.zip",
-    ),
-    (
-        "v2_OpenEnded_mscoco_test2015_questions.json",
-        "v2_Questions_Test_mscoco.zip",
-    ),
-    (
-        "v2_OpenEnded_mscoco_test-dev2015_questions.json",
-        "v2_Questions_Test_mscoco.zip",
-    ),
-    (
-        "v2_mscoco_train2014_annotations.json",
-        "v2_Annotations_Train_mscoco.zip",
-    ),
-    (
-        "v2_mscoco_val2014_annotations.json",
-        "v2_Annotations_Val_mscoco.zip",
-    ),
-];
-
 /// Bytes that a text from an archive may have. The largest published file has 0.4 GB.
 const MAX_INFLATED_BYTES: u64 = 4 << 30;
 
@@ -60,8 +32,8 @@ pub struct Location {
 
 /// Finds the JSON file called `path`.
 ///
-/// If the file does not exist, `path` may be `archive.zip/member.json`, or an archive beside it may have the file. The
-/// archive has the name under which the file was published, or the name of the file with `.zip`.
+/// If the file does not exist, `path` may be `archive.zip/member.json`, or an archive beside it, with its name and `.zip`,
+/// may have the file.
 pub fn locate(path: &Path) -> Option<Location> {
     if path.is_file() {
         return Some(Location {
@@ -70,19 +42,9 @@ pub fn locate(path: &Path) -> Option<Location> {
         });
     }
     let name = path.file_name()?.to_str()?;
-    let published = PUBLISHED
-        .iter()
-        .find(|(member, _)| *member == name)
-        .map(|(_, archive)| path.with_file_name(archive));
-    [
-        path.parent().map(Path::to_owned),
-        published,
-        Some(path.with_extension("zip")),
-    ]
-    .into_iter()
-    .flatten()
-    .find(|file| file.is_file())
-    .map(|file| Location {
+    let archives = [path.parent()?.to_owned(), path.with_extension("zip")];
+    let file = archives.into_iter().find(|file| file.is_file())?;
+    Some(Location {
         file,
         member: Some(name.to_owned()),
     })

@@ -2,12 +2,12 @@
 
 /// Rows of different lengths. Row `i` is `flat[ends[i - 1]..ends[i]]`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Ragged<T> {
+pub(crate) struct RaggedVec<T> {
     flat: Vec<T>,
     ends: Vec<usize>,
 }
 
-impl<T> Ragged<T> {
+impl<T> RaggedVec<T> {
     /// No rows yet.
     pub fn new() -> Self {
         Self {

@@ -1,7 +1,8 @@
 //! The image features of a run.
 //!
 //! The features of a split are in a packed bank `<folder>.safetensors` if there is one, else in the folder of `.npz`
-//! files. This module drops padding: it gives the rows that are not zero among the first `padded_to`.
+//! files. This module drops padding: it gives the rows that are not zero among the first `padded_to`. In a batch, an image
+//! without such a row keeps `padded_to` rows of zeros and is marked; the model decides about these rows.
 
 mod place;
 mod preload;
@@ -9,7 +10,7 @@ mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use place::{FeaturePlace, FileNames, archive_path, bank_path};
+pub use place::{FeaturePlace, FileNames, archive_path, bank_path, image_number};
 pub use store::FeatureStore;
 
 use super::streams::{StreamKind, StreamSpec};
@@ -34,10 +35,7 @@ pub struct Features {
     banks: Vec<Arc<Bank>>,
     /// For each image, where its features are stored.
     stored: Vec<Option<Place>>,
-    /// For each image, its features; empty unless they are preloaded.
-    preloaded: Vec<Values>,
-    /// For each image, its rows of a table on the device; empty unless there is a table.
-    in_table: Vec<Range<i64>>,
+    rows: Rows,
 }
 
 /// Where the features of one image are stored.
@@ -51,6 +49,16 @@ enum Place {
         bank: Arc<Bank>,
         index: usize,
     },
+}
+
+/// Where a batch gets the rows of images from.
+enum Rows {
+    /// From files and banks, each time.
+    Stored,
+    /// From memory: for each image, its rows without padding.
+    InMemory(Vec<Values>),
+    /// From a table on the device: for each image, the numbers of its rows.
+    InTable(Vec<Range<i64>>),
 }
 
 impl Features {
@@ -83,8 +91,7 @@ impl Features {
             places: Vec::new(),
             banks: Vec::new(),
             stored: image_ids.iter().map(|_| None).collect(),
-            preloaded: Vec::new(),
-            in_table: Vec::new(),
+            rows: Rows::Stored,
         };
         for place in all {
             let (folder, bank) = (&place.folder, bank_path(&place.folder));
@@ -118,8 +125,8 @@ impl Features {
         if bank.dtype() != Dtype::F16 {
             self.dtype = Dtype::F32;
         }
-        for (index, key) in bank.keys().enumerate() {
-            let image = names.image_of_key(key);
+        for (index, key) in bank.keys().iter().enumerate() {
+            let image = names.image_id(key);
             if let Some(&number) = image.and_then(|image| numbers.get(&image)) {
                 let bank = Arc::clone(&bank);
                 self.stored[number] = Some(Place::Bank { bank, index });
@@ -137,12 +144,13 @@ impl Features {
         numbers: &FxHashMap<&ImageId, usize>,
     ) -> Result<()> {
         let folder: Arc<Path> = place.folder.as_path().into();
-        for (image, name) in place.names.images(&folder)? {
-            if let Some(&number) = numbers.get(&image) {
+        for (key, name) in place.names.list(&folder)? {
+            let image = place.names.image_id(&key);
+            if let Some(&number) = image.and_then(|image| numbers.get(&image)) {
                 self.stored[number] = Some(Place::File {
                     folder: Arc::clone(&folder),
                     name,
-                    rows_first: place.names.rows_first(),
+                    rows_first: place.names.rows_first,
                 });
             }
         }
@@ -173,10 +181,10 @@ impl Features {
     /// Empty values for [`Features::append`]: row numbers if a table holds the features, f16 if every source is an f16
     /// bank, else f32. `capacity` counts as [`Values::len`] does.
     pub(crate) fn no_values(&self, capacity: usize) -> Values {
-        match self.dtype {
-            _ if !self.in_table.is_empty() => Values::Rows(Vec::with_capacity(capacity)),
-            Dtype::F16 => Values::F16(Vec::with_capacity(capacity)),
-            Dtype::F32 => Values::F32(Vec::with_capacity(capacity)),
+        match (&self.rows, self.dtype) {
+            (Rows::InTable(_), _) => Values::Rows(Vec::with_capacity(capacity)),
+            (_, Dtype::F16) => Values::F16(Vec::with_capacity(capacity)),
+            (_, Dtype::F32) => Values::F32(Vec::with_capacity(capacity)),
         }
     }
 
@@ -219,12 +227,13 @@ impl Features {
     /// # Errors
     /// Names a bank that was changed.
     pub(super) fn check_unchanged(&self) -> Result<()> {
-        if !self.preloaded.is_empty() || !self.in_table.is_empty() {
-            return Ok(());
+        match self.rows {
+            Rows::Stored => {
+                let mut banks = self.banks.iter();
+                banks.try_for_each(|bank| bank.check_unchanged())
+            }
+            Rows::InMemory(_) | Rows::InTable(_) => Ok(()),
         }
-        self.banks
-            .iter()
-            .try_for_each(|bank| bank.check_unchanged())
     }
 
     /// Appends the rows of an image, (n, F) row after row, and returns n, which can be 0.
@@ -236,15 +245,17 @@ impl Features {
     /// Names an image without features, or a damaged file.
     pub(crate) fn append(&self, image: usize, out: &mut Values) -> Result<usize> {
         let start = out.len();
-        if let (Some(rows), Values::Rows(numbers)) = (self.in_table.get(image), &mut *out) {
-            numbers.extend(rows.clone());
-            return Ok(numbers.len() - start);
-        }
-        if let Some(rows) = self.preloaded.get(image) {
-            out.extend(rows)?;
-        } else {
-            self.read(image, out)?;
-            out.drop_zero_rows(start, self.spec.width);
+        match (&self.rows, &mut *out) {
+            (Rows::InTable(table), Values::Rows(numbers)) => {
+                numbers.extend(table[image].clone());
+                return Ok(numbers.len() - start);
+            }
+            (Rows::InTable(_), _) => bail!("features in a table need a batch of row numbers"),
+            (Rows::InMemory(images), _) => out.extend(&images[image])?,
+            (Rows::Stored, _) => {
+                self.read(image, out)?;
+                out.drop_zero_rows(start, self.spec.width);
+            }
         }
         Ok((out.len() - start) / self.spec.width)
     }

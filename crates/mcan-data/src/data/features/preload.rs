@@ -1,6 +1,6 @@
 //! Features that a run holds in memory, or in a table on the device.
 
-use super::Features;
+use super::{Features, Rows};
 use crate::data::Values;
 use crate::data::values::ZERO_ROW;
 use anyhow::{Context, Result, bail};
@@ -30,14 +30,17 @@ impl Features {
             Ok(values)
         };
         let images = (0..self.stored.len()).into_par_iter();
-        self.preloaded = images.map(load).collect::<Result<_>>()?;
+        self.rows = Rows::InMemory(images.map(load).collect::<Result<_>>()?);
         Ok(())
     }
 
     /// The number of rows of a table of the preloaded images: one row of zeros, and their rows.
     pub fn rows_for_a_table(&self) -> usize {
         let rows = |values: &Values| values.len() / self.spec.width;
-        1 + self.preloaded.iter().map(rows).sum::<usize>()
+        match &self.rows {
+            Rows::InMemory(images) => 1 + images.iter().map(rows).sum::<usize>(),
+            Rows::Stored | Rows::InTable(_) => 1,
+        }
     }
 
     /// Moves the preloaded images, which are in f16, to a table on the device. `take` gets the table in order, in pieces of
@@ -48,8 +51,12 @@ impl Features {
     pub fn move_to_table(&mut self, take: &mut dyn FnMut(&[f16]) -> Result<()>) -> Result<()> {
         const PIECE: usize = 1 << 24; // values
         let width = self.spec.width;
+        let Rows::InMemory(images) = std::mem::replace(&mut self.rows, Rows::Stored) else {
+            bail!("only preloaded features can go into a table")
+        };
+        let mut table = Vec::with_capacity(images.len());
         let (mut piece, mut row) = (vec![f16::ZERO; width], ZERO_ROW + 1);
-        for (image, values) in std::mem::take(&mut self.preloaded).into_iter().enumerate() {
+        for (image, values) in images.into_iter().enumerate() {
             let Values::F16(values) = values else {
                 bail!(
                     "the features of image {} are not in f16",
@@ -57,7 +64,7 @@ impl Features {
                 )
             };
             let end = row + (values.len() / width) as i64;
-            self.in_table.push(row..end);
+            table.push(row..end);
             row = end;
             piece.extend(values);
             if piece.len() >= PIECE {
@@ -65,10 +72,10 @@ impl Features {
                 piece.clear();
             }
         }
-        if piece.is_empty() {
-            Ok(())
-        } else {
-            take(&piece)
+        if !piece.is_empty() {
+            take(&piece)?;
         }
+        self.rows = Rows::InTable(table);
+        Ok(())
     }
 }

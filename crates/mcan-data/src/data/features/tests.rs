@@ -1,6 +1,8 @@
 use super::*;
 use crate::data::pack::{PackOptions, pack};
 use crate::data::source::{FileSource, Layout};
+use crate::datasets::vqa2::FEATURE_FILES;
+use crate::formats::bank::ImageKey;
 use crate::formats::npz::testing::feature_file;
 use half::f16;
 use serde_json::Value;
@@ -47,7 +49,7 @@ pub(crate) fn pack_at(source: &Path, target: &Path, dtype: Dtype, feature_size: 
     };
     let layout = Layout {
         kind,
-        names: FileNames::Coco,
+        names: FEATURE_FILES,
         feature_size,
     };
     let mut images = FileSource::open(source, layout).unwrap();
@@ -65,9 +67,20 @@ pub(crate) fn try_open(
     padded_to: usize,
     images: impl IntoIterator<Item = i64>,
 ) -> Result<Features> {
+    let ids = images.into_iter().map(ImageId::from).collect();
+    open_named(folders, FEATURE_FILES, width, padded_to, ids)
+}
+
+pub(crate) fn open_named(
+    folders: &[PathBuf],
+    names: FileNames,
+    width: usize,
+    padded_to: usize,
+    ids: Arc<[ImageId]>,
+) -> Result<Features> {
     let place = |folder: &PathBuf| FeaturePlace {
         folder: folder.clone(),
-        names: FileNames::Coco,
+        names,
     };
     let places: Vec<FeaturePlace> = folders.iter().map(place).collect();
     let spec = StreamSpec {
@@ -75,7 +88,6 @@ pub(crate) fn try_open(
         width,
         boxes: true,
     };
-    let ids = images.into_iter().map(ImageId::from).collect();
     Features::open(&places, StreamKind::Regions, spec, ids)
 }
 
@@ -161,8 +173,12 @@ fn golden_features_equal_those_that_numpy_reads() {
         let bank = tempfile::tempdir().unwrap();
         let packed = bank.path().join(split);
         pack_at(&folder, &bank_path(&packed), Dtype::F32, 64);
-        let listed = FileNames::Coco.list(&folder).unwrap();
-        let ids = || listed.iter().map(|(number, _)| *number as i64);
+        let listed = FEATURE_FILES.list(&folder).unwrap();
+        let number = |key: &ImageKey| match key {
+            ImageKey::Number(number) => *number as i64,
+            ImageKey::Text(text) => panic!("{text}"),
+        };
+        let ids = || listed.iter().map(|(key, _)| number(key));
         let folder = open(&[folder], 64, 100, ids());
         let packed = open(&[packed], 64, 100, ids());
         for (image, (_, name)) in listed.iter().enumerate() {

@@ -40,7 +40,7 @@ pub struct LoaderOptions {
 
 /// The batches of one epoch. The first error ends the epoch. Dropping the loader stops and joins its threads.
 pub struct Loader {
-    plan: Arc<Plan>,
+    plan: Arc<BatchPlan>,
     next: usize,
     workers: Vec<Worker>,
 }
@@ -51,7 +51,7 @@ struct Worker {
 }
 
 /// The inputs of all batches, shared by the workers.
-struct Plan {
+struct BatchPlan {
     dataset: Arc<Dataset>,
     features: Arc<FeatureStore>,
     order: Vec<usize>,
@@ -88,7 +88,7 @@ impl Loader {
         };
         options.skip = options.skip.min(batches);
         options.workers = options.workers.min(batches - options.skip);
-        let plan = Arc::new(Plan {
+        let plan = Arc::new(BatchPlan {
             dataset,
             features,
             order,
@@ -164,7 +164,7 @@ impl Drop for Loader {
 }
 
 impl Worker {
-    fn start(plan: &Arc<Plan>, first: usize) -> Result<Self> {
+    fn start(plan: &Arc<BatchPlan>, first: usize) -> Result<Self> {
         let (sender, queue) = sync_channel(plan.options.prefetch);
         let plan = Arc::clone(plan);
         let thread = std::thread::Builder::new()
@@ -175,7 +175,7 @@ impl Worker {
     }
 }
 
-impl Plan {
+impl BatchPlan {
     /// Makes every `workers`-th batch, from `first` on.
     fn work(&self, first: usize, sender: &SyncSender<Result<Batch>>) {
         let mut capacity = [0; 2];

@@ -5,7 +5,7 @@ mod tests;
 
 use super::source::{BadImage, GROUP_IMAGES, Image, RegionSource};
 use crate::data::streams::StreamKind;
-use crate::formats::bank::{Dtype, Encoded, Key, Writer};
+use crate::formats::bank::{Dtype, Encoded, ImageKey, Writer};
 use anyhow::{Context, Error, Result, ensure};
 use rayon::prelude::*;
 use std::path::Path;
@@ -29,11 +29,11 @@ pub struct Report {
     /// The number of images.
     pub images: usize,
     /// The number of rows.
-    pub regions: usize,
+    pub rows: usize,
     /// With `skip_bad`, a line for each image that was left out, with the reason.
     pub skipped: Vec<String>,
-    /// The largest difference that rounding to f16 made, and the number of its image.
-    pub largest_rounding: Option<(f32, u64)>,
+    /// The largest difference that rounding to f16 made, and its image.
+    pub largest_rounding: Option<(f32, ImageKey)>,
 }
 
 /// Writes the bank `target` from `images`; `source` is their name in messages. `progress` gets the number of images packed
@@ -103,12 +103,13 @@ impl Report {
         let boxes = image.boxes.as_ref();
         let size = boxes.map(|boxes| (boxes.width, boxes.height));
         let corners = boxes.map(|boxes| &boxes.bbox[..]);
-        bank.push(Key::Number(image.number), features, corners, size)?;
+        bank.push(&image.key, features, corners, size)?;
         self.images += 1;
-        self.regions += features.rows;
+        self.rows += features.rows;
         let rounding = features.largest_rounding;
-        if bank.dtype() == Dtype::F16 && self.largest_rounding.is_none_or(|(e, _)| e < rounding) {
-            self.largest_rounding = Some((rounding, image.number));
+        let largest = self.largest_rounding.as_ref().map(|(largest, _)| *largest);
+        if bank.dtype() == Dtype::F16 && largest.is_none_or(|largest| largest < rounding) {
+            self.largest_rounding = Some((rounding, image.key.clone()));
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
 use super::*;
-use crate::data::features::FileNames;
-use crate::data::features::tests::{rows, shared, write_image};
+use crate::data::features::tests::{open_named, rows, shared, write_image};
+use crate::data::features::{FileNames, bank_path, image_number};
 use crate::data::source::{FileSource, Layout};
+use crate::data::{ImageId, Values};
+use crate::datasets::vqa2::FEATURE_FILES;
 use crate::formats::bank::tests::{all_rows, numbers, open};
 use crate::formats::bank::{Array, Bank};
 use crate::formats::npz;
@@ -27,9 +29,19 @@ fn pack_files(
     options: PackOptions,
     progress: &dyn Fn(usize) -> Result<()>,
 ) -> Result<Report> {
+    pack_named(source, FEATURE_FILES, target, options, progress)
+}
+
+fn pack_named(
+    source: &Path,
+    names: FileNames,
+    target: &Path,
+    options: PackOptions,
+    progress: &dyn Fn(usize) -> Result<()>,
+) -> Result<Report> {
     let layout = Layout {
         kind: options.kind,
-        names: FileNames::Coco,
+        names,
         feature_size: options.feature_size,
     };
     let mut images = FileSource::open(source, layout).unwrap();
@@ -104,7 +116,7 @@ fn an_archive_and_its_folder_make_the_same_bank_with_every_region() {
         Ok(())
     })
     .unwrap();
-    assert_eq!((report.images, report.regions), (150, 150 * 151 / 2));
+    assert_eq!((report.images, report.rows), (150, 150 * 151 / 2));
     assert!(progress.borrow().is_sorted() && progress.borrow().last() == Some(&150));
     let (again, bytes) = pack_archive(&tar_gz(&members(n)), OPTIONS).unwrap();
     assert_eq!(again, report);
@@ -112,7 +124,7 @@ fn an_archive_and_its_folder_make_the_same_bank_with_every_region() {
     let expected: Vec<_> = (1..=n).map(|id| (id, rows(id, id as usize))).collect();
     assert_eq!(all_rows(&open(&bytes).unwrap()), expected);
     let bank = SafeTensors::deserialize(&bytes).unwrap();
-    assert_eq!(bank.tensor("bbox").unwrap().shape(), [report.regions, 4]);
+    assert_eq!(bank.tensor("bbox").unwrap().shape(), [report.rows, 4]);
     let wh: Vec<u8> = [640i32, 480].iter().flat_map(|v| v.to_le_bytes()).collect();
     assert!(
         bank.tensor("image_wh")
@@ -133,6 +145,47 @@ fn an_archive_keeps_its_order_and_only_the_file_name_counts() {
     assert_eq!(numbers(&open(&bytes).unwrap()), [3, 2, 1]);
 }
 
+/// Files named by a text, as GQA's would be.
+const TEXTS: FileNames = FileNames {
+    image: |name| Some(ImageKey::Text(name.to_owned())),
+    expected: "<image id>.npz",
+    split: None,
+    rows_first: false,
+};
+
+#[test]
+fn text_ids_are_packed_and_found_and_leading_zeros_keep_them_apart() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("images");
+    fs::create_dir(&folder).unwrap();
+    let names = ["n161313", "7", "07", "2354786"];
+    for (image, name) in (1..).zip(names) {
+        let file = feature_file(&rows(image, 1), 4, true, false);
+        fs::write(folder.join(format!("{name}.npz")), file).unwrap();
+    }
+    let read = |folder: &Path| {
+        let ids: Vec<ImageId> = names.into_iter().map(ImageId::from).collect();
+        let features = open_named(&[folder.to_owned()], TEXTS, 4, 9, ids.into()).unwrap();
+        let mut out = features.no_values(0);
+        (0..names.len()).for_each(|image| assert_eq!(features.append(image, &mut out).unwrap(), 1));
+        out
+    };
+    let expected = Values::F32((1..=4).flat_map(|image| rows(image, 1)).collect());
+    assert_eq!(read(&folder), expected);
+    let moved = root.path().join("packed");
+    pack_named(&folder, TEXTS, &bank_path(&moved), OPTIONS, &|_| Ok(())).unwrap();
+    assert_eq!(read(&moved), expected);
+
+    let mixed = FileNames {
+        image: |name| image_number(name).or_else(|| Some(ImageKey::Text(name.to_owned()))),
+        ..TEXTS
+    };
+    fs::remove_file(folder.join("07.npz")).unwrap();
+    let error = pack_named(&folder, mixed, &bank_path(&moved), OPTIONS, &|_| Ok(())).unwrap_err();
+    let message = format!("{error:#}");
+    assert!(message.contains("image n161313 is a text"), "{message}");
+}
+
 #[test]
 fn packing_in_f16_reports_the_largest_rounding() {
     let mut files = members(2);
@@ -143,8 +196,8 @@ fn packing_in_f16_reports_the_largest_rounding() {
         ..OPTIONS
     };
     let (report, bytes) = pack_archive(&tar_gz(&files), options).unwrap();
-    let (rounding, image_id) = report.largest_rounding.unwrap();
-    assert_eq!(image_id, 3);
+    let (rounding, image) = report.largest_rounding.unwrap();
+    assert_eq!(image, ImageKey::Number(3));
     assert!((0.1..=0.25).contains(&rounding), "{rounding}");
     let bank = open(&bytes).unwrap();
     for (read, exact) in all_rows(&bank)[2].1.iter().zip(values) {
@@ -337,7 +390,7 @@ fn the_published_features_pack_within_f16_rounding() {
             &|_| Ok(()),
         )
         .unwrap();
-        assert_eq!((report.images, report.regions), (2, 60));
+        assert_eq!((report.images, report.rows), (2, 60));
         all_rows(&Bank::open(&path, Array::Regions, 2048).unwrap())
     };
     for ((id, exact), (same, rounded)) in made(Dtype::F32).into_iter().zip(made(Dtype::F16)) {

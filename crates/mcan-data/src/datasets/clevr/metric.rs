@@ -93,7 +93,9 @@ impl Evaluator {
     fn in_order<'a>(&self, answers: &[(QuestionId, &'a str)]) -> Result<Vec<&'a str>> {
         let mut given = vec![None; self.truths.len()];
         for (id, answer) in answers {
-            let position = id.number().and_then(|number| usize::try_from(number).ok());
+            let position =
+                id.0.number()
+                    .and_then(|number| usize::try_from(number).ok());
             match position.and_then(|position| given.get_mut(position)) {
                 Some(place @ None) => *place = Some(*answer),
                 Some(Some(_)) => bail!("question {id} is answered twice"),

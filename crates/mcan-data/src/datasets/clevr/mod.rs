@@ -10,10 +10,10 @@ mod results;
 mod tests;
 
 use crate::data::answers::AnswerList;
-use crate::data::features::{FeaturePlace, FileNames};
+use crate::data::features::{FeaturePlace, FileNames, image_number};
 use crate::data::streams::{StreamKind, StreamSpec, Streams};
 use crate::data::vocab::Vocabulary;
-use crate::data::{Convention, Dataset, ImageId, QuestionId};
+use crate::data::{Convention, Dataset, Id, QuestionId};
 use crate::datasets::files::{Places, Split};
 use crate::datasets::{
     Benchmark, LossKind, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes, of_split,
@@ -60,6 +60,16 @@ static SPLITS: [Split; 3] = [
     },
 ];
 
+/// Feature files are named by the numbers of a split's images.
+fn feature_files(split: SplitName) -> FileNames {
+    FileNames {
+        image: |name| image_number(name.split('.').next()?),
+        expected: "<image number>.npz",
+        split: Some(split),
+        rows_first: true,
+    }
+}
+
 impl Benchmark for Clevr {
     fn name(&self) -> &'static str {
         "clevr"
@@ -80,7 +90,7 @@ impl Benchmark for Clevr {
         &[("train", &["train"]), ("train+val", &["train", "val"])]
     }
 
-    fn evaluated(&self) -> SplitName {
+    fn evaluated_split(&self) -> SplitName {
         "val"
     }
 
@@ -88,7 +98,7 @@ impl Benchmark for Clevr {
         &["test"]
     }
 
-    fn vocabulary(&self) -> &'static [SplitName] {
+    fn vocabulary_splits(&self) -> &'static [SplitName] {
         &["train", "val", "test"]
     }
 
@@ -96,7 +106,7 @@ impl Benchmark for Clevr {
         Convention::OpenVqa.special_words()
     }
 
-    fn answers(&self) -> &'static [SplitName] {
+    fn answer_splits(&self) -> &'static [SplitName] {
         &["train", "val"]
     }
 
@@ -125,7 +135,7 @@ impl Benchmark for Clevr {
         let folder = places.features(self, split)?;
         (kind == StreamKind::Grid).then_some(FeaturePlace {
             folder,
-            names: FileNames::Numbered { split: split.name },
+            names: feature_files(split.name),
         })
     }
 
@@ -170,7 +180,7 @@ impl Benchmark for Clevr {
         let answers = read_answers(results)?;
         let evaluator = Evaluator::new(&file)?;
         let numbered = (0..)
-            .map(QuestionId::Number)
+            .map(|number: i64| number.into())
             .zip(answers.iter().map(String::as_str));
         let scores = evaluator.score(&numbered.collect::<Vec<_>>());
         let scores = scores.with_context(|| format!("cannot score {}", results.display()))?;
@@ -273,6 +283,6 @@ fn push(
     target: Option<(u32, f32)>,
 ) {
     let ids = file.words(i).take(max_token).map(|word| words.id(word));
-    let image = ImageId::InSplit(split, file.image_index(i));
-    dataset.push(QuestionId::Number(i as i64), image, ids, target);
+    let image = Id::InSplit(split, file.image_index(i)).into();
+    dataset.push((i as i64).into(), image, ids, target);
 }

@@ -2,7 +2,7 @@
 //! ...}, ...], ...}`; the test split has neither `answer` nor `program`.
 
 use crate::formats::json::{JsonFile, Text};
-use crate::formats::ragged::Ragged;
+use crate::formats::ragged::RaggedVec;
 use crate::formats::strings::{Strings, intern};
 use crate::text;
 use anyhow::{Context, Result};
@@ -14,7 +14,7 @@ pub(super) struct QuestionFile {
     name: String,
     images: Vec<u32>,
     distinct_words: Strings,
-    words: Ragged<u32>,
+    words: RaggedVec<u32>,
     distinct_answers: Strings,
     answers: Vec<Option<u32>>,
     functions: Strings,
@@ -52,7 +52,7 @@ impl QuestionFile {
             name: source.name().to_owned(),
             images: Vec::new(),
             distinct_words: Strings::default(),
-            words: Ragged::new(),
+            words: RaggedVec::new(),
             distinct_answers: Strings::default(),
             answers: Vec::new(),
             functions: Strings::default(),

@@ -1,5 +1,6 @@
 use super::*;
 use crate::datasets::benchmark;
+use crate::formats::bank::ImageKey;
 use crate::testing::{shared, write_bytes, write_json};
 use serde_json::{Value, json};
 use std::fs;
@@ -37,10 +38,10 @@ fn the_answers_of_openvqa_have_the_scores_of_openvqa() {
     let Some(files) = golden() else { return };
     let answers = read_answers(&run.join("results/cache/result_run_golden.txt")).unwrap();
     let numbered = (0..)
-        .map(QuestionId::Number)
+        .map(|number: i64| number.into())
         .zip(answers.iter().map(String::as_str));
     let scores = files
-        .metric(Clevr.evaluated())
+        .metric(Clevr.evaluated_split())
         .unwrap()
         .score(&numbered.collect::<Vec<_>>())
         .unwrap();
@@ -91,18 +92,18 @@ fn answer_files_come_back_byte_for_byte() {
 fn the_golden_world_has_the_sizes_of_openvqa() {
     let Some(files) = golden() else { return };
     let splits = Clevr
-        .vocabulary()
+        .vocabulary_splits()
         .iter()
         .filter_map(|split| files.words(split));
     let words = Vocabulary::new(Clevr.special_words(Convention::Reference), splits.flatten());
-    let answers = files.count_answers(Clevr.answers()).unwrap();
+    let answers = files.count_answers(Clevr.answer_splits()).unwrap();
     let longest = files.longest_question().unwrap();
     let training = files
         .for_training(&["train"], &words, &answers, longest)
         .unwrap();
     assert_eq!(training.len(), 158);
     let val = files
-        .for_answering(Clevr.evaluated(), &words, longest)
+        .for_answering(Clevr.evaluated_split(), &words, longest)
         .unwrap();
     assert_eq!(val.len(), 96);
     assert_eq!(val.image_id(0).to_string(), "val/0");
@@ -134,14 +135,16 @@ fn the_grid_of_an_image_is_read() {
         feature_folders: &none,
     };
     let words = Vocabulary::new(&["PAD", "UNK"], []);
-    let dataset = files.for_answering(Clevr.evaluated(), &words, 3).unwrap();
+    let dataset = files
+        .for_answering(Clevr.evaluated_split(), &words, 3)
+        .unwrap();
     let needs = Needs {
         grid: true,
         ..Needs::default()
     };
     let place = |kind| {
         places
-            .feature_places(&Clevr, &[Clevr.evaluated()], kind)
+            .feature_places(&Clevr, &[Clevr.evaluated_split()], kind)
             .unwrap()
     };
     let sizes = StreamSizes {
@@ -244,5 +247,20 @@ fn an_answer_that_the_model_does_not_know_cannot_be_learned() {
     assert!(
         message.contains("--SPLIT") && message.contains("train or train+val"),
         "{message}"
+    );
+}
+
+#[test]
+fn numbered_files_are_images_of_their_split() {
+    let names = feature_files(Clevr.evaluated_split());
+    let key = |name| names.key(name).map_err(|e| e.to_string());
+    assert_eq!(key("12.npz"), Ok(Some(ImageKey::Number(12))));
+    assert_eq!(key("mean.txt"), Ok(None));
+    for wrong in ["val_12.npz", "mean.npz", "4294967296.npz"] {
+        assert!(key(wrong).unwrap_err().contains(wrong), "{wrong}");
+    }
+    assert_eq!(
+        names.image_id(&ImageKey::Number(12)),
+        Some(Id::InSplit("val", 12).into())
     );
 }

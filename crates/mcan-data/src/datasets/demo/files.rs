@@ -3,13 +3,11 @@
 use super::questions::Question;
 use super::world::{FEATURE_SIZE, Regions};
 use crate::base::atomic;
-use crate::formats::npy;
+use crate::formats::npz::{Storage, Writer};
 use anyhow::Result;
 use serde_json::{Value, json};
-use std::io::{Cursor, Write};
+use std::io::{Seek, Write};
 use std::path::Path;
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipWriter};
 
 /// Writes a question file of `subtype` (`train2014`, ...), in the given order.
 pub(super) fn write_questions(path: &Path, subtype: &str, questions: &[Question]) -> Result<()> {
@@ -76,44 +74,31 @@ pub(super) fn write_features(path: &Path, regions: &Regions, deflated: bool) -> 
         let row = |feature| features[feature..].iter().step_by(FEATURE_SIZE).copied();
         (0..FEATURE_SIZE).flat_map(row).collect()
     };
-    let x = array(
-        "<f4",
-        fortran_order,
-        &[FEATURE_SIZE, count],
-        x.iter().map(|v| v.to_le_bytes()),
-    )?;
-    let boxes = regions.boxes.as_flattened().iter().map(|v| v.to_le_bytes());
-    let scalar = |value: i64| array("<i8", false, &[], [value.to_le_bytes()]);
-    let members = [
-        ("x", x),
-        ("image_w", scalar(regions.width)?),
-        ("bbox", array("<f4", false, &[count, 4], boxes)?),
-        ("num_bbox", scalar(count as i64)?),
-        ("image_h", scalar(regions.height)?),
-    ];
-    let method = if deflated {
-        CompressionMethod::Deflated
-    } else {
-        CompressionMethod::Stored
+    let storage = match deflated {
+        true => Storage::Deflated,
+        false => Storage::Plain,
     };
-    let options = SimpleFileOptions::default().compression_method(method);
-    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, bytes) in members {
-        archive.start_file(format!("{name}.npy"), options)?;
-        archive.write_all(&bytes)?;
-    }
-    let bytes = archive.finish()?.into_inner();
-    atomic::write(path, |file| Ok(file.write_all(&bytes)?))
+    atomic::write(path, |file| {
+        let mut archive = Writer::new(file, storage);
+        archive.start("x", "<f4", fortran_order, &[FEATURE_SIZE, count])?;
+        archive.write(&bytes_of(&x))?;
+        write_number(&mut archive, "image_w", regions.width)?;
+        archive.start("bbox", "<f4", false, &[count, 4])?;
+        archive.write(&bytes_of(regions.boxes.as_flattened()))?;
+        write_number(&mut archive, "num_bbox", count as i64)?;
+        write_number(&mut archive, "image_h", regions.height)?;
+        archive.finish()
+    })
 }
 
-/// A `.npy` array; `values` are the bytes of each value.
-fn array<const N: usize>(
-    descr: &str,
-    fortran_order: bool,
-    shape: &[usize],
-    values: impl IntoIterator<Item = [u8; N]>,
-) -> Result<Vec<u8>> {
-    let mut bytes = npy::header(descr, fortran_order, shape)?;
-    bytes.extend(values.into_iter().flatten());
-    Ok(bytes)
+fn write_number<W: Write + Seek>(archive: &mut Writer<W>, name: &str, number: i64) -> Result<()> {
+    archive.start(name, "<i8", false, &[])?;
+    archive.write(&number.to_le_bytes())
+}
+
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
 }

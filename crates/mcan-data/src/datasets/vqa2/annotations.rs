@@ -2,7 +2,7 @@
 //! "multiple_choice_answer", "answers": [{"answer", ...}, ...]}, ...], ...}`.
 
 use crate::formats::json::{JsonFile, Text};
-use crate::formats::ragged::Ragged;
+use crate::formats::ragged::RaggedVec;
 use crate::formats::strings::{Strings, intern};
 use anyhow::{Context, Result, bail};
 use rustc_hash::{FxHashSet, FxHasher};
@@ -36,8 +36,8 @@ pub struct AnnotationFile {
     name: String,
     strings: Strings,
     annotations: Vec<Annotation>,
-    answers: Ragged<u32>,
-    kinds: Ragged<u8>,
+    answers: RaggedVec<u32>,
+    kinds: RaggedVec<u8>,
 }
 
 #[derive(Deserialize)]
@@ -73,8 +73,8 @@ impl AnnotationFile {
             name: source.name().to_owned(),
             strings: Strings::default(),
             annotations: Vec::new(),
-            answers: Ragged::new(),
-            kinds: Ragged::new(),
+            answers: RaggedVec::new(),
+            kinds: RaggedVec::new(),
         };
         let mut seen = FxHashSet::default();
         source.for_each_in("annotations", |raw: RawAnnotation| {

@@ -4,7 +4,7 @@ use super::answer_list::count_answers;
 use super::score::score;
 use super::{AnnotationFile, Evaluator, QuestionFile, numbered, read_all, samples, write_answers};
 use crate::data::answers::AnswerList;
-use crate::data::features::{FeaturePlace, FileNames};
+use crate::data::features::{FeaturePlace, FileNames, image_number};
 use crate::data::streams::{StreamKind, StreamSpec, Streams};
 use crate::data::vocab::Vocabulary;
 use crate::data::{Convention, Dataset, QuestionId};
@@ -17,6 +17,15 @@ use std::path::{Path, PathBuf};
 
 /// VQA-v2 (Goyal et al., CVPR 2017), with the questions of Visual Genome.
 pub(in crate::datasets) struct Vqa2;
+
+/// Feature files are named by the numbers of COCO's images.
+pub const FEATURE_FILES: FileNames = FileNames {
+    // As the reference reads it: from the last `_` to the first `.` behind it.
+    image: |name| image_number(name.rsplit('_').next()?.split('.').next()?),
+    expected: "COCO_<split>_<image id>.jpg.npz",
+    split: None,
+    rows_first: false,
+};
 
 const FETCHED: &str = "./setup.sh data fetches it";
 
@@ -59,6 +68,34 @@ static SPLITS: [Split; 5] = [
     },
 ];
 
+/// Where the official files were published: (member, archive).
+const ARCHIVES: [(&str, &str); 6] = [
+    (
+        "v2_OpenEnded_mscoco_train2014_questions.json",
+        "v2_Questions_Train_mscoco.zip",
+    ),
+    (
+        "v2_OpenEnded_mscoco_val2014_questions.json",
+        "v2_Questions_Val_mscoco.zip",
+    ),
+    (
+        "v2_OpenEnded_mscoco_test2015_questions.json",
+        "v2_Questions_Test_mscoco.zip",
+    ),
+    (
+        "v2_OpenEnded_mscoco_test-dev2015_questions.json",
+        "v2_Questions_Test_mscoco.zip",
+    ),
+    (
+        "v2_mscoco_train2014_annotations.json",
+        "v2_Annotations_Train_mscoco.zip",
+    ),
+    (
+        "v2_mscoco_val2014_annotations.json",
+        "v2_Annotations_Val_mscoco.zip",
+    ),
+];
+
 impl Benchmark for Vqa2 {
     fn name(&self) -> &'static str {
         "vqa"
@@ -66,6 +103,11 @@ impl Benchmark for Vqa2 {
 
     fn splits(&self) -> &'static [Split] {
         &SPLITS
+    }
+
+    fn archive(&self, file: &str) -> Option<&'static str> {
+        let found = ARCHIVES.iter().find(|(member, _)| *member == file);
+        found.map(|(_, archive)| *archive)
     }
 
     fn folders(&self) -> (&'static [&'static str], &'static [&'static str]) {
@@ -83,7 +125,7 @@ impl Benchmark for Vqa2 {
         ]
     }
 
-    fn evaluated(&self) -> SplitName {
+    fn evaluated_split(&self) -> SplitName {
         "val"
     }
 
@@ -91,7 +133,7 @@ impl Benchmark for Vqa2 {
         &["test", "test-dev"]
     }
 
-    fn vocabulary(&self) -> &'static [SplitName] {
+    fn vocabulary_splits(&self) -> &'static [SplitName] {
         &["train", "val", "test", "vg"]
     }
 
@@ -99,7 +141,7 @@ impl Benchmark for Vqa2 {
         convention.special_words()
     }
 
-    fn answers(&self) -> &'static [SplitName] {
+    fn answer_splits(&self) -> &'static [SplitName] {
         &["train", "val"]
     }
 
@@ -135,7 +177,7 @@ impl Benchmark for Vqa2 {
         let folder = places.features(self, split)?;
         (kind == StreamKind::Regions).then_some(FeaturePlace {
             folder,
-            names: FileNames::Coco,
+            names: FEATURE_FILES,
         })
     }
 

@@ -5,7 +5,7 @@
 use super::{Annotation, AnnotationFile, numbered};
 use crate::data::QuestionId;
 use crate::datasets::{Metric, Scores};
-use crate::formats::ragged::Ragged;
+use crate::formats::ragged::RaggedVec;
 use crate::formats::strings::{Strings, intern};
 use crate::text;
 use anyhow::{Context, Result, bail, ensure};
@@ -73,8 +73,8 @@ pub struct Evaluator {
     answer_types: Strings,
     question_types: Strings,
     /// For each question, the texts of its answers as the metric compares them, as positions in `texts`.
-    truths: Ragged<u32>,
-    kinds: Ragged<u8>,
+    truths: RaggedVec<u32>,
+    kinds: RaggedVec<u8>,
     texts: Strings,
     /// For each text, the position of its stems in `stems`.
     stem_of: Vec<u32>,
@@ -299,10 +299,13 @@ fn round2(x: f64) -> f64 {
 
 /// The texts of all answers as the metric compares them, with their kinds: the raw text if all annotators of a question
 /// wrote the same, else the text without punctuation. The rule for digits and articles holds only for answers under test.
-fn compared_texts(file: &AnnotationFile, texts: &mut Strings) -> Result<(Ragged<u32>, Ragged<u8>)> {
+fn compared_texts(
+    file: &AnnotationFile,
+    texts: &mut Strings,
+) -> Result<(RaggedVec<u32>, RaggedVec<u8>)> {
     let mut punctuated: IndexMap<u32, u32, FxBuildHasher> = IndexMap::default();
     let mut raw = punctuated.clone();
-    let (mut truths, mut kinds) = (Ragged::new(), Ragged::new());
+    let (mut truths, mut kinds) = (RaggedVec::new(), RaggedVec::new());
     for i in 0..file.annotations().len() {
         let answers = file.answers(i);
         let mut row = Vec::with_capacity(answers.len());

@@ -11,11 +11,13 @@ mod questions;
 mod results;
 mod samples;
 mod score;
+mod targets;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use annotations::{Annotation, AnnotationFile};
 pub use answer_list::count_answers;
+pub use files::FEATURE_FILES;
 pub(super) use files::Vqa2;
 pub use metric::Evaluator;
 pub use questions::{Question, QuestionFile};
@@ -57,7 +59,7 @@ fn read_all<P: AsRef<Path> + Sync>(
 /// The answers with the numbers of their questions.
 fn numbered<'a>(answers: &[(QuestionId, &'a str)]) -> Result<Vec<(i64, &'a str)>> {
     let numbered = |(id, answer): &(QuestionId, &'a str)| {
-        let number = id.number();
+        let number = id.0.number();
         let number = number.with_context(|| format!("the id of question {id} is not a number"))?;
         Ok((number, *answer))
     };

@@ -1,7 +1,7 @@
 //! Question files: `{"questions": [{"question_id", "image_id", "question"}, ...], ...}`.
 
 use crate::formats::json::{JsonFile, Text};
-use crate::formats::ragged::Ragged;
+use crate::formats::ragged::RaggedVec;
 use crate::formats::strings::{Strings, intern};
 use crate::text;
 use anyhow::{Context, Result, bail};
@@ -24,7 +24,7 @@ pub struct QuestionFile {
     name: String,
     distinct_words: Strings,
     questions: Vec<Question>,
-    words: Ragged<u32>,
+    words: RaggedVec<u32>,
     position: FxHashMap<i64, u32>,
 }
 
@@ -49,7 +49,7 @@ impl QuestionFile {
             name: source.name().to_owned(),
             distinct_words: Strings::default(),
             questions: Vec::new(),
-            words: Ragged::new(),
+            words: RaggedVec::new(),
             position: FxHashMap::default(),
         };
         source.for_each_in("questions", |raw| file.push(&raw))?;

@@ -1,5 +1,6 @@
 //! The samples of a run, made of question and annotation files.
 
+use super::targets::{indices_of, targets};
 use super::{AnnotationFile, QuestionFile};
 use crate::data::answers::AnswerList;
 use crate::data::vocab::Vocabulary;
@@ -31,7 +32,7 @@ pub(super) fn for_training(
             .find_map(|((questions, _), ids)| Some((questions, ids, questions.position(id)?)))
     };
     for &(questions, annotations) in splits {
-        let indices = answers.indices_of(annotations.strings());
+        let indices = indices_of(answers, annotations.strings());
         for (i, annotation) in annotations.annotations().iter().enumerate() {
             let Some((asked, word_ids, at)) = find(annotation.question_id) else {
                 let (theirs, ours) = (annotations.name(), questions.name());
@@ -46,7 +47,7 @@ pub(super) fn for_training(
                 annotation.question_id.into(),
                 id_of_image(annotation.image_id),
                 words.map(|word| word_ids[*word as usize]),
-                AnswerList::targets(given.map(|answer| indices[*answer as usize])),
+                targets(given.map(|answer| indices[*answer as usize])),
             );
         }
     }
@@ -77,7 +78,7 @@ pub(super) fn for_answering(
 /// The id of a COCO image.
 fn id_of_image(number: u64) -> ImageId {
     // Not truncated: a file with a larger number is refused.
-    ImageId::Number(number as i64)
+    ImageId::from(number as i64)
 }
 
 /// For each distinct word of a file, its id in the vocabulary.

@@ -1,4 +1,6 @@
 use super::*;
+use crate::datasets::files::in_archive;
+use crate::formats::bank::ImageKey;
 use crate::formats::json::{Location, locate};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -105,6 +107,26 @@ fn zipped(members: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[test]
+fn file_names_give_image_ids_as_in_the_reference() {
+    let id = |name| FEATURE_FILES.key(name).map_err(|e| e.to_string());
+    assert_eq!(
+        id("COCO_train2014_000000000009.jpg.npz"),
+        Ok(Some(ImageKey::Number(9)))
+    );
+    assert_eq!(id("2407890.npz"), Ok(Some(ImageKey::Number(2407890))));
+    assert_eq!(id("._COCO_train2014_000000000009.jpg.npz"), Ok(None));
+    assert_eq!(id("README.md"), Ok(None));
+    for wrong in [
+        "COCO_train2014_.npz",
+        "COCO_+9.npz",
+        "COCO_99999999999999999999.npz",
+        "mean.npz",
+    ] {
+        assert!(id(wrong).unwrap_err().contains(wrong));
+    }
+}
+
+#[test]
 fn a_file_is_found_in_its_published_archive() {
     let text = questions_json().to_string();
     let (test, dev) = (
@@ -117,7 +139,8 @@ fn a_file_is_found_in_its_published_archive() {
         ("readme.txt", "hello"),
     ]);
     let (folder, zip) = write_bytes("v2_Questions_Test_mscoco.zip", &archive);
-    let wanted = folder.path().join(dev);
+    let named = folder.path().join(dev);
+    let wanted = in_archive(&Vqa2, named.clone());
     assert_eq!(
         locate(&wanted),
         Some(Location {
@@ -157,6 +180,7 @@ fn a_file_is_found_in_its_published_archive() {
         absent.contains("it has no member VG_questions.json"),
         "{absent}"
     );
+    let wanted = in_archive(&Vqa2, named);
     let nowhere = format!("{:#}", QuestionFile::read(&wanted).err().unwrap());
     assert!(
         nowhere.contains("there is no file") && nowhere.contains(dev),

@@ -6,7 +6,7 @@
 //! | `offset` | i64 (N + 1) | image i has the rows `offset[i]..offset[i + 1]` of `x` |
 //! | `grid`, `grid_offset` | as `x`, `offset` | the same for the cells of a feature map |
 //! | `image_id` | i64 (N) | names of the images, in any order |
-//! | `image_key`, `image_key_offset` | u8 (bytes), i64 (N + 1) | names in UTF-8, where they are not all numbers; then there is no `image_id` |
+//! | `image_key`, `image_key_offset` | u8 (bytes), i64 (N + 1) | names in UTF-8, where they are texts; then there is no `image_id` |
 //! | `bbox` | f32 (sum of n, 4) | corners x1, y1, x2, y2 of the regions, in pixels |
 //! | `image_wh` | i32 (N, 2) | width and height of the images, in pixels |
 //!
@@ -18,14 +18,33 @@ mod read;
 pub(crate) mod tests;
 mod write;
 
-pub use read::{Bank, Key};
+pub use read::Bank;
 pub use write::{Encoded, Writer};
 
 use anyhow::{Result, bail};
 use safetensors::tensor::Dtype as Stored;
+use std::fmt;
 
 /// The version of a bank that has more than version 1 allows.
 const VERSION: u64 = 2;
+
+/// The name of an image in a bank. Texts that differ in leading zeros differ.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ImageKey {
+    /// A number.
+    Number(u64),
+    /// A text.
+    Text(String),
+}
+
+impl fmt::Display for ImageKey {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            ImageKey::Number(number) => number.fmt(f),
+            ImageKey::Text(text) => text.fmt(f),
+        }
+    }
+}
 
 /// Precision of a bank's features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +82,22 @@ pub enum Array {
 }
 
 impl Array {
+    /// What its rows are.
+    pub fn rows(self) -> &'static str {
+        match self {
+            Array::Regions => "regions",
+            Array::Grid => "grid cells",
+        }
+    }
+
+    /// The configured number of values of a row.
+    fn width_key(self) -> &'static str {
+        match self {
+            Array::Regions => "IMG_FEAT_SIZE",
+            Array::Grid => "the width in GRID_FEAT_SIZE",
+        }
+    }
+
     /// The names of the array and of its offsets.
     fn names(self) -> (&'static str, &'static str) {
         match self {

@@ -1,6 +1,6 @@
 //! Reads banks.
 
-use super::{Array, Dtype, Stored, check_version};
+use super::{Array, Dtype, ImageKey, Stored, check_version};
 use crate::base::mapped::Mapped;
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
@@ -8,15 +8,6 @@ use rustc_hash::FxHashSet;
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-
-/// The name of an image in a bank.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Key<'a> {
-    /// A number.
-    Number(u64),
-    /// A text.
-    Text(&'a str),
-}
 
 /// One array of features of an open bank. Features are read when they are asked for.
 pub struct Bank {
@@ -27,42 +18,11 @@ pub struct Bank {
     dtype: Dtype,
     feature_size: usize,
     offset: Vec<usize>,
-    keys: Keys,
+    keys: Vec<ImageKey>,
     /// The place of the boxes in the map, if the bank has boxes of these features.
     bbox: Option<Range<usize>>,
     /// The place of the image sizes in the map.
     image_wh: Option<Range<usize>>,
-}
-
-enum Keys {
-    Numbers(Vec<u64>),
-    Texts(Vec<String>),
-}
-
-impl Keys {
-    fn len(&self) -> usize {
-        match self {
-            Keys::Numbers(numbers) => numbers.len(),
-            Keys::Texts(texts) => texts.len(),
-        }
-    }
-
-    fn get(&self, i: usize) -> Key<'_> {
-        match self {
-            Keys::Numbers(numbers) => Key::Number(numbers[i]),
-            Keys::Texts(texts) => Key::Text(&texts[i]),
-        }
-    }
-
-    fn check_distinct(&self) -> Result<()> {
-        let mut seen = FxHashSet::default();
-        let mut keys = (0..self.len()).map(|i| self.get(i));
-        match keys.find(|&key| !seen.insert(key)) {
-            Some(Key::Number(number)) => bail!("it has image {number} twice"),
-            Some(Key::Text(text)) => bail!("it has image {text} twice"),
-            None => Ok(()),
-        }
-    }
 }
 
 /// The header of a mapped bank.
@@ -97,7 +57,8 @@ impl Header<'_> {
     }
 
     /// The dtype, the number of rows and the place of the features.
-    fn features(&self, name: &str, feature_size: usize) -> Result<(Dtype, usize, Range<usize>)> {
+    fn features(&self, array: Array, feature_size: usize) -> Result<(Dtype, usize, Range<usize>)> {
+        let (name, _) = array.names();
         let (info, range) = self.need(name)?;
         let dtype = match info.dtype {
             Stored::F16 => Dtype::F16,
@@ -109,7 +70,9 @@ impl Header<'_> {
         };
         ensure!(
             columns == feature_size,
-            "its regions have {columns} values, but IMG_FEAT_SIZE is {feature_size}"
+            "its {} have {columns} values, but {} is {feature_size}",
+            array.rows(),
+            array.width_key()
         );
         Ok((dtype, rows, range))
     }
@@ -146,10 +109,11 @@ impl Header<'_> {
         Ok(offset)
     }
 
-    /// The names of the images.
-    fn keys(&self) -> Result<Keys> {
+    /// The names of the images, each once.
+    fn keys(&self) -> Result<Vec<ImageKey>> {
         if self.find("image_key").is_none() {
-            return Ok(Keys::Numbers(self.integers("image_id")?));
+            let numbers = self.integers("image_id")?.into_iter();
+            return Ok(numbers.map(ImageKey::Number).collect());
         }
         let (info, range) = self.need("image_key")?;
         ensure!(
@@ -165,9 +129,12 @@ impl Header<'_> {
             .product::<usize>();
         let parts = parts.saturating_sub(1);
         let offset = self.offsets("image_key_offset", parts, bytes.len(), "bytes of image_key")?;
-        let text = |ends: &[usize]| Ok(std::str::from_utf8(&bytes[ends[0]..ends[1]])?.to_owned());
-        let texts: Result<Vec<String>> = offset.windows(2).map(text).collect();
-        Ok(Keys::Texts(texts.context("its image_key is not UTF-8")?))
+        let key = |ends: &[usize]| {
+            let text = std::str::from_utf8(&bytes[ends[0]..ends[1]])?;
+            Ok(ImageKey::Text(text.to_owned()))
+        };
+        let keys: Result<Vec<ImageKey>> = offset.windows(2).map(key).collect();
+        keys.context("its image_key is not UTF-8")
     }
 
     /// The place of an optional array, if it has this dtype and shape.
@@ -196,11 +163,15 @@ impl Bank {
         let header = Header::read(&map)?;
         let version = header.metadata.metadata().as_ref();
         check_version(version.and_then(|entries| entries.get("version")))?;
-        let (name, offset_name) = array.names();
-        let (dtype, rows, values) = header.features(name, feature_size)?;
+        let (dtype, rows, values) = header.features(array, feature_size)?;
         let keys = header.keys()?;
-        let offset = header.offsets(offset_name, keys.len(), rows, &format!("rows of {name}"))?;
-        keys.check_distinct()?;
+        let (name, offset_name) = array.names();
+        let what = format!("rows of {name}");
+        let offset = header.offsets(offset_name, keys.len(), rows, &what)?;
+        let mut seen = FxHashSet::default();
+        if let Some(twice) = keys.iter().find(|&key| !seen.insert(key)) {
+            bail!("it has image {twice} twice");
+        }
         let bbox = match array {
             Array::Regions => header.optional("bbox", Stored::F32, [rows, 4]),
             Array::Grid => None,
@@ -238,8 +209,8 @@ impl Bank {
     }
 
     /// The names of the images (N), in the order of the bank.
-    pub fn keys(&self) -> impl ExactSizeIterator<Item = Key<'_>> {
-        (0..self.keys.len()).map(|i| self.keys.get(i))
+    pub fn keys(&self) -> &[ImageKey] {
+        &self.keys
     }
 
     /// The first `max_rows` rows of the `index`th image.

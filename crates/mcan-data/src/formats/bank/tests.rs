@@ -9,11 +9,11 @@ pub(crate) fn open(bytes: &[u8]) -> Result<Bank> {
 }
 
 pub(crate) fn numbers(bank: &Bank) -> Vec<u64> {
-    let number = |key| match key {
-        Key::Number(number) => number,
-        Key::Text(text) => panic!("{text}"),
+    let number = |key: &ImageKey| match key {
+        ImageKey::Number(number) => *number,
+        ImageKey::Text(text) => panic!("{text}"),
     };
-    bank.keys().map(number).collect()
+    bank.keys().iter().map(number).collect()
 }
 
 pub(crate) fn all_rows(bank: &Bank) -> Vec<(u64, Vec<f32>)> {
@@ -116,15 +116,19 @@ fn a_bank_with_texts_and_cells_comes_back() {
     let mut file = std::io::Cursor::new(Vec::new());
     let mut bank = Writer::new(&mut file, Array::Grid, Dtype::F32, 2).unwrap();
     let values = [[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]];
-    for (key, values) in [Key::Text("n07"), Key::Number(8)].into_iter().zip(&values) {
+    let keys = ["n07", "08"].map(|text| ImageKey::Text(text.to_owned()));
+    for (key, values) in keys.iter().zip(&values) {
         let features = Encoded::new(values, 2, Dtype::F32).unwrap();
         bank.push(key, &features, None, Some((640, 480))).unwrap();
     }
+    let features = Encoded::new(&values[0], 2, Dtype::F32).unwrap();
+    let number = bank.push(&ImageKey::Number(8), &features, None, None);
+    assert!(number.unwrap_err().to_string().contains("image 8"));
     bank.finish().unwrap();
     let path = tempfile::NamedTempFile::new().unwrap();
     fs::write(path.path(), file.into_inner()).unwrap();
     let bank = Bank::open(path.path(), Array::Grid, 2).unwrap();
-    assert!(bank.keys().eq([Key::Text("n07"), Key::Text("8")]));
+    assert_eq!(bank.keys(), keys);
     let mut read = Vec::new();
     bank.append_f32(1, 9, &mut read).unwrap();
     assert_eq!(read, values[1]);
@@ -137,6 +141,9 @@ fn a_bank_with_texts_and_cells_comes_back() {
         Bank::open(path.path(), Array::Regions, 2).err().unwrap()
     );
     assert!(message.contains("no array x"), "{message}");
+    let narrow = Bank::open(path.path(), Array::Grid, 3).err().unwrap();
+    let expected = "its grid cells have 2 values, but the width in GRID_FEAT_SIZE is 3";
+    assert!(format!("{narrow:#}").contains(expected), "{narrow:#}");
 }
 
 proptest! {

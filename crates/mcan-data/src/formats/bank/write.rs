@@ -1,6 +1,6 @@
 //! Writes banks.
 
-use super::{Array, Dtype, Key, Stored, VERSION};
+use super::{Array, Dtype, ImageKey, Stored, VERSION};
 use anyhow::{Result, ensure};
 use half::f16;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -70,8 +70,9 @@ struct ImageArrays {
     images: usize,
     rows: usize,
     offset: Vec<u8>,
-    /// Written if all names are numbers.
+    /// The names, if they are numbers.
     image_id: Vec<u8>,
+    /// The names, if they are texts.
     image_key: Vec<u8>,
     image_key_offset: Vec<u8>,
     has_texts: bool,
@@ -105,16 +106,17 @@ impl<'w, W: Write + Seek> Writer<'w, W> {
     /// what is missing.
     ///
     /// # Errors
-    /// The file cannot be written, or there are more or fewer boxes than rows.
+    /// The file cannot be written, there are more or fewer boxes than rows, or some names are numbers and others texts.
     pub fn push(
         &mut self,
-        key: Key,
+        key: &ImageKey,
         features: &Encoded,
         boxes: Option<&[f32]>,
         size: Option<(i32, i32)>,
     ) -> Result<()> {
+        self.images.push_key(key)?;
         self.file.write_all(&features.bytes)?;
-        self.images.push(key, features.rows, boxes, size)
+        self.images.push(features.rows, boxes, size)
     }
 
     /// Precision of the features.
@@ -160,28 +162,10 @@ impl<'w, W: Write + Seek> Writer<'w, W> {
 }
 
 impl ImageArrays {
-    fn push(
-        &mut self,
-        key: Key,
-        rows: usize,
-        boxes: Option<&[f32]>,
-        size: Option<(i32, i32)>,
-    ) -> Result<()> {
+    fn push(&mut self, rows: usize, boxes: Option<&[f32]>, size: Option<(i32, i32)>) -> Result<()> {
         self.images += 1;
         self.rows += rows;
         self.offset.extend((self.rows as i64).to_le_bytes());
-        match key {
-            Key::Number(number) => {
-                self.image_id.extend((number as i64).to_le_bytes());
-                self.image_key.extend(number.to_string().bytes());
-            }
-            Key::Text(text) => {
-                self.has_texts = true;
-                self.image_key.extend(text.bytes());
-            }
-        }
-        self.image_key_offset
-            .extend((self.image_key.len() as i64).to_le_bytes());
         match boxes {
             Some(boxes) => {
                 ensure!(
@@ -199,6 +183,26 @@ impl ImageArrays {
         let (width, height) = size.unwrap_or_default();
         self.image_wh
             .extend([width, height].iter().flat_map(|v| v.to_le_bytes()));
+        Ok(())
+    }
+
+    fn push_key(&mut self, key: &ImageKey) -> Result<()> {
+        let is_text = matches!(key, ImageKey::Text(_));
+        // A number that became a text would be the name of another image.
+        ensure!(
+            self.images == 0 || is_text == self.has_texts,
+            "the name of image {key} is a {}, but the names before it are not",
+            if is_text { "text" } else { "number" }
+        );
+        self.has_texts = is_text;
+        match key {
+            ImageKey::Number(number) => self.image_id.extend((*number as i64).to_le_bytes()),
+            ImageKey::Text(text) => {
+                self.image_key.extend(text.bytes());
+                let end = self.image_key.len() as i64;
+                self.image_key_offset.extend(end.to_le_bytes());
+            }
+        }
         Ok(())
     }
 

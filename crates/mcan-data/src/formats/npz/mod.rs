@@ -10,7 +10,10 @@
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod write;
 mod zip;
+
+pub(crate) use write::{Storage, Writer};
 
 use crate::formats::npy::{self, Header, Layout};
 use anyhow::{Context, Result, bail, ensure};
