@@ -9,6 +9,7 @@ use divan::counter::ItemsCount;
 use made_up::{ANSWERS, DTYPES, QUESTIONS, STREAM, batch, kind};
 use mcan::checkpoint::Algorithm;
 use mcan::config::{Config, Given};
+use mcan::data::Convention;
 use mcan::data::streams::Streams;
 use mcan::datasets::LossKind;
 use mcan::models::{Network, SCHEMA, Sizes};
@@ -20,7 +21,6 @@ use tch::Device;
 /// The small model of `configs/small_model.yml`.
 fn network() -> Network {
     let given = Given {
-        model: "small".into(),
         cfg: Some("configs/small_model.yml".into()),
         ..Given::default()
     };
@@ -32,7 +32,7 @@ fn network() -> Network {
             regions: Some(STREAM),
             grid: None,
         },
-        openvqa: false,
+        convention: Convention::Reference,
     };
     Network::new(&config.model, &sizes, 1, Device::Cpu).unwrap()
 }

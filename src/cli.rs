@@ -4,7 +4,6 @@
 //! default.
 
 use crate::config::{Given, Key, Kind, RunMode, common_keys};
-use crate::datasets;
 use clap::builder::{
     PathBufValueParser, PossibleValuesParser, StringValueParser, TypedValueParser,
 };
@@ -26,12 +25,8 @@ const BOOLEANS: &str = "A BOOL is True, False, true, false, 1 or 0; a flag witho
 /// The parsed command line.
 #[derive(Clone, Debug, Default)]
 pub struct Args {
-    /// The flags of keys, as (flag, key, value).
-    keys: Vec<(String, &'static str, Value)>,
-    /// Configuration file to use in place of the model's.
-    cfg: Option<PathBuf>,
-    /// `KEY=VALUE` of each `--SET`.
-    set: Vec<String>,
+    /// The values for keys.
+    given: Given,
     /// The level of the log messages.
     log: Option<Level>,
     /// Print this instead of running.
@@ -57,13 +52,9 @@ fn flag_keys() -> impl Iterator<Item = (&'static Key, &'static str)> {
 
 /// The flag of a key.
 fn key_arg((key, name): (&'static Key, &'static str)) -> Arg {
-    let meaning = match key.name {
-        "DATASET" => format!("{}: {}", key.help(), datasets::names().join(", ")),
-        _ => key.help(),
-    };
     let help = match key.default_text() {
-        default if default.is_empty() => meaning,
-        default => format!("{meaning} [default: {default}]"),
+        default if default.is_empty() => key.help(),
+        default => format!("{} [default: {default}]", key.help()),
     };
     let value_name = key.flag.and_then(|flag| flag.value_name);
     let arg = Arg::new(key.name)
@@ -76,6 +67,9 @@ fn key_arg((key, name): (&'static Key, &'static str)) -> Arg {
             .default_missing_value("true")
             .value_name(value_name)
     };
+    if let Some(words) = key.one_of {
+        return arg.value_parser(PossibleValuesParser::new(words()).map(Value::from));
+    }
     match key.kind {
         Kind::Bool => switch(arg, "BOOL").value_parser(|text: &str| boolean(text, &[])),
         Kind::BoolOr(words) => {
@@ -167,9 +161,11 @@ impl FromArgMatches for Args {
         let man = matches.get_flag("MAN").then_some(Print::Man);
         let set = matches.get_many::<String>("SET").into_iter().flatten();
         Ok(Args {
-            keys: flag_keys().filter_map(flag).collect(),
-            cfg: matches.get_one::<PathBuf>("CFG").cloned(),
-            set: set.cloned().collect(),
+            given: Given {
+                flags: flag_keys().filter_map(flag).collect(),
+                cfg: matches.get_one::<PathBuf>("CFG").cloned(),
+                set: set.cloned().collect(),
+            },
             log: matches.get_one::<Level>("LOG").copied(),
             print: shell.map(Print::Completions).or(man),
         })
@@ -201,8 +197,8 @@ impl Args {
         match self.run() {
             _ if self.print.is_some() => Ok(()),
             None => {
-                let modes = "<train|val|test|pack|score|demo>";
-                Err(format!("--RUN={modes} says what to do and is required"))
+                let modes = RunMode::WORDS.join("|");
+                Err(format!("--RUN=<{modes}> says what to do and is required"))
             }
             Some(RunMode::Score) if !has("RESULT_FILE") => {
                 Err("--RUN=score needs --RESULT_FILE=<file>, the answers to score".into())
@@ -212,7 +208,7 @@ impl Args {
     }
 
     fn value(&self, key: &str) -> Option<&Value> {
-        let found = self.keys.iter().find(|(_, name, _)| *name == key);
+        let found = self.given.flags.iter().find(|(_, name, _)| *name == key);
         found.map(|(_, _, value)| value)
     }
 
@@ -242,49 +238,9 @@ impl Args {
         self.log.unwrap_or(Level::WARN)
     }
 
-    /// Name of the model, which chooses the configuration file.
-    pub(crate) fn model(&self) -> &str {
-        let given = self.value("MODEL").and_then(Value::as_str);
-        given.unwrap_or(match self.run() {
-            Some(RunMode::Demo) => "tiny",
-            _ => "small",
-        })
-    }
-
     /// The values that the command line gives, for [`Config::resolve`](crate::config::Config::resolve).
     pub fn given(&self) -> Given {
-        Given {
-            model: self.model().to_owned(),
-            cfg: self.cfg.clone(),
-            set: self.set.clone(),
-            flags: self.overrides(),
-            spelled_out: self.spelled_out(),
-        }
-    }
-
-    /// The given flags, each as one word with the full name of the flag.
-    pub(crate) fn spelled_out(&self) -> Vec<String> {
-        let text = |value: &Value| {
-            let word = value.as_str().map(str::to_owned);
-            word.unwrap_or_else(|| value.to_string())
-        };
-        let keys = self.keys.iter();
-        let mut flags: Vec<String> = keys
-            .map(|(flag, _, value)| format!("{flag}={}", text(value)))
-            .collect();
-        flags.extend(
-            self.cfg
-                .iter()
-                .map(|path| format!("--CFG={}", path.display())),
-        );
-        flags.extend(self.set.iter().map(|pair| format!("--SET={pair}")));
-        flags
-    }
-
-    /// The given flags of keys, as (flag, key, value), without `--MODEL`.
-    pub(crate) fn overrides(&self) -> Vec<(String, &'static str, Value)> {
-        let keys = self.keys.iter().filter(|(_, key, _)| *key != "MODEL");
-        keys.cloned().collect()
+        self.given.clone()
     }
 }
 
@@ -328,7 +284,7 @@ mod tests {
         assert_eq!(value("mcan --BS=8 --BS=16", "BATCH_SIZE"), json!(16));
         assert_eq!(value("mcan --VERB --VERB=False", "VERBOSE"), json!(false));
         let both = args("mcan --SET A=1 --SET B=2").unwrap();
-        assert_eq!(both.set, ["A=1", "B=2"]);
+        assert_eq!(both.given().set, ["A=1", "B=2"]);
     }
 
     #[test]
@@ -336,7 +292,7 @@ mod tests {
         let all = "mcan --RUN=train --MODEL=large --SPLIT=train+val --EVAL_EE=True --SAVE_PRED=True --BS=64 --MAX_EPOCH=13 \
                    --PRELOAD=True --GPU=0 --SEED=1 --VERSION=v --RESUME=True --CKPT_V=small --CKPT_E=13 --CKPT_PATH=p \
                    --ACCU=2 --NW=8 --PINM=True --VERB=True --DATA_PATH=d --FEAT_PATH=f";
-        assert_eq!(args(all).unwrap().overrides().len(), 20);
+        assert_eq!(args(all).unwrap().given().flags.len(), 21);
     }
 
     #[test]
@@ -344,13 +300,13 @@ mod tests {
         let given = args(
             "mcan --RUN train --MODEL=tiny --RESUM --CKPT_P=a.pkl --BS 8 --SET LR_BASE=1 --SET NW=2 --CFG=c.yml --VERB=0",
         )
-        .unwrap();
+        .unwrap()
+        .given();
         let flags = given.spelled_out();
         assert!(flags.contains(&"--RESUME=true".into()), "{flags:?}");
         assert!(flags.contains(&"--CFG=c.yml".into()), "{flags:?}");
         let again = Args::try_parse_from(["mcan".into()].into_iter().chain(flags.clone())).unwrap();
-        assert_eq!(again.overrides(), given.overrides());
-        assert_eq!((again.spelled_out(), again.model()), (flags, "tiny"));
+        assert_eq!(again.given(), given);
     }
 
     #[test]

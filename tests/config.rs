@@ -155,7 +155,7 @@ fn regions() -> Needs {
 #[test]
 fn every_missing_file_is_named_with_what_supplies_it() {
     let message = config("mcan --RUN=train --DATA_PATH=no/such --FEAT_PATH=none")
-        .check_files(regions())
+        .check_files(regions(), None)
         .unwrap_err()
         .to_string();
     for part in [
@@ -168,8 +168,10 @@ fn every_missing_file_is_named_with_what_supplies_it() {
     ] {
         assert!(message.contains(part), "{part}: {message}");
     }
-    let message = config("mcan --RUN=val --CKPT_V=x --CKPT_E=3")
-        .check_files(regions())
+    let plan = plan(&config("mcan --RUN=val --CKPT_V=x --CKPT_E=3"));
+    let message = plan
+        .config()
+        .check_files(regions(), Some(&plan.ckpt_to_load()))
         .unwrap_err()
         .to_string();
     assert!(
@@ -182,12 +184,12 @@ fn every_missing_file_is_named_with_what_supplies_it() {
 fn result_files_are_named_as_in_the_reference() {
     let by_version = plan(&config("mcan --RUN=test --CKPT_V=small --CKPT_E=13"));
     assert_eq!(
-        by_version.test_stem(&by_version.ckpt_name(7)),
+        by_version.test_stem(&by_version.ckpt_name(7)).unwrap(),
         "result_run_small_epoch13"
     );
     let by_path = plan(&config("mcan --RUN=test --CKPT_PATH=a/b.pkl"));
     assert_eq!(
-        by_path.test_stem(&by_path.ckpt_name(7)),
+        by_path.test_stem(&by_path.ckpt_name(7)).unwrap(),
         "result_run_b.pkl_7"
     );
 }

@@ -68,9 +68,10 @@ impl StepListener for Recorder {
 fn replay(config: &Config) -> Vec<Part> {
     tch::set_num_threads(1);
     let replica = || Replica::alone(Device::Cpu);
-    let checkpoint = checkpoint::load(&config.ckpt_to_load()).unwrap();
+    let before_loading = Plan::new(config, 0, None).unwrap();
+    let checkpoint = checkpoint::load(&before_loading.ckpt_to_load()).unwrap();
     let plan = Plan::new(config, 0, Some(&checkpoint)).unwrap();
-    let inputs = Inputs::read(plan.config(), None, &[replica()]).unwrap();
+    let inputs = Inputs::read(&plan, None, &[replica()]).unwrap();
     let mut trainer = Trainer::new(&plan, &inputs, replica()).unwrap();
     trainer.restore(&checkpoint).unwrap();
     let mut recorder = Recorder::default();

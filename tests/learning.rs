@@ -68,7 +68,7 @@ type Blind<'a> = &'a dyn Fn(&mut Sample, &ImageId);
 fn accuracy_of(root: &Path, version: &str, blind: Option<Blind>) -> f64 {
     let replica = || Replica::alone(Device::Cpu);
     let plan = Plan::new(&config(root, version), 1, None).unwrap();
-    let mut inputs = Inputs::read(plan.config(), None, &[replica()]).unwrap();
+    let mut inputs = Inputs::read(&plan, None, &[replica()]).unwrap();
     for task in [&mut inputs.training, &mut inputs.answering] {
         if let (Some(task), Some(blind)) = (task.as_mut(), blind) {
             let any_image = task.dataset.image_id(0).clone();

@@ -171,7 +171,7 @@ fn the_embedding_starts_from_the_vectors_of_spacys_package() {
         &glove,
     ]);
     let plan = Plan::new(&config, 1, None).unwrap();
-    let inputs = Inputs::read(plan.config(), None, &[Replica::alone(Device::Cpu)]).unwrap();
+    let inputs = Inputs::read(&plan, None, &[Replica::alone(Device::Cpu)]).unwrap();
     let trainer = Trainer::new(&plan, &inputs, Replica::alone(Device::Cpu)).unwrap();
     let words: Vec<&str> = inputs.vocabulary.words().collect();
     let expected = embeddings::load(&package, &words, None).unwrap();

@@ -34,23 +34,15 @@ pub(crate) fn is_one_of_several() -> bool {
     matches!(Job::from_environment(), Ok(Some(_)))
 }
 
-/// The seed that the first process of a job gives to all.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct JobSeed {
-    /// The seed that its configuration names.
-    pub(crate) named: Option<u64>,
-    /// A random one, for a job without any.
-    pub(crate) drawn: u64,
-}
-
-/// Connects the replicas of this process to each other and to those of other processes. Returns them and the seed of
-/// the first process, for which `drawn` was drawn here.
+/// Connects the replicas of this process to each other and to those of other processes. Returns them, the configuration
+/// with the seed that the first process names, and the seed that it has drawn, for a job that names none; `drawn` was
+/// drawn here.
 ///
 /// # Errors
 /// A device that does not exist, a batch that cannot be shared evenly, processes that do not find each other or have
 /// different configurations.
-pub(crate) fn assemble(config: &Config, drawn: u64) -> Result<(Vec<Replica>, JobSeed)> {
-    let named = config.run.seed;
+pub(crate) fn assemble(config: &Config, drawn: u64) -> Result<(Vec<Replica>, Config, u64)> {
+    let mut config = config.clone();
     prepare_engine();
     let timeout = Duration::from_secs(config.run.dist_timeout);
     let Some(job) = Job::from_environment()? else {
@@ -60,7 +52,7 @@ pub(crate) fn assemble(config: &Config, drawn: u64) -> Result<(Vec<Replica>, Job
             [device] => vec![Replica::alone(device)],
             _ => in_threads(&devices, timeout)?,
         };
-        return Ok((replicas, JobSeed { named, drawn }));
+        return Ok((replicas, config, drawn));
     };
     config.check_shares(job.size)?;
     if job.rank > 0 {
@@ -69,10 +61,11 @@ pub(crate) fn assemble(config: &Config, drawn: u64) -> Result<(Vec<Replica>, Job
     let devices = devices::devices(config.run.gpu.as_deref(), job.local_rank, config.train.tf32)?;
     let device = device_of(&job, config.run.gpu.as_deref(), &devices)?;
     let replica = join(&job, device, timeout)?;
-    let seed = serde_json::to_string(&(named, drawn))?;
-    let (named, drawn) = serde_json::from_str(&replica.text_of_first("seed", &seed)?)?;
-    check_same_config(&replica, config)?;
-    Ok((vec![replica], JobSeed { named, drawn }))
+    let seeds = serde_json::to_string(&(config.run.seed, drawn))?;
+    let (named, drawn) = serde_json::from_str(&replica.text_of_first("seed", &seeds)?)?;
+    config.run.seed = config.run.seed.or(named);
+    check_same_config(&replica, &config)?;
+    Ok((vec![replica], config, drawn))
 }
 
 /// The device of this process: the CPU, the GPU of its local rank, or entry `local_rank` of `--GPU`.
@@ -162,9 +155,7 @@ fn endpoint(job: &Job) -> Endpoint {
 
 /// Checks that all processes have the same configuration, except for paths, devices and output.
 fn check_same_config(replica: &Replica, config: &Config) -> Result<()> {
-    let mut mine = config.shared_values();
-    // A process without a seed takes the seed of the first one.
-    mine.retain(|key, value| key != "SEED" || !value.is_null());
+    let mine = config.shared_values();
     let text = serde_json::to_string(&mine)?;
     let theirs: serde_json::Value = serde_json::from_str(&replica.text_of_first("config", &text)?)?;
     for (key, value) in &mine {

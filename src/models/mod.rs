@@ -10,6 +10,7 @@ mod network;
 pub use network::Network;
 
 use crate::config::{ConfigError, FamilyKeys, ModelValues, Schema};
+use crate::data::Convention;
 use crate::data::streams::{Needs, Streams};
 use crate::nn::packed::PackedBatch;
 use crate::nn::parameters::Path;
@@ -42,8 +43,8 @@ pub struct Sizes {
     pub answers: usize,
     /// Streams of the data set.
     pub streams: Streams,
-    /// Whether parameters have the names of OpenVQA instead of the reference's.
-    pub openvqa: bool,
+    /// Whose names the parameters have, if the reference and OpenVQA differ.
+    pub convention: Convention,
 }
 
 /// Names and shapes of a checkpoint's tensors.
@@ -69,6 +70,7 @@ pub(crate) const FAMILIES: [&Family; 2] = [&mcan::FAMILY, &butd::FAMILY];
 /// The keys of every family, for the configuration.
 pub const SCHEMA: Schema = Schema {
     families: &keys_of_families(),
+    default_family: mcan::FAMILY.keys.name,
 };
 
 const fn keys_of_families() -> [FamilyKeys; FAMILIES.len()] {

@@ -3,11 +3,12 @@
 use super::plan::{ckpt_folder, draw_seed, log_of};
 use super::{test, train, val};
 use crate::base::lock::Lock;
-use crate::config::Config;
-use crate::config::{RunMode, TrainSplit};
+use crate::config::{Config, RunMode};
 use crate::data::features::bank_path;
 use crate::datasets::demo::{self, DemoOptions};
+use crate::models::SCHEMA;
 use anyhow::{Context, Result};
+use serde_json::json;
 use std::path::Path;
 
 /// Folder of the data set.
@@ -37,9 +38,9 @@ pub(super) fn run(config: &Config) -> Result<()> {
         report.images, report.train_questions, report.val_questions, report.test_questions
     );
     let stage = |mode| stage(config, seed, mode);
-    train::run(&stage(RunMode::Train))?;
-    val::run(&stage(RunMode::Val))?;
-    test::run(&stage(RunMode::Test))?;
+    train::run(&stage(RunMode::Train)?)?;
+    val::run(&stage(RunMode::Val)?)?;
+    test::run(&stage(RunMode::Test)?)?;
     println!(
         "The demo is done. Data: {ROOT}/   checkpoints: {}   log: {}",
         ckpt_folder(config, VERSION).display(),
@@ -48,21 +49,24 @@ pub(super) fn run(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// The configuration of one stage of the demo.
-fn stage(config: &Config, seed: u64, mode: RunMode) -> Config {
-    let mut config = config.clone();
-    let root = Path::new(ROOT);
-    config.data.dataset_path = root.join("vqa");
-    config.data.feature_path = root.join("coco_extract");
-    config.data.train_split = TrainSplit::Train;
-    config.train.overwrite = true;
-    config.run.run_mode = mode;
-    config.run.seed = Some(seed);
-    config.run.version = Some(VERSION.into());
-    config.run.ckpt_version = Some(VERSION.into());
-    config.run.ckpt_epoch = config.train.max_epoch;
-    config.run.flags = training_flags(&config);
-    config
+/// The configuration of one stage of the demo: the values that the user gives, replaced by those of the stage.
+fn stage(config: &Config, seed: u64, mode: RunMode) -> Result<Config> {
+    let mut given = config.run.given.clone();
+    for (key, value) in [
+        ("RUN_MODE", json!(mode)),
+        ("TRAIN_SPLIT", json!("train")),
+        ("DATASET_PATH", json!(format!("{ROOT}/vqa"))),
+        ("FEATURE_PATH", json!(format!("{ROOT}/coco_extract"))),
+        ("MODEL", json!(config.run.model)),
+        ("OVERWRITE", json!(true)),
+        ("SEED", json!(seed)),
+        ("VERSION", json!(VERSION)),
+        ("CKPT_VERSION", json!(VERSION)),
+        ("CKPT_EPOCH", json!(config.train.max_epoch)),
+    ] {
+        given.set_flag(key, value);
+    }
+    Config::resolve(&given, &SCHEMA)
 }
 
 /// Removes banks of an earlier demo, which would be read instead of the new features.
@@ -75,27 +79,4 @@ fn remove_banks(features: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The flags that continue the training of a demo that was stopped, without the other stages.
-fn training_flags(config: &Config) -> Vec<String> {
-    let mut as_trained = config.clone();
-    as_trained.run.run_mode = RunMode::Train;
-    let fixed: Vec<String> = [
-        "RUN_MODE",
-        "TRAIN_SPLIT",
-        "DATASET_PATH",
-        "FEATURE_PATH",
-        "MODEL",
-    ]
-    .into_iter()
-    .filter_map(|key| as_trained.as_flag(key))
-    .collect();
-    let name = |flag: &String| flag.split('=').next().map(str::to_owned);
-    let given = config
-        .run
-        .flags
-        .iter()
-        .filter(|flag| !fixed.iter().any(|other| name(other) == name(flag)));
-    given.chain(&fixed).cloned().collect()
 }

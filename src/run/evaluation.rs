@@ -33,7 +33,7 @@ impl Evaluation {
         let cannot = || format!("cannot use {}", path.display());
         let checkpoint = checkpoint.with_context(cannot)?;
         say!("{}", plan.config().to_string().trim_end());
-        let inputs = Inputs::read(plan.config(), checkpoint.mcan.as_ref(), &replicas)?;
+        let inputs = Inputs::read(&plan, checkpoint.mcan.as_ref(), &replicas)?;
         distributed::check_same_inputs(&replicas, || inputs.fingerprint())?;
         let with_net = |replica: Replica| {
             let net = network::build(&plan, &inputs, replica.device)?;

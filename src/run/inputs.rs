@@ -1,6 +1,7 @@
 //! The inputs of a run: questions, annotations, vocabulary, answers and features, read before the run starts.
 
 use super::network;
+use super::plan::Plan;
 use crate::checkpoint::RunState;
 use crate::config::{Config, Preload, RunMode};
 use crate::data::answers::AnswerList;
@@ -9,7 +10,7 @@ use crate::data::streams::{Needs, StreamKind};
 use crate::data::vocab::Vocabulary;
 use crate::data::{Dataset, ImageId};
 use crate::datasets::files::split;
-use crate::datasets::{Benchmark, Metric, QuestionFiles, SplitFiles, SplitName, VAL};
+use crate::datasets::{Benchmark, Metric, QuestionFiles, SplitFiles, SplitName};
 use crate::distributed::Replica;
 use crate::formats::json::locate;
 use crate::models::Network;
@@ -50,32 +51,29 @@ pub struct Inputs {
     pub answers: AnswerList,
     /// The questions to train on, in a training run.
     pub training: Option<Task>,
-    /// The questions to answer, of val or of a test split.
+    /// The questions to answer, of the evaluated split or of a test split.
     pub answering: Option<Task>,
-    /// The metric that scores the answers to val.
+    /// The metric that scores the answers to the evaluated split.
     pub metric: Option<Box<dyn Metric>>,
 }
 
 impl Inputs {
-    /// Reads the inputs of the run of `config`.
+    /// Reads the inputs of the run of `plan`.
     ///
     /// `carried` is the run state of a checkpoint, which has words and answers of its own. Features are held on the
     /// devices of `replicas` if the run asks for it. The first replica saves an answer list that is counted.
     ///
     /// # Errors
     /// A file that is missing or wrong, or images without features; the message names them.
-    pub fn read(
-        config: &Config,
-        carried: Option<&RunState>,
-        replicas: &[Replica],
-    ) -> Result<Inputs> {
+    pub fn read(plan: &Plan, carried: Option<&RunState>, replicas: &[Replica]) -> Result<Inputs> {
+        let config = plan.config();
         let needs = network::needs(config)?;
         let benchmark = config.data.benchmark()?;
         let (files, vocabulary, answers) = match carried {
             Some(state) => {
                 let files = read_files(config, benchmark, false)?;
                 let cannot = || {
-                    let path = config.ckpt_to_load();
+                    let path = plan.ckpt_to_load();
                     format!("cannot use the checkpoint {}", path.display())
                 };
                 let words = Vocabulary::from_words(state.vocabulary.clone());
@@ -104,7 +102,7 @@ impl Inputs {
             RunMode::Train => Some(inputs.training_task(config, &*files, needs)?),
             _ => None,
         };
-        let answering = match config.answered_split() {
+        let answering = match config.answered_split()? {
             Some(split) => Some(inputs.answering_task(config, &*files, split, needs)?),
             None => None,
         };
@@ -139,7 +137,7 @@ impl Inputs {
         Ok(task)
     }
 
-    /// The questions of the split that the run answers. Also sets the metric, if the split is val.
+    /// The questions of the split that the run answers. Also sets the metric, if the split is the evaluated one.
     fn answering_task(
         &mut self,
         config: &Config,
@@ -149,7 +147,7 @@ impl Inputs {
     ) -> Result<Task> {
         let max_token = max_token(config, files);
         let dataset = files.for_answering(split, &self.vocabulary, max_token)?;
-        if split == VAL {
+        if split == config.data.benchmark()?.evaluated_split() {
             self.metric = Some(files.metric(split)?);
         }
         let names = files.names(&[split], false);
@@ -247,10 +245,7 @@ fn vocabulary_of(
         .collect();
     let names: Vec<SplitName> = used.iter().map(|(split, _)| *split).collect();
     let words = used.into_iter().flat_map(|(_, words)| words);
-    let vocabulary = Vocabulary::new(
-        benchmark.special_words(network::is_openvqa(config)).words(),
-        words,
-    );
+    let vocabulary = Vocabulary::new(benchmark.special_words(config.convention()), words);
     crate::note!(
         "Vocabulary: {} words of the question files of {}",
         vocabulary.len(),

@@ -4,6 +4,7 @@ use super::inputs::Inputs;
 use super::plan::Plan;
 use crate::checkpoint::Algorithm;
 use crate::config::{Amp, Config, LossFunc, Opt};
+use crate::data::Convention;
 use crate::data::streams::Needs;
 use crate::datasets::LossKind;
 use crate::models::{Network, Sizes, family};
@@ -36,13 +37,8 @@ fn sizes(config: &Config, words: usize, answers: usize) -> Result<Sizes> {
         words,
         answers,
         streams: config.streams()?,
-        openvqa: is_openvqa(config),
+        convention: config.convention(),
     })
-}
-
-/// Whether the run follows OpenVQA's conventions: its parameter names and special words.
-pub(super) fn is_openvqa(config: &Config) -> bool {
-    config.run.model_use.is_some()
 }
 
 /// Whether answers are chosen by probabilities, as in the reference: the sigmoid of the logits, which rounds large
@@ -51,7 +47,8 @@ pub(super) fn is_openvqa(config: &Config) -> bool {
 /// # Errors
 /// An unknown data set.
 pub(super) fn predicts_probabilities(config: &Config) -> Result<bool> {
-    Ok(!is_openvqa(config) && loss_kind(config)? == LossKind::BinaryCrossEntropy)
+    let is_reference = config.convention() == Convention::Reference;
+    Ok(is_reference && loss_kind(config)? == LossKind::BinaryCrossEntropy)
 }
 
 /// The features that the model needs in a batch.

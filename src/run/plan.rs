@@ -6,8 +6,7 @@
 use super::network;
 use super::preflight::Preflight;
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::paths::epoch_of_file;
-use crate::config::{Config, RunMode, TestSplit};
+use crate::config::{Config, RunMode};
 use crate::distributed::{self, Replica};
 use crate::models::{SCHEMA, family};
 use anyhow::{Context, Result};
@@ -29,9 +28,6 @@ pub(crate) struct Start {
 pub struct Plan {
     /// The configuration, complete: with seed, versions, workers, and the sizes of a loaded network.
     config: Config,
-    seed: u64,
-    version: String,
-    ckpt_version: String,
     start: Start,
 }
 
@@ -50,13 +46,11 @@ pub(crate) struct Prepared {
 /// # Errors
 /// A device or file that is missing, processes that do not find each other, or a checkpoint that cannot be used.
 pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
-    let (replicas, job_seed) = distributed::assemble(config, draw_seed())?;
-    let mut config = config.clone();
-    config.run.seed = job_seed.named;
-    let before_loading = Plan::new(&config, job_seed.drawn, None)?;
-    before_loading
-        .config
-        .check_files(network::needs(&before_loading.config)?)?;
+    let (replicas, config, drawn_seed) = distributed::assemble(config, draw_seed())?;
+    let before_loading = Plan::new(&config, drawn_seed, None)?;
+    let path = before_loading.ckpt_to_load();
+    let loaded = config.loads_checkpoint().then_some(path.as_path());
+    config.check_files(network::needs(&config)?, loaded)?;
     let evaluates = matches!(config.run.run_mode, RunMode::Val | RunMode::Test);
     if evaluates && replicas[0].is_first() {
         Preflight::new(&before_loading).check_outputs()?;
@@ -68,14 +62,13 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
             checkpoint: None,
         });
     }
-    let path = before_loading.ckpt_to_load();
     debug!(path = %path.display(), "loading the checkpoint");
     let checkpoint = if evaluates {
         checkpoint::load_weights(&path)?
     } else {
         checkpoint::load(&path)?
     };
-    let plan = Plan::new(&config, job_seed.drawn, Some(&checkpoint))
+    let plan = Plan::new(&config, drawn_seed, Some(&checkpoint))
         .with_context(|| format!("cannot use {}", path.display()))?;
     Ok(Prepared {
         plan,
@@ -114,40 +107,37 @@ impl Plan {
         };
         config.data.num_workers = useful_workers(config.data.num_workers);
         config.run.seed = Some(seed);
-        config.run.version = Some(version.clone());
-        config.run.ckpt_version = Some(ckpt_version.clone());
+        config.run.version = Some(version);
+        config.run.ckpt_version = Some(ckpt_version);
         let mut plan = Plan {
             config,
-            seed,
-            version,
-            ckpt_version,
             start: Start::default(),
         };
         if let Some(checkpoint) = checkpoint {
             plan.start = plan.start_of(checkpoint);
         }
-        debug!(seed = plan.seed, version = %plan.version, start = ?plan.start, "plan made");
+        debug!(seed = plan.seed(), version = %plan.version(), start = ?plan.start, "plan made");
         Ok(plan)
     }
 
-    /// The complete configuration.
+    /// The complete configuration: [`Plan::new`] has filled in the seed and both versions.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
     /// Seed of everything random.
     pub fn seed(&self) -> u64 {
-        self.seed
+        self.config.run.seed.unwrap_or_default()
     }
 
     /// Name of this run.
     pub fn version(&self) -> &str {
-        &self.version
+        self.config.run.version.as_deref().unwrap_or_default()
     }
 
     /// Version of the checkpoint to load.
     pub fn ckpt_version(&self) -> &str {
-        &self.ckpt_version
+        self.config.run.ckpt_version.as_deref().unwrap_or_default()
     }
 
     /// Threads that read features.
@@ -187,7 +177,7 @@ impl Plan {
 impl Plan {
     /// Folder of this run's checkpoints.
     pub(crate) fn ckpt_folder(&self) -> PathBuf {
-        ckpt_folder(&self.config, &self.version)
+        ckpt_folder(&self.config, self.version())
     }
 
     /// Checkpoint of this run after `epoch` epochs.
@@ -201,8 +191,13 @@ impl Plan {
     }
 
     /// The checkpoint to load: `CKPT_PATH`, else the one of `CKPT_VERSION` and `CKPT_EPOCH`.
-    pub(crate) fn ckpt_to_load(&self) -> PathBuf {
-        self.config.ckpt_to_load()
+    pub fn ckpt_to_load(&self) -> PathBuf {
+        let run = &self.config.run;
+        let usual = || {
+            let folder = ckpt_folder(&self.config, self.ckpt_version());
+            folder.join(format!("epoch{}.pkl", run.ckpt_epoch))
+        };
+        run.ckpt_path.clone().unwrap_or_else(usual)
     }
 
     /// Name of the results of a loaded checkpoint: its version, or its file name and `random`.
@@ -215,7 +210,7 @@ impl Plan {
             .and_then(Path::file_name);
         match file {
             Some(file) => format!("{}_{random}", file.to_string_lossy()),
-            None => self.ckpt_version.clone(),
+            None => self.ckpt_version().to_owned(),
         }
     }
 
@@ -231,18 +226,21 @@ impl Plan {
         self.config.run.cache_path.join(file)
     }
 
-    /// File name, without extension, of the results of a test run. Answers to test-dev have a name of their own, so
-    /// that they do not replace the answers to test.
-    pub fn test_stem(&self, ckpt_name: &str) -> String {
+    /// File name, without extension, of the results of a test run. The split is part of it unless it is the first test
+    /// split, so that answers to test-dev do not replace the answers to test.
+    ///
+    /// # Errors
+    /// An unknown data set.
+    pub fn test_stem(&self, ckpt_name: &str) -> Result<String> {
         let epoch = match self.config.run.ckpt_path {
             Some(_) => String::new(),
             None => format!("_epoch{}", self.config.run.ckpt_epoch),
         };
-        let split = match self.config.data.test_split {
-            TestSplit::Test => "",
-            TestSplit::TestDev => "_test-dev",
-        };
-        format!("result_run_{ckpt_name}{epoch}{split}")
+        let (data, mut split) = (&self.config.data, String::new());
+        if data.benchmark()?.test_splits().first() != Some(&data.test_split.as_str()) {
+            split = format!("_{}", data.test_split);
+        }
+        Ok(format!("result_run_{ckpt_name}{epoch}{split}"))
     }
 
     /// Whether the checkpoint to continue from lies in the checkpoint folder of this run.
@@ -251,6 +249,16 @@ impl Plan {
         let loaded = self.ckpt_to_load();
         self.config.train.resume && loaded.parent().and_then(folder) == folder(&self.ckpt_folder())
     }
+}
+
+/// N of a file named `epoch<N>.pkl`.
+pub(super) fn epoch_of_file(path: &Path) -> Option<u64> {
+    path.file_name()?
+        .to_str()?
+        .strip_prefix("epoch")?
+        .strip_suffix(".pkl")?
+        .parse()
+        .ok()
 }
 
 /// Folder of the checkpoints of the run named `version`.

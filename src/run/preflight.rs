@@ -1,9 +1,8 @@
 //! Preflight: checks that the outputs of a run are writable and that no earlier run is overwritten.
 
-use super::plan::Plan;
+use super::plan::{Plan, epoch_of_file};
 use crate::checkpoint;
 use crate::config::RunMode;
-use crate::config::paths::epoch_of_file;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use tracing::debug;
@@ -92,18 +91,18 @@ impl<'a> Preflight<'a> {
     }
 
     /// The folders that this run writes to, without the folder of checkpoints.
-    fn output_folders(&self) -> Vec<PathBuf> {
+    fn output_folders(&self) -> Result<Vec<PathBuf>> {
         let config = self.plan.config();
         let run = &config.run;
         let folders = match run.run_mode {
-            RunMode::Train if !config.evaluates_epochs() => vec![&run.log_path],
+            RunMode::Train if !config.evaluates_epochs()? => vec![&run.log_path],
             RunMode::Train | RunMode::Val => vec![&run.log_path, &run.cache_path],
             RunMode::Test if run.test_save_pred => vec![&run.result_path, &run.pred_path],
             RunMode::Test => vec![&run.result_path],
             // A bank is written beside the features that it is packed from.
             RunMode::Pack | RunMode::Score | RunMode::Demo => vec![],
         };
-        folders.into_iter().cloned().collect()
+        Ok(folders.into_iter().cloned().collect())
     }
 
     /// Checks that the folders and the log of this run are writable. (Checkpoints: see [`check_writable`].)
@@ -111,7 +110,7 @@ impl<'a> Preflight<'a> {
     /// # Errors
     /// The first folder or log that is not writable.
     pub(crate) fn check_outputs(&self) -> Result<()> {
-        check_writable(self.output_folders())?;
+        check_writable(self.output_folders()?)?;
         let plan = self.plan;
         // A new run starts a new log. All other outputs are new files.
         let log = match plan.config().run.run_mode {

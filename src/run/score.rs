@@ -1,11 +1,10 @@
 //! `--RUN=score`: scores an answer file.
 
 use crate::config::Config;
-use crate::datasets::VAL;
 use crate::datasets::files::{in_archive, split};
 use anyhow::{Context, Result};
 
-/// Prints the scores of `RESULT_FILE` on val, or on the files that `QUESTIONS` and `ANNOTATIONS` name.
+/// Prints the scores of `RESULT_FILE` on the evaluated split, or on the files that `QUESTIONS` and `ANNOTATIONS` name.
 ///
 /// # Errors
 /// A file that is missing or damaged, or answers to other questions.
@@ -14,13 +13,13 @@ pub(super) fn run(config: &Config) -> Result<()> {
     let result_file = run.result_file.as_deref();
     let result_file = result_file.context("--RESULT_FILE is missing")?;
     let (benchmark, places) = (config.data.benchmark()?, config.data.places());
-    let val = split(benchmark, VAL)?;
+    let evaluated = split(benchmark, benchmark.evaluated_split())?;
     let questions = run.questions.clone();
     let questions = questions.map(|file| in_archive(benchmark, file));
-    let questions = questions.unwrap_or_else(|| places.questions(benchmark, val));
+    let questions = questions.unwrap_or_else(|| places.questions(benchmark, evaluated));
     let annotations = run.annotations.clone();
     let annotations = annotations.map(|file| in_archive(benchmark, file));
-    let annotations = annotations.or_else(|| places.annotations(benchmark, val));
+    let annotations = annotations.or_else(|| places.annotations(benchmark, evaluated));
     let scores = benchmark.score(result_file, &questions, annotations.as_deref())?;
     print!("{scores}");
     Ok(())

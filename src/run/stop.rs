@@ -140,14 +140,8 @@ pub(crate) fn attribute(replica: &Replica, error: Error) -> Error {
 /// The command line that continues the run of `plan` from `checkpoint`, quoted for a shell.
 pub(crate) fn command_to_resume(plan: &Plan, checkpoint: &Path) -> String {
     let mut words = vec![std::env::args().next().unwrap_or_else(|| "mcan".into())];
-    words.extend(
-        plan.config()
-            .run
-            .flags
-            .iter()
-            .filter(|flag| !is_given_anew(flag))
-            .cloned(),
-    );
+    let given = plan.config().run.given.spelled_out().into_iter();
+    words.extend(given.filter(|flag| !is_given_anew(flag)));
     words.push(format!("--VERSION={}", plan.version()));
     words.push("--RESUME=True".into());
     words.push(format!("--CKPT_PATH={}", checkpoint.display()));

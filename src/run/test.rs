@@ -24,7 +24,7 @@ pub(super) fn run(config: &Config) -> Result<()> {
     } = Evaluation::load(config)?;
     let task = inputs.answering()?;
     let run = &plan.config().run;
-    let stem = plan.test_stem(&plan.ckpt_name(rand::random_range(0..100_000_000)));
+    let stem = plan.test_stem(&plan.ckpt_name(rand::random_range(0..100_000_000)))?;
     let answer_file = run
         .result_path
         .join(format!("{stem}.{}", plan.config().result_extension()));

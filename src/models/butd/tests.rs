@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::ModelValues;
 use crate::data::streams::StreamSpec;
-use crate::data::{Batch, FeatureRows, Values};
+use crate::data::{Batch, Convention, FeatureRows, Values};
 use crate::models::Network;
 use crate::nn::packed::{Packer, StreamSource};
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ fn network(has_regions: bool) -> Network {
             regions: has_regions.then_some(STREAM),
             grid: (!has_regions).then_some(STREAM),
         },
-        openvqa: true,
+        convention: Convention::OpenVqa,
     };
     Network::new(&values(&KEYS), &sizes, 1, Device::Cpu).unwrap()
 }

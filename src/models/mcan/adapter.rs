@@ -1,5 +1,6 @@
 //! The layer that maps image features to the width of the network.
 
+use crate::data::Convention;
 use crate::models::Sizes;
 use crate::nn::layers::Linear;
 use crate::nn::packed::{PackedBatch, PackedFeatures};
@@ -24,10 +25,10 @@ impl Adapter {
             (None, Some(grid)) => (grid, true),
             (None, None) => anyhow::bail!("the data set has no image features"),
         };
-        let name = match (sizes.openvqa, reads_grid) {
-            (false, _) => "img_feat_linear",
-            (true, false) => "adapter.frcn_linear",
-            (true, true) => "adapter.grid_linear",
+        let name = match (sizes.convention, reads_grid) {
+            (Convention::Reference, _) => "img_feat_linear",
+            (Convention::OpenVqa, false) => "adapter.frcn_linear",
+            (Convention::OpenVqa, true) => "adapter.grid_linear",
         };
         let linear = Linear::new(root.sub(name), stream.width, hidden);
         Ok(Adapter { linear, reads_grid })

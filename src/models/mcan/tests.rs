@@ -1,7 +1,7 @@
 use super::*;
 use crate::checkpoint::Algorithm;
 use crate::data::streams::StreamSpec;
-use crate::data::{Batch, FeatureRows, Values};
+use crate::data::{Batch, Convention, FeatureRows, Values};
 use crate::datasets::LossKind;
 use crate::models::{Network, Sizes};
 use crate::native::random::Generator;
@@ -45,7 +45,7 @@ fn network(keys: &McanKeys, words: usize, answers: usize, seed: u64, device: Dev
             regions: Some(regions),
             grid: None,
         },
-        openvqa: false,
+        convention: Convention::Reference,
     };
     Network::new(&values, &sizes, seed, device).unwrap()
 }

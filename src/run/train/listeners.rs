@@ -353,7 +353,7 @@ impl LogListener {
 impl StepListener for LogListener {
     fn begin(&mut self, trainer: &Trainer) -> Result<()> {
         // The interrupted run may have ended between the checkpoint of an epoch and its last log entry.
-        let evaluates = trainer.plan.config().evaluates_epochs();
+        let evaluates = trainer.plan.config().evaluates_epochs()?;
         let lacks = |log: &Log| log.state.lacks(trainer.epoch, evaluates);
         let continues = trainer.batch == 0 && trainer.plan.continues_itself();
         let is_unlogged = continues && self.log.as_ref().is_some_and(lacks);

@@ -46,7 +46,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
         preflight(&plan, checkpoint.as_ref())?;
     }
     let carried = checkpoint.as_ref().and_then(|from| from.mcan.as_ref());
-    let inputs = Inputs::read(plan.config(), carried, &replicas)?;
+    let inputs = Inputs::read(&plan, carried, &replicas)?;
     // Parsing a million questions takes as much memory as training on them.
     native::return_freed_memory();
     if writes {

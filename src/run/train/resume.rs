@@ -16,9 +16,10 @@ use tracing::debug;
 pub(super) fn check_something_is_left(plan: &Plan) -> Result<()> {
     let (config, start) = (plan.config(), plan.start());
     let scores_begin = config.data.benchmark()?.log_start();
+    let evaluates = config.evaluates_epochs()?;
     let is_unlogged = || {
         let log = LogState::read(&plan.log_of(plan.version()), scores_begin);
-        log.lacks(start.epoch, config.evaluates_epochs())
+        log.lacks(start.epoch, evaluates)
     };
     let max_epoch = config.train.max_epoch;
     ensure!(

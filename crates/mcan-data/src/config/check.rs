@@ -1,14 +1,32 @@
 //! The checks of values that have the right types.
 
 use super::error::{ConfigError, require};
-use super::{Config, DataConfig, RunConfig, TrainConfig};
+use super::{Config, DataConfig, RunConfig, RunMode, TrainConfig};
+use crate::datasets::Benchmark;
+use crate::datasets::files::{test, training};
 
 impl Config {
     /// Checks all keys except those of the model, which its family checks.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        self.train.validate()?;
         self.data.validate()?;
+        self.check_splits()?;
+        self.train.validate()?;
         self.run.validate()
+    }
+
+    /// Checks the splits that were chosen or are used. The defaults are those of VQA-v2, and another data set that does
+    /// not use them need not have them.
+    fn check_splits(&self) -> Result<(), ConfigError> {
+        let (data, usual, mode) = (&self.data, DataConfig::default(), self.run.run_mode);
+        let benchmark = data.known_benchmark()?;
+        let wrong = |key: &str, error: anyhow::Error| ConfigError::new(key, error.to_string());
+        if mode == RunMode::Train || data.train_split != usual.train_split {
+            training(benchmark, &data.train_split).map_err(|error| wrong("TRAIN_SPLIT", error))?;
+        }
+        if mode == RunMode::Test || data.test_split != usual.test_split {
+            test(benchmark, &data.test_split).map_err(|error| wrong("TEST_SPLIT", error))?;
+        }
+        Ok(())
     }
 }
 
@@ -50,7 +68,7 @@ impl TrainConfig {
 }
 
 impl DataConfig {
-    /// Checks the keys of the data: sizes and splits.
+    /// Checks the keys of the data: the data set, sizes, and splits of files in other places.
     ///
     /// # Errors
     /// Names the key and the value.
@@ -64,19 +82,25 @@ impl DataConfig {
                 format!("{key} = {value}: it must be from 1 to {MOST}")
             })?;
         }
-        const SPLITS: [&str; 5] = ["train", "val", "test", "test-dev", "vg"];
+        let splits = self.known_benchmark()?.splits().iter();
+        let splits: Vec<&str> = splits.map(|split| split.name).collect();
         for (key, paths) in [
             ("QUESTION_PATH", &self.question_path),
             ("ANSWER_PATH", &self.answer_path),
             ("IMG_FEAT_PATH", &self.img_feat_path),
         ] {
-            if let Some(split) = paths.keys().find(|split| !SPLITS.contains(&split.as_str())) {
-                let known = SPLITS.join(", ");
+            if let Some(split) = paths.keys().find(|split| !splits.contains(&split.as_str())) {
+                let known = splits.join(", ");
                 let message = format!("{key}: there is no split {split:?}, only {known}");
                 return Err(ConfigError::new(key, message));
             }
         }
         Ok(())
+    }
+
+    fn known_benchmark(&self) -> Result<&'static dyn Benchmark, ConfigError> {
+        let found = self.benchmark();
+        found.map_err(|error| ConfigError::new("DATASET", error.to_string()))
     }
 }
 

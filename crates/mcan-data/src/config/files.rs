@@ -1,9 +1,9 @@
 //! The data of a run: its data set, its splits, and the check that their files exist, before anything slow starts.
 
-use crate::config::{Config, DataConfig, RunMode, TestSplit, TrainSplit};
+use crate::config::{Config, DataConfig, RunMode};
 use crate::data::streams::{Needs, StreamKind, Streams};
 use crate::datasets::files::{self, Places};
-use crate::datasets::{self, Benchmark, SplitName, StreamSizes, VAL};
+use crate::datasets::{self, Benchmark, SplitName, StreamSizes};
 use anyhow::{Result, ensure};
 use std::path::Path;
 
@@ -19,6 +19,15 @@ impl DataConfig {
     /// An unknown name.
     pub fn benchmark(&self) -> Result<&'static dyn Benchmark> {
         datasets::benchmark(&self.dataset)
+    }
+
+    /// The number and the width of the feature vectors of an image that the data set has by default: of its regions, else
+    /// of its grid. None for an unknown data set.
+    pub(super) fn usual_size(dataset: &str) -> Option<(usize, usize)> {
+        let benchmark = datasets::benchmark(dataset).ok()?;
+        let streams = benchmark.streams(StreamSizes::default());
+        let size = streams.regions.or(streams.grid)?;
+        Some((size.padded_to, size.width))
     }
 
     /// The places of files that the user has given.
@@ -41,20 +50,7 @@ impl DataConfig {
     /// # Errors
     /// A training split that the data set does not have.
     pub fn trained_splits(&self) -> Result<&'static [SplitName]> {
-        let name = match self.train_split {
-            TrainSplit::Train => "train",
-            TrainSplit::TrainVal => "train+val",
-            TrainSplit::TrainValVg => "train+val+vg",
-        };
-        files::training(self.benchmark()?, name)
-    }
-
-    /// The split of test questions to answer.
-    pub(crate) fn test_split(&self) -> SplitName {
-        match self.test_split {
-            TestSplit::Test => "test",
-            TestSplit::TestDev => "test-dev",
-        }
+        files::training(self.benchmark()?, &self.train_split)
     }
 }
 
@@ -78,9 +74,14 @@ impl Config {
         benchmark.map_or("json", |benchmark| benchmark.result_extension())
     }
 
-    /// Whether the run evaluates val after each epoch.
-    pub fn evaluates_epochs(&self) -> bool {
-        self.train.eval_every_epoch && self.data.train_split == TrainSplit::Train
+    /// Whether a training evaluates after each epoch: only if it does not train on the evaluated split.
+    ///
+    /// # Errors
+    /// A training split that the data set does not have.
+    pub fn evaluates_epochs(&self) -> Result<bool> {
+        let evaluated = self.data.benchmark()?.evaluated_split();
+        let is_trained_on = self.data.trained_splits()?.contains(&evaluated);
+        Ok(self.train.eval_every_epoch && !is_trained_on)
     }
 
     /// Whether the run starts from a checkpoint.
@@ -89,36 +90,39 @@ impl Config {
     }
 
     /// The split that the run answers, if any.
-    pub fn answered_split(&self) -> Option<SplitName> {
+    ///
+    /// # Errors
+    /// A split that the data set does not have.
+    pub fn answered_split(&self) -> Result<Option<SplitName>> {
+        let benchmark = self.data.benchmark()?;
         match self.run.run_mode {
-            RunMode::Train => self.evaluates_epochs().then_some(VAL),
-            RunMode::Test => Some(self.data.test_split()),
-            _ => Some(VAL),
+            RunMode::Train => Ok(self
+                .evaluates_epochs()?
+                .then(|| benchmark.evaluated_split())),
+            RunMode::Test => files::test(benchmark, &self.data.test_split).map(Some),
+            _ => Ok(Some(benchmark.evaluated_split())),
         }
     }
 
     /// The splits that the run trains on or answers, each once.
     ///
     /// # Errors
-    /// A training split that the data set does not have.
+    /// A split that the data set does not have.
     pub fn splits(&self) -> Result<Vec<SplitName>> {
         let mut splits = match self.run.run_mode {
-            RunMode::Val | RunMode::Score | RunMode::Test => Vec::new(),
-            _ => self.data.trained_splits()?.to_vec(),
+            RunMode::Train => self.data.trained_splits()?.to_vec(),
+            _ => Vec::new(),
         };
-        let answered = match self.run.run_mode {
-            RunMode::Val | RunMode::Score | RunMode::Test => self.answered_split(),
-            _ => self.evaluates_epochs().then_some(VAL),
-        };
-        splits.extend(answered.filter(|split| !splits.contains(split)));
+        // A split that is trained on is not answered.
+        splits.extend(self.answered_split()?);
         Ok(splits)
     }
 
-    /// Checks that the files of the run exist.
+    /// Checks that the files of the run exist; `checkpoint` is the checkpoint that it loads.
     ///
     /// # Errors
     /// Lists all missing files, each with a text that says how the user gets it.
-    pub fn check_files(&self, needs: Needs) -> Result<()> {
+    pub fn check_files(&self, needs: Needs, checkpoint: Option<&Path>) -> Result<()> {
         let kinds = [
             (needs.regions, StreamKind::Regions),
             (needs.grid, StreamKind::Grid),
@@ -130,12 +134,10 @@ impl Config {
             .collect();
         let (benchmark, places) = (self.data.benchmark()?, self.data.places());
         let mut missing = places.missing(benchmark, &self.splits()?, &kinds)?;
-        if self.loads_checkpoint() && !self.ckpt_to_load().is_file() {
-            missing.push(format!(
-                "{} (--CKPT_V and --CKPT_E, or --CKPT_PATH)",
-                self.ckpt_to_load().display()
-            ));
-        }
+        missing.extend(checkpoint.filter(|path| !path.is_file()).map(|path| {
+            let path = path.display();
+            format!("{path} (--CKPT_V and --CKPT_E, or --CKPT_PATH)")
+        }));
         missing.sort();
         missing.dedup();
         ensure!(

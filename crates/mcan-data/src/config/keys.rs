@@ -1,9 +1,12 @@
 //! The keys of the configuration for all models, in groups.
 
+use super::model_file;
+use super::resolve::Given;
 use super::words::{
     Amp, BankDtype, FeatSize, LossFunc, LossReduction, Opt, OptParams, Preload, RunMode,
-    ShuffleMode, TestSplit, TrainSplit,
+    ShuffleMode,
 };
+use crate::datasets;
 use crate::keys;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +15,7 @@ keys! {
     /// The data: its places, and how it is read.
     pub struct DataConfig: Data {
         /// Data set
-        dataset: String = "vqa".into() => flag("DATASET"), value("NAME"), ours;
+        dataset: String = "vqa".into() => flag("DATASET"), value("NAME"), listing(dataset_names), ours;
         /// Folder of questions, annotations and answer_dict.json
         dataset_path: PathBuf = "./datasets/vqa/".into() => flag("DATA_PATH"), value("DIR");
         /// Folder of the image features
@@ -32,13 +35,13 @@ keys! {
         /// Largest number of regions of an image; further regions are cut off
         img_feat_pad_size: usize = 100;
         /// OpenVQA: number and width of each kind of feature, by data set; replaces IMG_FEAT_PAD_SIZE and IMG_FEAT_SIZE
-        feat_size: FeatSize = FeatSize::default() => absent("OpenVQA's"), ours;
+        feat_size: FeatSize = FeatSize::default() => absent("the data set's"), ours;
         /// OpenVQA: divide the coordinates of boxes by the size of the image, for a model that reads boxes
         bbox_normalize: Option<bool> = None => absent("the model's"), ours;
         /// Question files to train on; `train` evaluates val after each epoch
-        train_split: TrainSplit = TrainSplit::TrainValVg => flag("SPLIT");
+        train_split: String = "train+val+vg".into() => flag("SPLIT"), one_of(datasets::training_names);
         /// Which test questions to answer
-        test_split: TestSplit = TestSplit::Test => flag("TEST_SPLIT"), ours;
+        test_split: String = "test".into() => flag("TEST_SPLIT"), one_of(datasets::test_names), ours;
         /// Hold the features that the run needs in memory, or (gpu) on the device in half precision
         preload: Preload = Preload::No => flag("PRELOAD"), machine;
         /// Threads that read features
@@ -105,8 +108,8 @@ keys! {
     pub struct RunConfig: Run {
         /// What to do
         run_mode: RunMode = RunMode::Train => flag("RUN"), absent("");
-        /// Model: NAME of configs/DATASET/NAME.yml or configs/NAME_model.yml; built in: small, large, tiny
-        model: String = "small".into() => flag("MODEL"), value("NAME"), about_model;
+        /// Model: NAME of configs/DATASET/NAME.yml or configs/NAME_model.yml; built in
+        model: String = "small".into() => flag("MODEL"), value("NAME"), listing(model_file::built_in), about_model;
         /// Family of the model, configured by OpenVQA's conventions; absent: the reference's MCAN
         model_use: Option<String> = None => ours, about_model;
         /// GPU indices, as in '0' or '0, 1', or cpu (cpu,cpu: two replicas)
@@ -146,7 +149,11 @@ keys! {
         /// Annotations for --RUN=score
         annotations: Option<PathBuf> = None => flag("ANNOTATIONS"), value("FILE"), absent("those of val"), ours;
         not_keys:
-        /// The flags of the command line, as words.
-        flags: Vec<String>;
+        /// The values of the command line.
+        given: Given;
     }
+}
+
+fn dataset_names() -> Vec<String> {
+    datasets::names().into_iter().map(str::to_owned).collect()
 }

@@ -107,9 +107,14 @@ macro_rules! words {
             $($(#[doc = $doc])+ #[serde(rename = $word)] $variant,)+
         }
 
+        impl $name {
+            /// The words, in the order of the variants.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+        }
+
         impl $crate::config::table::KeyType for $name {
             const KIND: $crate::config::table::Kind =
-                $crate::config::table::Kind::Words(&[$($word),+]);
+                $crate::config::table::Kind::Words($name::WORDS);
         }
     };
 }

@@ -15,7 +15,6 @@ mod keys;
 pub mod macros;
 mod model;
 mod model_file;
-pub mod paths;
 mod resolve;
 pub mod table;
 mod words;
@@ -29,9 +28,10 @@ pub use resolve::Given;
 pub use table::{Flag, Key, Keys, Kind, OnResume, Scope};
 pub use words::{
     Amp, BankDtype, FeatSize, LossFunc, LossReduction, Opt, OptParams, Preload, RunMode,
-    ShuffleMode, TestSplit, TrainSplit,
+    ShuffleMode,
 };
 
+use crate::data::Convention;
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -108,13 +108,19 @@ impl Config {
         (self.sub_batch_size() / 2).max(1)
     }
 
-    /// F, the width of the feature vectors of an image.
+    /// The convention that the configuration follows.
+    pub fn convention(&self) -> Convention {
+        model::convention(self.run.model_use.as_deref())
+    }
+
+    /// F, the width of the feature vectors of an image. `IMG_FEAT_SIZE` of the model's family decides it, because the
+    /// tensors of a checkpoint show it.
     pub fn feature_size(&self) -> usize {
         let of_model = self.model.size("IMG_FEAT_SIZE");
         let of_dataset = || {
             let dataset = &self.data.dataset;
             let given = self.data.feat_size.of(dataset);
-            given.or_else(|| FeatSize::of_openvqa().of(dataset))
+            given.or_else(|| DataConfig::usual_size(dataset))
         };
         of_model
             .or_else(|| Some(of_dataset()?.1))
@@ -161,15 +167,6 @@ impl Config {
             .filter(|key| key.on_resume == OnResume::MustMatch)
             .map(|key| key.name)
             .find(|&name| saved.get(name) != now.get(name))
-    }
-
-    /// The flag of `key` with its value, such as `--SPLIT=train`; none if the key has no flag or no value.
-    pub fn as_flag(&self, key: &str) -> Option<String> {
-        let flag = common_keys().find(|known| known.name == key)?.flag?;
-        match self.values().get(key)? {
-            Value::Null => None,
-            value => Some(format!("--{}={}", flag.name, show(value))),
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::error::ConfigError;
 use super::table::{Key, Keys};
+use crate::data::Convention;
 use anyhow::Result;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -9,12 +10,19 @@ use serde_json::{Map, Value};
 /// The model families that a configuration can name, supplied by the caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
-    /// The families that `MODEL_USE` can name. One of them is `mcan`, the family of configurations without `MODEL_USE`.
+    /// The families that `MODEL_USE` can name.
     pub families: &'static [FamilyKeys],
+    /// The name of the family of a configuration without `MODEL_USE`, which is the reference's.
+    pub default_family: &'static str,
 }
 
-/// The family of a configuration without `MODEL_USE`.
-const REFERENCE_FAMILY: &str = "mcan";
+/// The convention of a configuration: OpenVQA's if `MODEL_USE` names a family.
+pub(super) fn convention(model_use: Option<&str>) -> Convention {
+    match model_use {
+        Some(_) => Convention::OpenVqa,
+        None => Convention::Reference,
+    }
+}
 
 /// The keys of a model family.
 #[derive(Clone, Copy, Debug)]
@@ -30,15 +38,12 @@ pub struct FamilyKeys {
 }
 
 impl Schema {
-    /// The family that `model_use` names, or MCAN.
+    /// The family that `model_use` names, or the default family.
     ///
     /// # Errors
     /// An unknown name; the error lists the families.
-    pub(crate) fn family(
-        &self,
-        model_use: Option<&str>,
-    ) -> Result<&'static FamilyKeys, ConfigError> {
-        let name = model_use.unwrap_or(REFERENCE_FAMILY);
+    pub fn family(&self, model_use: Option<&str>) -> Result<&'static FamilyKeys, ConfigError> {
+        let name = model_use.unwrap_or(self.default_family);
         let found = self.families.iter().find(|family| family.name == name);
         found.ok_or_else(|| {
             let names: Vec<&str> = self.families.iter().map(|family| family.name).collect();

@@ -44,7 +44,7 @@ pub(super) fn find(cfg: Option<&PathBuf>, dataset: &str, model: &str) -> Result<
         "--MODEL={model}: there is neither {} nor {}; write one of these files, or use {}",
         names[0],
         names[1],
-        built_in_models(dataset).join(", ")
+        built_in_for(dataset).join(", ")
     );
     Err(ConfigError::new("MODEL", message).into())
 }
@@ -56,18 +56,32 @@ fn read(path: PathBuf) -> Result<ConfigFile> {
     Ok(ConfigFile { place, text })
 }
 
+/// A built-in file: the value of `--MODEL`, and the data set for which alone the file is.
+fn built_in_files() -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
+    BUILT_IN.iter().filter_map(|(name, _)| {
+        let name = name.strip_prefix("configs/")?;
+        match name.split_once('/') {
+            Some((dataset, file)) => Some((file.strip_suffix(".yml")?, Some(dataset))),
+            None => Some((name.strip_suffix("_model.yml")?, None)),
+        }
+    })
+}
+
+/// The built-in values of `--MODEL`, those for every data set first.
+pub(super) fn built_in() -> Vec<String> {
+    let for_all = built_in_files().filter(|(_, dataset)| dataset.is_none());
+    let for_one =
+        built_in_files().filter_map(|(model, dataset)| Some(format!("{model} ({})", dataset?)));
+    for_all
+        .map(|(model, _)| model.to_owned())
+        .chain(for_one)
+        .collect()
+}
+
 /// The built-in values of `--MODEL` for a data set.
-fn built_in_models(dataset: &str) -> Vec<&'static str> {
-    BUILT_IN
-        .iter()
-        .filter_map(|(name, _)| {
-            let name = name.strip_prefix("configs/")?;
-            let of_dataset = || {
-                name.strip_prefix(dataset)?
-                    .strip_prefix('/')?
-                    .strip_suffix(".yml")
-            };
-            name.strip_suffix("_model.yml").or_else(of_dataset)
-        })
+fn built_in_for(dataset: &str) -> Vec<&'static str> {
+    built_in_files()
+        .filter(|(_, only)| only.is_none_or(|only| only == dataset))
+        .map(|(model, _)| model)
         .collect()
 }

@@ -1,10 +1,13 @@
 //! The layers of a configuration: defaults, YAML file, `--SET`, flags. A later layer replaces values of earlier ones.
 
 use super::error::ConfigError;
-use super::model::{FamilyKeys, ModelValues, Schema};
+use super::model::{FamilyKeys, ModelValues, Schema, convention};
 use super::table::{Key, Kind};
-use super::{Config, DERIVED, FeatSize, OptParams, common_keys, model_file, show, yaml};
-use crate::datasets;
+use super::{
+    Config, DERIVED, DataConfig, FeatSize, OptParams, RunConfig, RunMode, common_keys, model_file,
+    show, yaml,
+};
+use crate::data::Convention;
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -13,18 +16,35 @@ use std::path::PathBuf;
 use tracing::debug;
 
 /// The values of a command line.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Given {
-    /// The name of the model, which selects the configuration file.
-    pub model: String,
     /// A configuration file in place of that of the model.
     pub cfg: Option<PathBuf>,
     /// The `KEY=VALUE` of each `--SET`, in order.
     pub set: Vec<String>,
-    /// The other flags, as (flag, key, value).
+    /// The flags, as (flag, key, value).
     pub flags: Vec<(String, &'static str, Value)>,
-    /// The command line in words that mean the same, for the command that resumes a run.
-    pub spelled_out: Vec<String>,
+}
+
+impl Given {
+    /// The command line in words that mean the same: flags with their full names, each with its value.
+    pub fn spelled_out(&self) -> Vec<String> {
+        let flags = self.flags.iter();
+        let flags = flags.map(|(flag, _, value)| format!("{flag}={}", show(value)));
+        let cfg = self.cfg.iter();
+        let cfg = cfg.map(|path| format!("--CFG={}", path.display()));
+        let set = self.set.iter().map(|pair| format!("--SET={pair}"));
+        flags.chain(cfg).chain(set).collect()
+    }
+
+    /// Gives the flag of `key` this value in place of a value that was given. Does nothing for a key without a flag.
+    pub fn set_flag(&mut self, key: &str, value: Value) {
+        let known = common_keys().find(|known| known.name == key);
+        if let Some((name, flag)) = known.and_then(|key| Some((key.name, key.flag?))) {
+            self.flags.retain(|(_, given, _)| *given != name);
+            self.flags.push((format!("--{}", flag.name), name, value));
+        }
+    }
 }
 
 /// A value of a key, with the place where it was given.
@@ -44,9 +64,11 @@ impl Config {
     /// value and place.
     pub fn resolve(given: &Given, schema: &Schema) -> Result<Config> {
         let typed = typed(given)?;
-        let dataset = last(&typed, "DATASET").map_or_else(|| "vqa".into(), |s| show(&s.value));
-        let file = model_file::find(given.cfg.as_ref(), &dataset, &given.model)?;
-        let mut settings = vec![setting("MODEL", given.model.as_str().into(), "--MODEL")];
+        let named = |key| last(&typed, key).map(|setting| show(&setting.value));
+        let dataset = named("DATASET").unwrap_or_else(|| DataConfig::default().dataset);
+        let model = named("MODEL").unwrap_or_else(|| default_model(&typed));
+        let file = model_file::find(given.cfg.as_ref(), &dataset, &model)?;
+        let mut settings = vec![setting("MODEL", model.into(), "--MODEL")];
         for (key, value) in yaml::mapping(&file.place, &file.text)? {
             settings.push(setting(&key, value, &file.place));
         }
@@ -57,14 +79,14 @@ impl Config {
         let family = schema
             .family(name.as_deref())
             .map_err(|error| error.at(model_use.map(|s| s.place.as_str())))?;
-        let mut layers = Layers::new(family, model_use.is_some());
+        let mut layers = Layers::new(family, convention(name.as_deref()));
         for setting in settings {
             layers.set(setting)?;
         }
         layers.complete()?;
         let mut config = layers.config()?;
         check(&config, family).map_err(|error| layers.with_place(error))?;
-        config.run.flags = given.spelled_out.clone();
+        config.run.given = given.clone();
         Ok(config)
     }
 
@@ -75,15 +97,24 @@ impl Config {
     /// An unknown family, or a value of the wrong type.
     pub fn from_saved(saved: &Value, schema: &Schema) -> Result<Config> {
         let model_use = saved.get("MODEL_USE").and_then(Value::as_str);
-        let mut layers = Layers::new(schema.family(model_use)?, model_use.is_some());
+        let mut layers = Layers::new(schema.family(model_use)?, convention(model_use));
         for (name, value) in saved.as_object().into_iter().flatten() {
             let key = layers.table.get(name.as_str()).copied();
-            if key.is_some_and(|key| !key.is_computed(layers.is_openvqa)) {
+            if key.is_some_and(|key| !key.is_computed(layers.convention)) {
                 layers.set(setting(name, value.clone(), "the saved configuration"))?;
             }
         }
         layers.compute();
         layers.config()
+    }
+}
+
+/// The model of a run that names none: the demo's world is small.
+fn default_model(typed: &[Setting]) -> String {
+    let mode = last(typed, "RUN_MODE").map(|setting| &setting.value);
+    match mode == Some(&json!(RunMode::Demo)) {
+        true => "tiny".into(),
+        false => RunConfig::default().model,
     }
 }
 
@@ -123,20 +154,13 @@ fn typed(given: &Given) -> Result<Vec<Setting>, ConfigError> {
 
 fn check(config: &Config, family: &FamilyKeys) -> Result<(), ConfigError> {
     (family.check)(&config.model)?;
-    let dataset = config.data.dataset.as_str();
-    let known = datasets::names();
-    super::require(known.contains(&dataset), "DATASET", || {
-        let known = known.join(", ");
-        format!("DATASET = {dataset}: there is no such data set, only {known}")
-    })?;
     config.check()
 }
 
 /// The values so far, by key. Each value is checked when it is set, so that an error can name its place.
 struct Layers {
     family: &'static FamilyKeys,
-    /// Whether the configuration follows the conventions of OpenVQA.
-    is_openvqa: bool,
+    convention: Convention,
     table: BTreeMap<&'static str, &'static Key>,
     values: Map<String, Value>,
     /// The place of each value that was set.
@@ -144,12 +168,12 @@ struct Layers {
 }
 
 impl Layers {
-    fn new(family: &'static FamilyKeys, is_openvqa: bool) -> Self {
+    fn new(family: &'static FamilyKeys, convention: Convention) -> Self {
         let all = || family.keys.iter().chain(common_keys());
         let table = all().chain(family.derived);
         Layers {
             family,
-            is_openvqa,
+            convention,
             table: table.map(|key| (key.name, key)).collect(),
             values: all()
                 .map(|key| (key.name.to_owned(), (key.default)()))
@@ -161,7 +185,7 @@ impl Layers {
     fn set(&mut self, setting: Setting) -> Result<(), ConfigError> {
         let Setting { key, place, .. } = &setting;
         let known = self.table.get(key.as_str()).copied();
-        let is_computed = known.is_some_and(|known| known.is_computed(self.is_openvqa));
+        let is_computed = known.is_some_and(|known| known.is_computed(self.convention));
         let error = |message: String| ConfigError::new(key, message).at(Some(place));
         if is_computed || DERIVED.iter().any(|derived| derived.name == key) {
             let message = format!("{key} is derived from other keys and cannot be set");
@@ -184,7 +208,7 @@ impl Layers {
 
     /// Sets the keys that other keys imply, and computes keys.
     fn complete(&mut self) -> Result<(), ConfigError> {
-        if self.is_openvqa {
+        if self.convention == Convention::OpenVqa {
             self.imply("TRAIN_SPLIT", json!("train"));
         }
         self.complete_optimizer()?;
@@ -246,7 +270,7 @@ impl Layers {
     fn complete_feature_size(&mut self) {
         let dataset = self.values.get("DATASET").map(show).unwrap_or_default();
         let given = self.typed::<FeatSize>("FEAT_SIZE").of(&dataset);
-        let Some((vectors, width)) = given.or_else(|| FeatSize::of_openvqa().of(&dataset)) else {
+        let Some((vectors, width)) = given.or_else(|| DataConfig::usual_size(&dataset)) else {
             return;
         };
         for (key, value) in [("IMG_FEAT_PAD_SIZE", vectors), ("IMG_FEAT_SIZE", width)] {
@@ -260,7 +284,7 @@ impl Layers {
     /// Computes the keys of the family that are functions of other keys.
     fn compute(&mut self) {
         for key in self.family.keys {
-            if let Some(computed) = key.computed.filter(|_| key.is_computed(self.is_openvqa)) {
+            if let Some(computed) = key.computed.filter(|_| key.is_computed(self.convention)) {
                 let value = (computed.value)(&self.values);
                 self.values.insert(key.name.to_owned(), value);
             }

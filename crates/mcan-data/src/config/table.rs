@@ -4,6 +4,7 @@
 //! declaration gives the struct with its defaults, the flag with its help, the page `docs/src/keys.md`, and whether the key
 //! may change on resume or differ between processes.
 
+use crate::data::Convention;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -85,6 +86,10 @@ pub struct Key {
     pub doc: &'static str,
     /// The flag, if the key has one.
     pub flag: Option<Flag>,
+    /// The words that are the values, if the data sets decide them.
+    pub one_of: Option<fn() -> Vec<&'static str>>,
+    /// A list at the end of the description.
+    pub listing: Option<fn() -> Vec<String>>,
     /// The subject.
     pub scope: Scope,
     /// Whether a resumed run may change the key.
@@ -123,6 +128,8 @@ impl Key {
             absent: None,
             doc,
             flag: None,
+            one_of: None,
+            listing: None,
             scope,
             on_resume: OnResume::MayChange,
             // Each machine of a job may have its files in another place.
@@ -147,6 +154,18 @@ impl Key {
         if let Some(flag) = &mut self.flag {
             flag.value_name = Some(value_name);
         }
+        self
+    }
+
+    /// Mark: the values are words of the data sets. The data set of a run may have only some of them.
+    pub const fn one_of(mut self, words: fn() -> Vec<&'static str>) -> Key {
+        self.one_of = Some(words);
+        self
+    }
+
+    /// Mark: the description ends with this list.
+    pub const fn listing(mut self, list: fn() -> Vec<String>) -> Key {
+        self.listing = Some(list);
         self
     }
 
@@ -212,10 +231,11 @@ impl Key {
         self
     }
 
-    /// Whether the key is computed in configurations of OpenVQA, or of the reference if `openvqa` is false.
-    pub(crate) fn is_computed(&self, openvqa: bool) -> bool {
+    /// Whether the key is computed in configurations that follow this convention.
+    pub(crate) fn is_computed(&self, convention: Convention) -> bool {
+        let is_reference = convention == Convention::Reference;
         self.computed
-            .is_some_and(|computed| !openvqa || !computed.in_reference_only)
+            .is_some_and(|computed| is_reference || !computed.in_reference_only)
     }
 
     /// The description in one line, without the final full stop.
@@ -223,7 +243,11 @@ impl Key {
         let lines: Vec<&str> = self.doc.lines().map(str::trim).collect();
         let text = lines.join(" ");
         let text = text.trim();
-        text.strip_suffix('.').unwrap_or(text).to_owned()
+        let text = text.strip_suffix('.').unwrap_or(text);
+        match self.listing {
+            Some(list) => format!("{text}: {}", list().join(", ")),
+            None => text.to_owned(),
+        }
     }
 
     /// The default as a user writes it, or the text for an absent default; empty if there is none.
@@ -240,6 +264,9 @@ impl Key {
 
     /// The form of the values, in words.
     pub(crate) fn type_text(&self) -> String {
+        if let Some(words) = self.one_of {
+            return words().join(", ");
+        }
         match self.kind {
             Kind::Bool => "True or False".into(),
             Kind::BoolOr(words) => format!("True, False or {}", words.join(", ")),

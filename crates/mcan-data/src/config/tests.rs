@@ -36,6 +36,7 @@ const SCHEMA: Schema = Schema {
         derived: &[HALF],
         check: check_test_keys,
     }],
+    default_family: "mcan",
 };
 
 /// Resolves `text`, the content of a configuration file, and `set`, pairs as behind `--SET`.
@@ -43,7 +44,6 @@ fn resolve(text: &str, set: &[&str]) -> Result<Config> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     let given = Given {
-        model: "small".into(),
         cfg: Some(file.path().into()),
         set: set.iter().map(|&pair| pair.to_owned()).collect(),
         ..Given::default()
@@ -58,9 +58,11 @@ fn error(text: &str, set: &[&str]) -> ConfigError {
 #[test]
 fn flags_win_over_set_which_wins_over_the_file_which_wins_over_the_defaults() {
     let given = Given {
-        model: "large".into(),
         set: vec!["LAYER=3".into(), "BATCH_SIZE=16".into()],
-        flags: vec![("--BS".into(), "BATCH_SIZE", json!(32))],
+        flags: vec![
+            ("--BS".into(), "BATCH_SIZE", json!(32)),
+            ("--MODEL".into(), "MODEL", json!("large")),
+        ],
         ..Given::default()
     };
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -71,6 +73,31 @@ fn flags_win_over_set_which_wins_over_the_file_which_wins_over_the_defaults() {
     assert_eq!((keys.layer, keys.hidden_size), (3, 256));
     assert_eq!((config.train.batch_size, config.train.max_epoch), (32, 13));
     assert_eq!(config.run.model, "large");
+}
+
+#[test]
+fn a_flag_that_is_set_replaces_what_was_given() {
+    let mut given = Given {
+        cfg: Some("c.yml".into()),
+        set: vec!["LAYER=3".into()],
+        flags: vec![
+            ("--BS".into(), "BATCH_SIZE", json!(32)),
+            ("--SPLIT".into(), "TRAIN_SPLIT", json!("train")),
+        ],
+    };
+    given.set_flag("BATCH_SIZE", json!(8));
+    assert_eq!(
+        given.spelled_out(),
+        ["--SPLIT=train", "--BS=8", "--CFG=c.yml", "--SET=LAYER=3"]
+    );
+}
+
+#[test]
+fn a_run_that_names_no_model_trains_the_small_one_and_the_demo_the_tiny_one() {
+    let model = |set: &[&str]| resolve("", set).unwrap().run.model;
+    assert_eq!(model(&[]), "small");
+    assert_eq!(model(&["RUN_MODE=demo"]), "tiny");
+    assert_eq!(model(&["RUN_MODE=demo", "MODEL=small"]), "small");
 }
 
 #[test]
@@ -193,6 +220,12 @@ fn impossible_values_are_errors_of_their_key() {
         (&["VERSION=../x"], "VERSION", "../x"),
         (&["QUESTION_PATH={tset: a}"], "QUESTION_PATH", "tset"),
         (&["DATASET=gqa"], "DATASET", "only vqa, clevr"),
+        (
+            &["TRAIN_SPLIT=vg"],
+            "TRAIN_SPLIT",
+            "train or train+val or train+val+vg",
+        ),
+        (&["TEST_SPLIT=val"], "TEST_SPLIT", "test or test-dev"),
         (&["MODEL_USE=butd"], "MODEL_USE", "only mcan"),
     ] {
         let error = error("", set);
@@ -208,13 +241,37 @@ fn the_reference_computes_keys_that_openvqa_sets() {
     let reference = resolve("HIDDEN_SIZE: 10", &[]).unwrap();
     assert_eq!(size(&reference, "FF_SIZE"), Some(40));
     assert_eq!(size(&reference, "HALF_SIZE"), Some(5));
-    assert_eq!(reference.data.train_split, TrainSplit::TrainValVg);
+    assert_eq!(reference.data.train_split, "train+val+vg");
     let openvqa = resolve("MODEL_USE: mcan\nHIDDEN_SIZE: 10", &[]).unwrap();
     assert_eq!(size(&openvqa, "FF_SIZE"), Some(2048));
-    assert_eq!(openvqa.data.train_split, TrainSplit::Train);
+    assert_eq!(openvqa.data.train_split, "train");
     let set = resolve("MODEL_USE: mcan\nFF_SIZE: 7\nTRAIN_SPLIT: train+val", &[]).unwrap();
     assert_eq!(size(&set, "FF_SIZE"), Some(7));
-    assert_eq!(set.data.train_split, TrainSplit::TrainVal);
+    assert_eq!(set.data.train_split, "train+val");
+}
+
+#[test]
+fn the_splits_of_a_run_are_those_of_its_data_set() {
+    let clevr = |set: &[&str]| resolve("", &[&["DATASET=clevr"], set].concat());
+    for (set, part) in [
+        (
+            &["RUN_MODE=train"][..],
+            "use --SPLIT with train or train+val",
+        ),
+        (
+            &["TRAIN_SPLIT=train", "TEST_SPLIT=test-dev"],
+            "use --TEST_SPLIT with test",
+        ),
+    ] {
+        let message = clevr(set).unwrap_err().to_string();
+        assert!(message.ends_with(part), "{message}");
+    }
+    clevr(&["RUN_MODE=val"]).unwrap();
+    let evaluates = |split: &str| {
+        let config = resolve("", &[&format!("TRAIN_SPLIT={split}")]).unwrap();
+        config.evaluates_epochs().unwrap()
+    };
+    assert!(evaluates("train") && !evaluates("train+val") && !evaluates("train+val+vg"));
 }
 
 #[test]
@@ -272,12 +329,13 @@ fn feature_sizes_are_those_of_the_data_set() {
         (config.data.img_feat_pad_size, config.feature_size())
     };
     assert_eq!(sizes(""), (100, 2048));
-    assert_eq!(sizes("DATASET: clevr"), (196, 1024));
-    assert_eq!(sizes("DATASET: clevr\nIMG_FEAT_SIZE: 7"), (196, 7));
+    let clevr = "DATASET: clevr\nTRAIN_SPLIT: train";
+    assert_eq!(sizes(clevr), (196, 1024));
+    assert_eq!(sizes(&format!("{clevr}\nIMG_FEAT_SIZE: 7")), (196, 7));
     let given = "FEAT_SIZE: {vqa: {FRCN_FEAT_SIZE: [20, 40], BBOX_FEAT_SIZE: [20, 5]}, clevr: {GRID_FEAT_SIZE: [9, 8]}}";
     assert_eq!(sizes(given), (20, 40));
     assert_eq!(
-        sizes(&format!("{given}\nDATASET: clevr\nIMG_FEAT_SIZE: 7")),
+        sizes(&format!("{given}\n{clevr}\nIMG_FEAT_SIZE: 7")),
         (9, 8)
     );
 }
@@ -288,7 +346,8 @@ fn a_configuration_survives_a_checkpoint_unchanged() {
         "SEED: 1\nVERSION: v\nAMP: bf16",
         "SEED: 1\nVERSION: v\nMODEL_USE: mcan\nFF_SIZE: 7",
     ] {
-        let config = resolve(text, &[]).unwrap();
+        let mut config = resolve(text, &[]).unwrap();
+        config.run.given = Given::default();
         let saved = serde_json::to_value(&config).unwrap();
         assert_eq!(Config::from_saved(&saved, &SCHEMA).unwrap(), config);
     }
@@ -338,18 +397,13 @@ fn keys_that_must_match_and_keys_that_may_differ_are_known() {
     assert!(
         is_given_anew("--RESUME=True") && is_given_anew("--VERSION") && !is_given_anew("--BS=8")
     );
-    assert_eq!(
-        config.as_flag("TRAIN_SPLIT").as_deref(),
-        Some("--SPLIT=train+val+vg")
-    );
-    assert_eq!(config.as_flag("GPU"), None);
 }
 
 #[test]
 fn built_in_models_are_found_by_data_set_and_name() {
     let named = |model: &str, set: &[&str]| {
         let given = Given {
-            model: model.into(),
+            flags: vec![("--MODEL".into(), "MODEL", model.into())],
             set: set.iter().map(|&pair| pair.to_owned()).collect(),
             ..Given::default()
         };

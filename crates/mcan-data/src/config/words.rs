@@ -25,28 +25,6 @@ words! {
 }
 
 words! {
-    /// Which question files to train on.
-    pub enum TrainSplit {
-        /// The train split; val is evaluated after each epoch.
-        Train = "train",
-        /// Train and val.
-        TrainVal = "train+val",
-        /// Train, val and the Visual Genome questions.
-        TrainValVg = "train+val+vg",
-    }
-}
-
-words! {
-    /// Which test questions to answer.
-    pub enum TestSplit {
-        /// All of test2015.
-        Test = "test",
-        /// Its test-dev2015 subset.
-        TestDev = "test-dev",
-    }
-}
-
-words! {
     /// Arithmetic of the matrix products.
     pub enum Amp {
         /// float32 throughout.
@@ -172,32 +150,6 @@ impl KeyType for FeatSize {
 }
 
 impl FeatSize {
-    /// The default sizes of OpenVQA.
-    pub(crate) fn of_openvqa() -> FeatSize {
-        let set = |name: &str, sizes: &[(&str, (usize, usize))]| {
-            let sizes = sizes.iter().map(|&(kind, size)| (kind.to_owned(), size));
-            (name.to_owned(), sizes.collect())
-        };
-        FeatSize(BTreeMap::from([
-            set(
-                "vqa",
-                &[
-                    ("FRCN_FEAT_SIZE", (100, 2048)),
-                    ("BBOX_FEAT_SIZE", (100, 5)),
-                ],
-            ),
-            set(
-                "gqa",
-                &[
-                    ("FRCN_FEAT_SIZE", (100, 2048)),
-                    ("GRID_FEAT_SIZE", (49, 2048)),
-                    ("BBOX_FEAT_SIZE", (100, 5)),
-                ],
-            ),
-            set("clevr", &[("GRID_FEAT_SIZE", (196, 1024))]),
-        ]))
-    }
-
     /// The number and the width of the feature vectors of an image of `dataset`: of its regions, else of its grid.
     pub(crate) fn of(&self, dataset: &str) -> Option<(usize, usize)> {
         let sizes = self.0.get(dataset)?;

@@ -4,6 +4,7 @@
 //! into tensors.
 
 pub mod answers;
+mod convention;
 pub mod dataset;
 pub mod embeddings;
 pub mod features;
@@ -16,6 +17,7 @@ pub mod streams;
 mod values;
 pub mod vocab;
 
+pub use convention::Convention;
 pub use dataset::Dataset;
 pub use ids::{Id, ImageId, QuestionId};
 pub use values::Values;

@@ -54,6 +54,12 @@ pub fn split(benchmark: &dyn Benchmark, name: &str) -> Result<&'static Split> {
         })
 }
 
+/// The values of `--SPLIT`.
+pub(crate) fn training_names(benchmark: &dyn Benchmark) -> Vec<&'static str> {
+    let trainings = benchmark.trainings().iter();
+    trainings.map(|(name, _)| *name).collect()
+}
+
 /// The splits of the value `name` of `--SPLIT`.
 ///
 /// # Errors
@@ -62,9 +68,21 @@ pub(crate) fn training(benchmark: &dyn Benchmark, name: &str) -> Result<&'static
     let trainings = benchmark.trainings();
     let found = trainings.iter().find(|(known, _)| *known == name);
     found.map(|(_, splits)| *splits).with_context(|| {
-        let names: Vec<&str> = trainings.iter().map(|(name, _)| *name).collect();
-        let (set, names) = (benchmark.name(), names.join(" or "));
+        let (set, names) = (benchmark.name(), training_names(benchmark).join(" or "));
         format!("TRAIN_SPLIT is {name:?}, which {set} does not have; use --SPLIT with {names}")
+    })
+}
+
+/// The test split of this name.
+///
+/// # Errors
+/// A name that the data set does not have.
+pub(crate) fn test(benchmark: &dyn Benchmark, name: &str) -> Result<SplitName> {
+    let splits = benchmark.test_splits();
+    let found = splits.iter().find(|known| **known == name);
+    found.copied().with_context(|| {
+        let (set, names) = (benchmark.name(), splits.join(" or "));
+        format!("TEST_SPLIT is {name:?}, which {set} does not have; use --TEST_SPLIT with {names}")
     })
 }
 

@@ -11,7 +11,7 @@ use crate::data::answers::AnswerList;
 use crate::data::features::FeaturePlace;
 use crate::data::streams::{StreamKind, Streams};
 use crate::data::vocab::Vocabulary;
-use crate::data::{Dataset, QuestionId};
+use crate::data::{Convention, Dataset, QuestionId};
 use anyhow::{Context, Result};
 use files::{Places, Split};
 use std::path::{Path, PathBuf};
@@ -19,15 +19,33 @@ use std::path::{Path, PathBuf};
 /// All data sets.
 pub(crate) static BENCHMARKS: [&dyn Benchmark; 2] = [&vqa2::Vqa2, &clevr::Clevr];
 
-/// The name of a split, as in `QUESTION_PATH`: `train`, `val`, `test`, `test-dev`, `vg`.
+/// The name of a split, as in `QUESTION_PATH`.
 pub type SplitName = &'static str;
-
-/// The name of the split that is evaluated.
-pub const VAL: SplitName = "val";
 
 /// The values of `--DATASET`.
 pub fn names() -> Vec<&'static str> {
     BENCHMARKS.map(|benchmark| benchmark.name()).to_vec()
+}
+
+/// The words for `--SPLIT` of all data sets.
+pub fn training_names() -> Vec<&'static str> {
+    distinct(BENCHMARKS.map(files::training_names))
+}
+
+/// The words for `--TEST_SPLIT` of all data sets.
+pub fn test_names() -> Vec<&'static str> {
+    distinct(BENCHMARKS.map(|benchmark| benchmark.test_splits().to_vec()))
+}
+
+/// Each word of these lists once, in order of first appearance.
+fn distinct<const N: usize>(lists: [Vec<&'static str>; N]) -> Vec<&'static str> {
+    let mut words = Vec::new();
+    for word in lists.concat() {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words
 }
 
 /// The data set of this name.
@@ -36,7 +54,10 @@ pub fn names() -> Vec<&'static str> {
 /// An unknown name.
 pub(crate) fn benchmark(name: &str) -> Result<&'static dyn Benchmark> {
     let found = BENCHMARKS.iter().find(|benchmark| benchmark.name() == name);
-    let unknown = || format!("DATASET is {name:?}; {} is expected", names().join(" or "));
+    let unknown = || {
+        let known = names().join(", ");
+        format!("DATASET = {name}: there is no such data set, only {known}")
+    };
     found.copied().with_context(unknown)
 }
 
@@ -47,25 +68,6 @@ pub enum LossKind {
     BinaryCrossEntropy,
     /// Cross-entropy against one right answer.
     CrossEntropy,
-}
-
-/// The special words at the beginning of a vocabulary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpecialWords {
-    /// PAD and UNK, as in the reference.
-    Reference,
-    /// PAD, UNK and CLS, as in OpenVQA.
-    OpenVqa,
-}
-
-impl SpecialWords {
-    /// The words, by id.
-    pub fn words(self) -> &'static [&'static str] {
-        match self {
-            SpecialWords::Reference => &["PAD", "UNK"],
-            SpecialWords::OpenVqa => &["PAD", "UNK", "CLS"],
-        }
-    }
 }
 
 /// A data set: its files, its targets and its metric.
@@ -87,11 +89,17 @@ pub trait Benchmark: Sync {
     /// The values of `--SPLIT`, with the splits of each.
     fn trainings(&self) -> &'static [(&'static str, &'static [SplitName])];
 
+    /// The split that is evaluated: `--RUN=val` answers it. A training on other splits answers it after each epoch.
+    fn evaluated_split(&self) -> SplitName;
+
+    /// The splits that `--TEST_SPLIT` can name. Names of result files contain the split, except for the first.
+    fn test_splits(&self) -> &'static [SplitName];
+
     /// The splits whose words make up the vocabulary, in order.
     fn vocabulary_splits(&self) -> &'static [SplitName];
 
-    /// The special words of a vocabulary that is made from files. `openvqa`: the configuration follows OpenVQA.
-    fn special_words(&self, openvqa: bool) -> SpecialWords;
+    /// The special words at the beginning of a vocabulary that is made from files, under this convention.
+    fn special_words(&self, convention: Convention) -> &'static [&'static str];
 
     /// The splits whose answers are counted if there is no file of answers.
     fn answer_splits(&self) -> &'static [SplitName];
@@ -244,7 +252,7 @@ mod tests {
         }
         let message = benchmark("gqa").err().unwrap().to_string();
         assert!(
-            message.contains("\"gqa\"") && message.contains("vqa or clevr"),
+            message.contains("DATASET = gqa") && message.contains("vqa, clevr"),
             "{message}"
         );
     }
@@ -255,8 +263,9 @@ mod tests {
             let trained = benchmark.trainings().iter().flat_map(|(_, splits)| *splits);
             let named = trained
                 .chain(benchmark.vocabulary_splits())
-                .chain(benchmark.answer_splits());
-            for name in named.chain([&VAL]) {
+                .chain(benchmark.answer_splits())
+                .chain(benchmark.test_splits());
+            for name in named.chain([&benchmark.evaluated_split()]) {
                 assert!(files::split(benchmark, name).is_ok(), "{name}");
             }
         }

@@ -13,11 +13,10 @@ use crate::data::answers::AnswerList;
 use crate::data::features::{FeaturePlace, FileNames, image_number};
 use crate::data::streams::{StreamKind, StreamSpec, Streams};
 use crate::data::vocab::Vocabulary;
-use crate::data::{Dataset, Id, QuestionId};
+use crate::data::{Convention, Dataset, Id, QuestionId};
 use crate::datasets::files::{Places, Split};
 use crate::datasets::{
-    Benchmark, LossKind, Metric, QuestionFiles, SpecialWords, SplitFiles, SplitName, StreamSizes,
-    of_split,
+    Benchmark, LossKind, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes, of_split,
 };
 use crate::formats::strings::Strings;
 use anyhow::{Context, Result, ensure};
@@ -91,12 +90,20 @@ impl Benchmark for Clevr {
         &[("train", &["train"]), ("train+val", &["train", "val"])]
     }
 
+    fn evaluated_split(&self) -> SplitName {
+        "val"
+    }
+
+    fn test_splits(&self) -> &'static [SplitName] {
+        &["test"]
+    }
+
     fn vocabulary_splits(&self) -> &'static [SplitName] {
         &["train", "val", "test"]
     }
 
-    fn special_words(&self, _openvqa: bool) -> SpecialWords {
-        SpecialWords::OpenVqa
+    fn special_words(&self, _convention: Convention) -> &'static [&'static str] {
+        Convention::OpenVqa.special_words()
     }
 
     fn answer_splits(&self) -> &'static [SplitName] {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::datasets::{VAL, benchmark};
+use crate::datasets::benchmark;
 use crate::formats::bank::ImageKey;
 use crate::testing::{shared, write_bytes, write_json};
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ fn the_answers_of_openvqa_have_the_scores_of_openvqa() {
         .map(|number: i64| number.into())
         .zip(answers.iter().map(String::as_str));
     let scores = files
-        .metric(VAL)
+        .metric(Clevr.evaluated_split())
         .unwrap()
         .score(&numbered.collect::<Vec<_>>())
         .unwrap();
@@ -95,14 +95,16 @@ fn the_golden_world_has_the_sizes_of_openvqa() {
         .vocabulary_splits()
         .iter()
         .filter_map(|split| files.words(split));
-    let words = Vocabulary::new(Clevr.special_words(false).words(), splits.flatten());
+    let words = Vocabulary::new(Clevr.special_words(Convention::Reference), splits.flatten());
     let answers = files.count_answers(Clevr.answer_splits()).unwrap();
     let longest = files.longest_question().unwrap();
     let training = files
         .for_training(&["train"], &words, &answers, longest)
         .unwrap();
     assert_eq!(training.len(), 158);
-    let val = files.for_answering(VAL, &words, longest).unwrap();
+    let val = files
+        .for_answering(Clevr.evaluated_split(), &words, longest)
+        .unwrap();
     assert_eq!(val.len(), 96);
     assert_eq!(val.image_id(0).to_string(), "val/0");
     let both = files
@@ -133,12 +135,18 @@ fn the_grid_of_an_image_is_read() {
         feature_folders: &none,
     };
     let words = Vocabulary::new(&["PAD", "UNK"], []);
-    let dataset = files.for_answering(VAL, &words, 3).unwrap();
+    let dataset = files
+        .for_answering(Clevr.evaluated_split(), &words, 3)
+        .unwrap();
     let needs = Needs {
         grid: true,
         ..Needs::default()
     };
-    let place = |kind| places.feature_places(&Clevr, &[VAL], kind).unwrap();
+    let place = |kind| {
+        places
+            .feature_places(&Clevr, &[Clevr.evaluated_split()], kind)
+            .unwrap()
+    };
     let sizes = StreamSizes {
         grid: Some((25, 24)),
         ..StreamSizes::default()
@@ -244,7 +252,7 @@ fn an_answer_that_the_model_does_not_know_cannot_be_learned() {
 
 #[test]
 fn numbered_files_are_images_of_their_split() {
-    let names = feature_files(VAL);
+    let names = feature_files(Clevr.evaluated_split());
     let key = |name| names.key(name).map_err(|e| e.to_string());
     assert_eq!(key("12.npz"), Ok(Some(ImageKey::Number(12))));
     assert_eq!(key("mean.txt"), Ok(None));

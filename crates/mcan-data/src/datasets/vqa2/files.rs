@@ -7,11 +7,10 @@ use crate::data::answers::AnswerList;
 use crate::data::features::{FeaturePlace, FileNames, image_number};
 use crate::data::streams::{StreamKind, StreamSpec, Streams};
 use crate::data::vocab::Vocabulary;
-use crate::data::{Dataset, QuestionId};
+use crate::data::{Convention, Dataset, QuestionId};
 use crate::datasets::files::{Places, Split};
 use crate::datasets::{
-    Benchmark, LossKind, Metric, QuestionFiles, SpecialWords, SplitFiles, SplitName, StreamSizes,
-    of_split,
+    Benchmark, LossKind, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes, of_split,
 };
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -126,15 +125,20 @@ impl Benchmark for Vqa2 {
         ]
     }
 
+    fn evaluated_split(&self) -> SplitName {
+        "val"
+    }
+
+    fn test_splits(&self) -> &'static [SplitName] {
+        &["test", "test-dev"]
+    }
+
     fn vocabulary_splits(&self) -> &'static [SplitName] {
         &["train", "val", "test", "vg"]
     }
 
-    fn special_words(&self, openvqa: bool) -> SpecialWords {
-        match openvqa {
-            true => SpecialWords::OpenVqa,
-            false => SpecialWords::Reference,
-        }
+    fn special_words(&self, convention: Convention) -> &'static [&'static str] {
+        convention.special_words()
     }
 
     fn answer_splits(&self) -> &'static [SplitName] {
