@@ -47,8 +47,20 @@ fn shared_prefix_bytes(names: &[&str]) -> usize {
     bytes
 }
 
+const OTHER_MODEL: &str =
+    "The model differs: give the --MODEL or --CFG that the checkpoint was trained with";
+
+/// The sizes that a model takes from its data.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    /// Words of the vocabulary.
+    pub words: i64,
+    /// Answers of the list.
+    pub answers: i64,
+}
+
 /// The tensors that a model expects, in the model's order, as float32 on the device that they are on. Two names are the
-/// same if `canonical` returns the same name for them.
+/// same if `canonical` returns the same name for them. `rows` tell the usual cause of a misfit.
 ///
 /// # Errors
 /// Tensors are missing, unknown to the model, or of another shape: one error lists all of them, with the usual cause. Or
@@ -56,6 +68,7 @@ fn shared_prefix_bytes(names: &[&str]) -> usize {
 pub fn match_shapes(
     state_dict: &[(String, Tensor)],
     expected: &[(String, Vec<i64>)],
+    rows: Rows,
     canonical: fn(&str) -> String,
 ) -> Result<Vec<Tensor>> {
     let held: HashMap<String, &Tensor> = state_dict
@@ -76,7 +89,7 @@ pub fn match_shapes(
     let is_unknown = |(name, _): &&(String, Tensor)| !wanted.contains(&canonical(name));
     misfits.unknown = state_dict.iter().filter(is_unknown).collect();
     if !misfits.is_empty() {
-        bail!(misfits.message());
+        bail!(misfits.message(rows));
     }
     check_finite(expected.iter().map(|(name, _)| name).zip(&found))
         .context("nothing can be computed with it; take an earlier one")?;
@@ -97,10 +110,10 @@ impl Misfits<'_> {
         self.missing.is_empty() && self.unknown.is_empty() && self.misshapen.is_empty()
     }
 
-    fn message(&self) -> String {
+    fn message(&self, rows: Rows) -> String {
         let mut message = format!(
             "the checkpoint does not fit the model. {}",
-            advice(&self.misshapen)
+            advice(&self.misshapen, rows)
         );
         let mut list = |title: &str, entries: Vec<String>| {
             if !entries.is_empty() {
@@ -134,27 +147,32 @@ pub fn check_finite<'a>(mut named: impl Iterator<Item = (&'a String, &'a Tensor)
     })
 }
 
-/// The usual cause of a misfit, and the remedy.
-fn advice(misshapen: &[(&str, Vec<i64>, &[i64])]) -> String {
-    let (mut advice, mut other) = (Vec::new(), misshapen.is_empty());
-    for (name, is, should) in misshapen {
+/// The usual cause of a misfit, and the remedy. A parameter that lacks or has too many rows shows which list differs:
+/// the embedding has a row for each word, the last layer one for each answer.
+fn advice(misshapen: &[(&str, Vec<i64>, &[i64])], rows: Rows) -> String {
+    let mut advice = Vec::new();
+    let mut add = |text| {
+        if !advice.contains(&text) {
+            advice.push(text);
+        }
+    };
+    for (_, is, should) in misshapen {
         let only_rows = is.len() == should.len() && is.get(1..) == should.get(1..);
-        if *name == "embedding.weight" && only_rows {
-            advice.push(
-                "The vocabulary differs: the published checkpoints need all four question files (train, val, test, VG)",
-            );
-        } else if name.starts_with("proj.") && only_rows {
-            if !advice.iter().any(|line| line.contains("answer_dict")) {
-                advice.push("The answers differ: use the answer_dict.json that the checkpoint was trained with");
+        match should.first() {
+            Some(&count) if only_rows && count == rows.words => add(
+                "The vocabulary differs: it is made of the questions of all splits, so all question files must be \
+                 there, as when the checkpoint was trained",
+            ),
+            Some(&count) if only_rows && count == rows.answers => {
+                add(
+                    "The answers differ: use the file of answers with which the checkpoint was trained",
+                );
             }
-        } else {
-            other = true;
+            _ => add(OTHER_MODEL),
         }
     }
-    if other {
-        advice.push(
-            "The model differs: give the --MODEL or --CFG that the checkpoint was trained with",
-        );
+    if misshapen.is_empty() {
+        add(OTHER_MODEL);
     }
     advice.join(". ")
 }

@@ -1,3 +1,4 @@
+use super::state_dict::Rows;
 use super::*;
 use crate::formats::dtype::Dtype;
 use mcan_data::testing::shared;
@@ -211,12 +212,16 @@ fn all_that_does_not_fit_a_model_is_one_error_that_says_what_to_do() {
         ("lstm.x".into(), vec![8]),
         ("proj.bias".into(), vec![5]),
     ];
+    let rows = Rows {
+        words: 9,
+        answers: 5,
+    };
     let fits = named(&[
         ("proj.bias", &[5]),
         ("embedding.weight", &[9, 4]),
         ("lstm.x", &[8]),
     ]);
-    let matched = state_dict::match_shapes(&fits, &expected, str::to_owned).unwrap();
+    let matched = state_dict::match_shapes(&fits, &expected, rows, str::to_owned).unwrap();
     assert_eq!(
         matched.iter().map(Tensor::size).collect::<Vec<_>>(),
         [vec![9, 4], vec![8], vec![5]]
@@ -229,7 +234,7 @@ fn all_that_does_not_fit_a_model_is_one_error_that_says_what_to_do() {
     let says = |held: &[(&str, &[i64])], words: &[&str]| {
         let message = format!(
             "{:#}",
-            state_dict::match_shapes(&named(held), &expected, str::to_owned).unwrap_err()
+            state_dict::match_shapes(&named(held), &expected, rows, str::to_owned).unwrap_err()
         );
         assert!(words.iter().all(|word| message.contains(word)), "{message}");
         message
@@ -243,7 +248,7 @@ fn all_that_does_not_fit_a_model_is_one_error_that_says_what_to_do() {
         &[
             "embedding.weight is [7, 4], should be [9, 4]",
             "vocabulary differs",
-            "all four question files",
+            "all question files",
         ],
     );
     assert!(!vocabulary.contains("--MODEL"), "{vocabulary}");
@@ -253,7 +258,7 @@ fn all_that_does_not_fit_a_model_is_one_error_that_says_what_to_do() {
             ("lstm.x", &[8]),
             ("proj.bias", &[6]),
         ],
-        &["answer_dict.json", "[6]"],
+        &["The answers differ", "[6]"],
     );
     says(
         &[

@@ -98,14 +98,6 @@ pub(crate) fn family(values: &ModelValues) -> Result<&'static Family, ConfigErro
     })
 }
 
-/// The function that maps the name of a checkpoint's tensor to the model's name.
-///
-/// # Errors
-/// An unknown family.
-pub(crate) fn canonical_name(values: &ModelValues) -> Result<fn(&str) -> String, ConfigError> {
-    Ok(family(values)?.canonical_name)
-}
-
 /// The numbers of rows and columns of a matrix of a checkpoint.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! A model with its parameters.
 
 use super::{Model, Sizes, family};
+use crate::checkpoint::state_dict::{Rows, match_shapes};
 use crate::config::ModelValues;
 use crate::native::random::Generator;
 use crate::nn::packed::PackedBatch;
@@ -16,6 +17,7 @@ pub struct Network {
     pub parameters: Parameters,
     model: Box<dyn Model>,
     answers: usize,
+    canonical_name: fn(&str) -> String,
 }
 
 impl Network {
@@ -26,13 +28,27 @@ impl Network {
     pub fn new(values: &ModelValues, sizes: &Sizes, seed: u64, device: Device) -> Result<Network> {
         let (mut parameters, mut generator) = (Parameters::default(), Generator::new(seed)?);
         let root = Path::root(&mut parameters, &mut generator, device);
-        let model = (family(values)?.build)(values, sizes, root)?;
-        let answers = sizes.answers;
+        let family = family(values)?;
         Ok(Network {
+            model: (family.build)(values, sizes, root)?,
             parameters,
-            model,
-            answers,
+            answers: sizes.answers,
+            canonical_name: family.canonical_name,
         })
+    }
+
+    /// Copies the tensors of a checkpoint into the parameters.
+    ///
+    /// # Errors
+    /// The tensors are not those of this network: see [`match_shapes`].
+    pub(crate) fn assign(&self, state_dict: &[(String, Tensor)]) -> Result<()> {
+        let rows = Rows {
+            words: self.word_embedding().size()[0],
+            answers: self.answers as i64,
+        };
+        let shapes = self.parameters.shapes();
+        let values = match_shapes(state_dict, &shapes, rows, self.canonical_name)?;
+        self.parameters.assign(&values)
     }
 
     /// Names and shapes of the parameters of such a network. They take no memory.

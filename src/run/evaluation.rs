@@ -3,11 +3,9 @@
 use super::inputs::Inputs;
 use super::plan::{Plan, Prepared, prepare};
 use super::{network, stop};
-use crate::checkpoint;
 use crate::config::Config;
 use crate::distributed::{self, Replica};
 use crate::models::Network;
-use crate::models::canonical_name;
 use crate::say;
 use anyhow::{Context, Result};
 
@@ -37,11 +35,7 @@ impl Evaluation {
         distributed::check_same_inputs(&replicas, || inputs.fingerprint())?;
         let with_net = |replica: Replica| {
             let net = network::build(&plan, &inputs, replica.device)?;
-            let shapes = net.parameters.shapes();
-            let canonical = canonical_name(&plan.config().model)?;
-            let held = &checkpoint.state_dict;
-            let values = checkpoint::state_dict::match_shapes(held, &shapes, canonical);
-            net.parameters.assign(&values.with_context(cannot)?)?;
+            net.assign(&checkpoint.state_dict).with_context(cannot)?;
             Ok((net, replica))
         };
         let networks = replicas.into_iter().map(with_net).collect::<Result<_>>()?;

@@ -3,7 +3,6 @@
 use super::trainer::Trainer;
 use crate::checkpoint::{self, Checkpoint, RunState};
 use crate::distributed;
-use crate::models::canonical_name;
 use crate::report::LogState;
 use crate::run::plan::Plan;
 use crate::run::stop::{self, Stopped, attribute};
@@ -70,19 +69,14 @@ impl Trainer<'_> {
                 cannot()
             );
         };
-        let shapes = self.net.parameters.shapes();
-        let values = checkpoint::state_dict::match_shapes(
-            &checkpoint.state_dict,
-            &shapes,
-            canonical_name(&self.plan.config().model)?,
-        )
-        .with_context(cannot)?;
         ensure!(
             lr_base.is_finite() && lr_base > 0.0,
             "{}: its lr_base is {lr_base}",
             cannot()
         );
-        self.net.parameters.assign(&values).with_context(cannot)?;
+        self.net
+            .assign(&checkpoint.state_dict)
+            .with_context(cannot)?;
         self.optimizer.load(optimizer).with_context(cannot)?;
         self.lr_base = lr_base;
         self.epoch = self.plan.start().epoch;
