@@ -1,5 +1,7 @@
 //! Speed of the CPU's matrix products at the shapes of the small and the large model, beside libtorch's own:
 //! `cargo bench --bench products`. Half of the best of many runs is no rare thing on a shared machine; the best counts.
+//! In float32 `linear` itself calls libtorch for few rows, for one output and on Intel's processors; `MCAN_OWN_PRODUCTS=1`
+//! leaves all products to the project's own kernels.
 //! First comes what the arithmetic units can do at most: multiplications and additions of vectors that stay in registers.
 #![allow(
     unsafe_code,

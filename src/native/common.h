@@ -66,8 +66,10 @@ inline bool has_avx512() {
          __builtin_cpu_supports("avx512vl");
 }
 inline bool has_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+inline bool is_intel() { return __builtin_cpu_is("intel"); }
 #else
 inline bool has_bf16() { return false; }
+inline bool is_intel() { return false; }
 #endif
 
 // ---- arithmetic and arguments ----

@@ -3,9 +3,12 @@
 // them: b once for all threads, a one block at a time. The kernel multiplies a strip of a by a
 // strip of b and keeps the sums in registers.
 //
-// libtorch's float32 products come from MKL, which uses narrow vectors on processors of other
-// makers. Its bfloat16 products need copies of all weights and inputs in bfloat16; these products
-// round the factors while packing them.
+// libtorch has products of its own, and linear.cpp uses them where they are known to be faster:
+// MKL's in float32, on Intel's processors and for few rows. On processors of other makers MKL uses
+// narrow vectors. oneDNN's in float32 are slower than these for the gradients of weights.
+// libtorch's in bfloat16 are as fast, but need copies of all weights and inputs in bfloat16, and
+// round their results; these products round the factors while packing them. docs/src/performance.md
+// has figures.
 #include "gemm.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)

@@ -10,6 +10,17 @@ using namespace mcan;
 // threads.
 constexpr int64_t ROWS = 32;
 
+// Up to so many rows, packing the weight for gemm takes too large a share of the time.
+constexpr int64_t FEW_ROWS = 128;
+
+// Whether libtorch computes the products of a layer with so many rows and outputs. In float32 it
+// calls MKL, which is the fastest on Intel's processors (docs/src/performance.md). In bfloat16 it
+// would round the results as well. MCAN_OWN_PRODUCTS is for comparisons and tests.
+bool by_libtorch(int64_t rows, int64_t outputs, Factors factors) {
+  static const bool own = std::getenv("MCAN_OWN_PRODUCTS");
+  return factors == Factors::FLOAT && !own && (is_intel() || rows <= FEW_ROWS || outputs == 1);
+}
+
 // y = dropout(relu(y)) for rows [first, last), in place.
 INLINE void activate_rows_body(float *values, int64_t first, int64_t last, int64_t columns,
                                const Mask *mask) {
@@ -63,9 +74,9 @@ Tensor activate_backward(const Tensor &dx, const Tensor &dy, const Tensor &y, fl
   return dbias.sum(0);
 }
 
-Tensor product(const Matrix &a, const Matrix &b, const Tensor &like, Factors factors) {
-  auto c = at::empty({a.rows, b.columns}, like.options());
-  gemm({c.mutable_data_ptr<float>(), b.columns}, a, b, factors);
+Tensor product(const Tensor &a, const Tensor &b, Factors factors) {
+  auto c = at::empty({a.size(0), b.size(1)}, a.options());
+  gemm({c.mutable_data_ptr<float>(), c.size(1)}, Matrix(a), Matrix(b), factors);
   return c;
 }
 
@@ -78,11 +89,16 @@ struct Linear : torch::autograd::Function<Linear> {
                 "a linear layer of ", w.sizes(), " for inputs of ", x.sizes());
     auto y = at::empty({rows, columns}, x.options());
     float *out = y.mutable_data_ptr<float>();
+    const auto finish = [&](int64_t first, int64_t last) {
+      if (activate) activate_rows(out, first, last, columns, mask.p > 0 ? &mask : nullptr);
+    };
     const auto factors = bfloat16 ? Factors::BFLOAT16 : Factors::FLOAT;
-    gemm({out, columns, b.const_data_ptr<float>()}, Matrix(x), Matrix(w).transposed(), factors,
-         [&](int64_t first, int64_t last) {
-           if (activate) activate_rows(out, first, last, columns, mask.p > 0 ? &mask : nullptr);
-         });
+    if (by_libtorch(rows, columns, factors)) {
+      at::addmm_out(y, b, x, w.t());
+      if (activate) for_each_range(rows, ROWS, finish);
+    } else {
+      gemm({out, columns, b.const_data_ptr<float>()}, Matrix(x), Matrix(w.t()), factors, finish);
+    }
     ctx->save_for_backward({x, w, activate ? y : Tensor()});
     ctx->saved_data["scale"] = mask.p > 0 ? double(mask.scale()) : 1.0;
     ctx->saved_data["bfloat16"] = bfloat16;
@@ -103,8 +119,12 @@ struct Linear : torch::autograd::Function<Linear> {
     } else {
       dbias = dz.sum(0);
     }
-    auto dx = ctx->needs_input_grad(0) ? product(Matrix(dz), Matrix(w), dz, factors) : Tensor();
-    auto dw = product(Matrix(dz).transposed(), Matrix(x), dz, factors);
+    const bool libtorch = by_libtorch(dz.size(0), dz.size(1), factors);
+    const auto product_of = [&](const Tensor &a, const Tensor &b) {
+      return libtorch ? at::mm(a, b) : product(a, b, factors);
+    };
+    auto dx = ctx->needs_input_grad(0) ? product_of(dz, w) : Tensor();
+    auto dw = product_of(dz.t(), x);
     return {dx, dw, dbias, Variable(), Variable(), Variable()};
   }
 };

@@ -98,6 +98,9 @@ impl Checks {
         self.dependencies()?;
         self.step("fuzzing");
         self.fuzz()?;
+        self.step("tests of the project's own matrix products, in place of libtorch's");
+        let mut own = self.command("cargo", &["test", "-p", "mcan", "--lib", "native::"]);
+        run(own.env("MCAN_OWN_PRODUCTS", "1"))?;
         self.step("tests");
         match tests {
             [] => self.test(&["--workspace", "--exclude", "mcan-data"]),
