@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 use tch::Device;
+use tracing::info;
 
 /// Time in which the replicas of this process must end after one of them has failed. Most notice the failure at once.
 const GRACE: Duration = Duration::from_secs(20);
@@ -127,6 +128,7 @@ fn join(job: &Job, device: Device, timeout: Duration) -> Result<Replica> {
             timeout.as_secs()
         )
     };
+    info!(rank, size, host = %rendezvous.host, port = rendezvous.port, "joining the other processes");
     let store = Arc::new(Store::at(rendezvous, size, timeout).with_context(cannot)?);
     let group =
         Group::join(&store, (rank, size), device, &endpoint(job), timeout).with_context(cannot)?;

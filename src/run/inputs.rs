@@ -23,6 +23,7 @@ use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tch::Device;
+use tracing::info;
 
 /// Questions to train on or to answer, with their features.
 pub struct Task {
@@ -114,6 +115,13 @@ impl Inputs {
                 .transpose()
         };
         (inputs.training, inputs.answering) = (preloaded(training)?, preloaded(answering)?);
+        info!(
+            words = inputs.vocabulary.len(),
+            answers = inputs.answers.len(),
+            questions_to_train_on = inputs.training.as_ref().map(|task| task.dataset.len()),
+            questions_to_answer = inputs.answering.as_ref().map(|task| task.dataset.len()),
+            "inputs read"
+        );
         Ok(inputs)
     }
 

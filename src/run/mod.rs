@@ -20,7 +20,7 @@ mod val;
 use crate::config::{Config, RunMode};
 use crate::distributed;
 use anyhow::{Result, ensure};
-use tracing::debug;
+use tracing::info;
 
 /// Runs the mode that `--RUN` names.
 ///
@@ -28,7 +28,7 @@ use tracing::debug;
 /// The error of the run, with advice on what to do about it.
 pub fn run(config: Config) -> Result<()> {
     let mode = config.run.run_mode;
-    debug!(?mode, "run");
+    info!(?mode, "run");
     note_useless_workers(config.data.num_workers);
     let runs_in_a_job = matches!(mode, RunMode::Train | RunMode::Val | RunMode::Test);
     ensure!(

@@ -12,7 +12,7 @@ use crate::models::{SCHEMA, family};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
-use tracing::debug;
+use tracing::info;
 
 /// The point at which a training run starts: 0 and 0 for a new run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
             checkpoint: None,
         });
     }
-    debug!(path = %path.display(), "loading the checkpoint");
+    info!(path = %path.display(), "loading the checkpoint");
     let checkpoint = if evaluates {
         checkpoint::load_weights(&path)?
     } else {
@@ -116,7 +116,7 @@ impl Plan {
         if let Some(checkpoint) = checkpoint {
             plan.start = plan.start_of(checkpoint);
         }
-        debug!(seed = plan.seed(), version = %plan.version(), start = ?plan.start, "plan made");
+        info!(seed = plan.seed(), version = %plan.version(), start = ?plan.start, "plan made");
         Ok(plan)
     }
 

@@ -9,7 +9,7 @@ use crate::run::stop::{self, Stopped, attribute};
 use anyhow::{Context, Error, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
-use tracing::debug;
+use tracing::info;
 
 /// Checks that the run has an epoch to train, or an epoch whose log entry an interrupted run has not written.
 pub(super) fn check_something_is_left(plan: &Plan) -> Result<()> {
@@ -87,7 +87,7 @@ impl Trainer<'_> {
             }
             (self.step, self.batch, self.loss_sum) = (state.step, state.batch, state.loss_sum);
         }
-        debug!(
+        info!(
             epoch = self.epoch,
             step = self.step,
             batch = self.batch,
@@ -114,7 +114,7 @@ impl Trainer<'_> {
             )
         })?;
         checkpoint::save(path, &self.checkpoint())?;
-        debug!(path = %path.display(), step = self.step, "checkpoint written");
+        info!(path = %path.display(), step = self.step, "checkpoint written");
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::time::SystemTime;
+use tracing::debug;
 
 /// A file in memory, read-only.
 #[derive(Debug)]
@@ -77,6 +78,7 @@ impl Mapped {
             message: message.into_boxed_str(),
         };
         mapped.register();
+        debug!(path = %path.display(), bytes = mapped.len(), "file opened");
         Ok(mapped)
     }
 
