@@ -309,9 +309,8 @@ extern "C" char *mcan_attention(Tensor **out, const Tensor *kv, const Tensor *q,
                                 const Tensor *present, int64_t heads, double p, uint64_t seed,
                                 uint64_t stream) {
   return guarded([&] {
-    const bool keep =
-        at::GradMode::is_enabled() && (kv->requires_grad() || (q && q->requires_grad()));
-    *out = new Tensor(Attention::apply(*kv, optional(q), *query_starts, *key_starts,
-                                       optional(present), heads, Mask{p, seed, stream}, keep));
+    *out =
+        new Tensor(Attention::apply(*kv, optional(q), *query_starts, *key_starts, optional(present),
+                                    heads, Mask{p, seed, stream}, is_recorded(kv, q)));
   });
 }

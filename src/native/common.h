@@ -82,6 +82,11 @@ inline std::optional<Tensor> optional(const Tensor *tensor) {
   return tensor ? std::optional<Tensor>(*tensor) : std::nullopt;
 }
 
+// Whether autograd records an operation on these tensors; the second may be null.
+inline bool is_recorded(const Tensor *a, const Tensor *b) {
+  return at::GradMode::is_enabled() && (a->requires_grad() || (b && b->requires_grad()));
+}
+
 // The `count` tensors behind an array of pointers.
 inline std::vector<Tensor> list(const Tensor *const *tensors, int64_t count) {
   std::vector<Tensor> out;
@@ -99,6 +104,10 @@ inline std::vector<int64_t> numbers(const Tensor &starts) {
 }
 
 // ---- threads ----
+
+// Rows whose gradients of a shared parameter are summed first, so that the sum does not depend on
+// the number of threads.
+constexpr int64_t ROWS = 32;
 
 // Calls `body(i)` for each i in [0, count), in any order, from all threads. A thread takes the next
 // i when it has finished its last one, so that a core slowed down by other work does not delay the

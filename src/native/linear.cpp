@@ -6,10 +6,6 @@ namespace {
 
 using namespace mcan;
 
-// Rows whose bias gradients are summed first, so that the sum does not depend on the number of
-// threads.
-constexpr int64_t ROWS = 32;
-
 // Up to so many rows, packing the weight for gemm takes too large a share of the time.
 constexpr int64_t FEW_ROWS = 128;
 

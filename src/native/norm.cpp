@@ -8,9 +8,6 @@ namespace {
 
 using namespace mcan;
 
-// Rows whose parameter gradients are summed first, so that the sum does not depend on the number of
-// threads.
-constexpr int64_t ROWS = 32;
 constexpr int64_t SUMS = 16;      // partial sums along a row
 constexpr float EPSILON = 1e-6f;  // added to the standard deviation
 

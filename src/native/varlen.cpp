@@ -155,10 +155,8 @@ extern "C" char *mcan_varlen_attention(Tensor **out, const Tensor *kv, const Ten
                                        const Tensor *present, int64_t longest_query,
                                        int64_t longest_key, int64_t heads, double p) {
   return guarded([&] {
-    const bool keep =
-        at::GradMode::is_enabled() && (kv->requires_grad() || (q && q->requires_grad()));
     *out = new Tensor(VarlenAttention::apply(*kv, optional(q), *query_starts, *key_starts,
                                              optional(present), longest_query, longest_key, heads,
-                                             p, keep));
+                                             p, is_recorded(kv, q)));
   });
 }
