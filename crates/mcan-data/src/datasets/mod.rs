@@ -2,7 +2,7 @@
 //!
 //! A data set is a [`Benchmark`] with an entry in `BENCHMARKS`. No other room knows a data set by name.
 
-mod clevr;
+pub mod clevr;
 pub mod demo;
 pub mod files;
 pub mod vqa2;

@@ -6,7 +6,7 @@ use crate::datasets::{Metric, Scores};
 use anyhow::{Context, Result, bail, ensure};
 
 /// The first words of the log entry of an evaluation.
-pub(super) const LOG_START: &str = "Overall : ";
+pub const LOG_START: &str = "Overall : ";
 
 /// The question types, with the last functions of their programs, as in OpenVQA. In the paper `equal_integer` is a
 /// comparison of numbers.
@@ -31,7 +31,7 @@ const TYPES: [(&str, &[&str]); 5] = [
 ];
 
 /// The metric for the questions of one file. The id of a question is its position.
-pub(super) struct Evaluator {
+pub struct Evaluator {
     name: String,
     truths: Vec<String>,
     /// The type of each question, as a position in [`TYPES`].
@@ -61,7 +61,7 @@ impl Evaluator {
     ///
     /// # Errors
     /// No question, a question without an answer or a program, or a program whose last function belongs to no type.
-    pub(super) fn new(file: &QuestionFile) -> Result<Self> {
+    pub fn new(file: &QuestionFile) -> Result<Self> {
         let name = file.name().to_owned();
         ensure!(
             !file.is_empty(),

@@ -20,8 +20,8 @@ use crate::datasets::{
 };
 use crate::formats::strings::Strings;
 use anyhow::{Context, Result, ensure};
-use metric::Evaluator;
-use questions::QuestionFile;
+pub use metric::Evaluator;
+pub use questions::QuestionFile;
 use rayon::prelude::*;
 use results::{read_answers, write_answers};
 use std::path::Path;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use std::path::Path;
 
 /// A question file, with interned strings. The id of a question is its position.
-pub(super) struct QuestionFile {
+pub struct QuestionFile {
     name: String,
     images: Vec<u32>,
     distinct_words: Strings,
@@ -46,7 +46,7 @@ impl QuestionFile {
     /// # Errors
     /// A file that is not JSON or has no list `questions`, a key that is missing or has the wrong type. Each error names the
     /// file and the place in it.
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub fn read(path: &Path) -> Result<Self> {
         let source = JsonFile::open(path)?;
         let mut file = Self {
             name: source.name().to_owned(),
@@ -85,54 +85,54 @@ impl QuestionFile {
     }
 
     /// The name of the file, for messages.
-    pub(super) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The number of questions.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.images.len()
     }
 
     /// Whether there is no question.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.images.is_empty()
     }
 
     /// The number, within its split, of the image of question `i`.
-    pub(super) fn image_index(&self, i: usize) -> u32 {
+    pub fn image_index(&self, i: usize) -> u32 {
         self.images[i]
     }
 
     /// The words of question `i`.
-    pub(super) fn words(&self, i: usize) -> impl ExactSizeIterator<Item = &str> {
+    pub fn words(&self, i: usize) -> impl ExactSizeIterator<Item = &str> {
         let words = self.words.row(i).iter();
         words.map(|&word| self.distinct_words[word as usize].as_str())
     }
 
     /// The distinct words of the file, in order of first appearance.
-    pub(super) fn distinct_words(&self) -> impl ExactSizeIterator<Item = &str> {
+    pub fn distinct_words(&self) -> impl ExactSizeIterator<Item = &str> {
         self.distinct_words.iter().map(String::as_str)
     }
 
     /// The number of words of the longest question.
-    pub(super) fn longest_question(&self) -> usize {
+    pub fn longest_question(&self) -> usize {
         let lengths = (0..self.len()).map(|i| self.words.row(i).len());
         lengths.max().unwrap_or(0)
     }
 
     /// The right answer to question `i`; none in the test split.
-    pub(super) fn answer(&self, i: usize) -> Option<&str> {
+    pub fn answer(&self, i: usize) -> Option<&str> {
         self.answers[i].map(|answer| self.distinct_answers[answer as usize].as_str())
     }
 
     /// The distinct answers of the file, in order of first appearance.
-    pub(super) fn distinct_answers(&self) -> impl ExactSizeIterator<Item = &str> {
+    pub fn distinct_answers(&self) -> impl ExactSizeIterator<Item = &str> {
         self.distinct_answers.iter().map(String::as_str)
     }
 
     /// The last function of the program of question `i`, which is its type.
-    pub(super) fn function(&self, i: usize) -> Option<&str> {
+    pub fn function(&self, i: usize) -> Option<&str> {
         self.types[i].map(|function| self.functions[function as usize].as_str())
     }
 }
