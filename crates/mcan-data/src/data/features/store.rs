@@ -18,12 +18,12 @@ impl FeatureStore {
     /// Opens the streams in `needs`. `places` gives the places of a stream, one for each split.
     ///
     /// # Errors
-    /// A stream that the data set does not offer, and the errors of [`Features::open`].
+    /// A stream that the data set does not offer, and the errors of `places` and of [`Features::open`].
     pub fn open(
         dataset: &Dataset,
         streams: &Streams,
         needs: Needs,
-        places: &dyn Fn(StreamKind) -> Vec<FeaturePlace>,
+        places: &dyn Fn(StreamKind) -> Result<Vec<FeaturePlace>>,
     ) -> Result<FeatureStore> {
         let image_ids: Arc<[ImageId]> = dataset.distinct_images().into();
         let open = |wanted: bool, kind, name: &str| {
@@ -31,7 +31,7 @@ impl FeatureStore {
                 let missing =
                     || format!("the model needs {name}, which the data set does not have");
                 let spec = streams.get(kind).with_context(missing)?;
-                Features::open(&places(kind), kind, spec, Arc::clone(&image_ids))
+                Features::open(&places(kind)?, kind, spec, Arc::clone(&image_ids))
             };
             wanted.then_some(()).map(open).transpose()
         };
