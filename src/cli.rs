@@ -3,6 +3,7 @@
 //! The flags of keys and their help texts are made from the table of keys. This room reads no file and knows no
 //! default.
 
+use crate::base::output;
 use crate::config::{Given, Key, Kind, RunMode, common_keys};
 use clap::builder::{
     PathBufValueParser, PossibleValuesParser, StringValueParser, TypedValueParser,
@@ -13,7 +14,6 @@ use clap::{
 };
 use clap_complete::Shell;
 use serde_json::{Value, json};
-use std::io::{self, Write};
 use std::path::PathBuf;
 use tracing::Level;
 
@@ -220,7 +220,7 @@ impl Args {
     ///
     /// # Errors
     /// When standard output cannot be written.
-    pub fn print(&self) -> io::Result<bool> {
+    pub fn print(&self) -> anyhow::Result<bool> {
         let mut text = Vec::new();
         match self.print {
             None => return Ok(false),
@@ -229,7 +229,8 @@ impl Args {
             }
             Some(Print::Man) => clap_mangen::Man::new(Args::command()).render(&mut text)?,
         }
-        io::stdout().write_all(&text)?;
+        output::print_result(format_args!("{}", String::from_utf8_lossy(&text)));
+        output::check_results()?;
         Ok(true)
     }
 

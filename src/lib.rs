@@ -87,6 +87,8 @@
         clippy::unwrap_used,
         clippy::expect_used,
         clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
         clippy::unreachable
     )
 )]

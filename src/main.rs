@@ -6,6 +6,8 @@
         clippy::unwrap_used,
         clippy::expect_used,
         clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
         clippy::unreachable
     )
 )]
@@ -15,6 +17,7 @@ use mcan::base::errors::{explain, panic_text};
 use mcan::cli::Args;
 use mcan::config::Config;
 use mcan::models::SCHEMA;
+use mcan::note;
 use mcan::run::stop::Stopped;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
@@ -26,6 +29,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_max_level(args.log_level())
         .with_writer(std::io::stderr)
+        // Otherwise a standard error that cannot be written would be reported there, with a panic.
+        .log_internal_errors(false)
         .without_time()
         .init();
     // A file-size limit makes writing fail, as a full disk does, instead of ending the program.
@@ -37,14 +42,14 @@ fn main() -> ExitCode {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => {
             if let Some(stopped) = error.downcast_ref::<Stopped>() {
-                eprintln!("mcan: {error:#}");
+                note!("mcan: {error:#}");
                 return ExitCode::from(stopped.exit_status());
             }
             format!("{error:#}")
         }
         Err(panic) => panic_text(&*panic).to_string(),
     };
-    eprintln!("mcan: {}", explain(&message));
+    note!("mcan: {}", explain(&message));
     ExitCode::FAILURE
 }
 
@@ -62,6 +67,6 @@ fn run(args: &Args) -> Result<()> {
 fn print_place(panic: &PanicHookInfo) {
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
-        eprintln!("{panic}\n{backtrace}");
+        note!("{panic}\n{backtrace}");
     }
 }

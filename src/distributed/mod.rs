@@ -256,7 +256,7 @@ fn first_failure(outcomes: &Receiver<Result<()>>) -> Result<()> {
                 Err(RecvTimeoutError::Disconnected) => return Err(error),
                 Err(RecvTimeoutError::Timeout) => {
                     // A GPU operation that waits for a lost replica cannot be cancelled.
-                    eprintln!("mcan: {}", explain(&format!("{error:#}")));
+                    crate::note!("mcan: {}", explain(&format!("{error:#}")));
                     std::process::exit(1);
                 }
             }

@@ -4,9 +4,11 @@ use super::devices;
 use crate::native::device::{Event, fetch};
 use crate::native::group::{Group, Reducer, Store};
 use anyhow::{Context, Error, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
+
+/// Number of signals that [`Replica::reduce_step`] can tell the other replicas of; their numbers are 1 to this.
+const SIGNALS: i64 = 31;
 
 /// One copy of the network on its own device, which computes a share of every batch. All copies are equal after every
 /// step.
@@ -144,15 +146,12 @@ impl Replica {
         let Some(comm) = &self.comm else {
             return Ok(None);
         };
-        let asked = |by| {
-            Tensor::f_full(
-                [1],
-                f64::from(u8::from(signal == by)),
-                (Kind::Double, self.device),
-            )
-        };
         let loss = loss.f_to_kind(Kind::Double)?.f_view([1])?;
-        let values = Tensor::f_cat(&[loss, asked(SIGINT)?, asked(SIGTERM)?], 0)?; // (3)
+        let asked = Tensor::f_zeros([SIGNALS], (Kind::Double, self.device))?;
+        if signal > 0 {
+            let _ = asked.f_narrow(0, i64::from(signal) - 1, 1)?.f_fill_(1.0)?;
+        }
+        let values = Tensor::f_cat(&[loss, asked], 0)?; // (1 + SIGNALS)
         self.with_context_of(
             comm.group
                 .check()
@@ -212,7 +211,7 @@ impl Replica {
 /// The sums of one step over all replicas, which may still be on the device.
 #[derive(Debug)]
 pub(crate) struct StepReduction {
-    /// (3) loss, number of replicas stopped by Ctrl-C, number of replicas stopped by SIGTERM.
+    /// (1 + [`SIGNALS`]) the loss, then for each signal from 1 the number of replicas that it stops.
     values: Tensor,
     copied: Event,
 }
@@ -225,12 +224,9 @@ impl StepReduction {
     pub(crate) fn read(&self) -> Result<(f64, Option<i32>)> {
         self.copied.wait()?;
         let values = Vec::<f64>::try_from(&self.values)?;
-        let signal = if values[2] > 0.0 {
-            Some(SIGTERM)
-        } else {
-            (values[1] > 0.0).then_some(SIGINT)
-        };
-        Ok((values[0], signal))
+        let (loss, asked) = values.split_at(1);
+        let signal = asked.iter().rposition(|&replicas| replicas > 0.0);
+        Ok((loss.iter().sum(), signal.map(|index| index as i32 + 1)))
     }
 }
 

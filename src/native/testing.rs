@@ -33,7 +33,7 @@ pub(crate) fn register_reference_kernels() {
 /// The GPU that tests may use, or `None` after printing that a part is skipped.
 pub(crate) fn gpu_to_test() -> Option<Device> {
     if !Cuda::is_available() {
-        eprintln!("skipped: there is no GPU to compare with the CPU");
+        crate::note!("skipped: there is no GPU to compare with the CPU");
         return None;
     }
     // In full precision, as the CPU computes.

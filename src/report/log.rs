@@ -1,13 +1,14 @@
 //! The log of a run, in the reference's format, so that scripts which read the format still work.
 //!
-//! Each entry is appended in one write. If the machine stops during a write, the next run of the version removes the
-//! torn entry ([`Log::resume`]) and writes it again.
+//! An entry is appended to the file that has the name of the log at that moment: an editor or a synchronising program may
+//! have put another file in its place. Nothing is ever removed from the log. If a machine stopped while it wrote an
+//! entry, the resumed run writes the rest of that entry.
 
 use crate::base::atomic;
 use anyhow::{Context, Result};
 use chrono::Local;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tracing::debug;
 
@@ -15,11 +16,12 @@ use tracing::debug;
 const TIME_BEGINS: &str = "nowTime: ";
 /// First words of the entry at the end of an epoch.
 const EPOCH_BEGINS: &str = "epoch = ";
+/// First words of its second line.
+const LR_BEGINS: &str = "lr = ";
 
-/// An open log.
+/// A log, to append to.
 #[derive(Debug)]
 pub(crate) struct Log {
-    file: File,
     path: PathBuf,
     /// The epochs that its entries cover.
     pub(crate) state: LogState,
@@ -34,64 +36,46 @@ pub(crate) struct LogState {
     epoch: Option<u64>,
     /// Whether val has been evaluated since.
     evaluated: bool,
-    /// Number of bytes of whole entries; a torn entry may follow.
-    whole: usize,
 }
 
 impl LogState {
     /// The state of the log at `path`, or of an empty log if there is none. `scores_begin` are the first words of the
     /// scores that the metric of the run logs.
-    pub(crate) fn read(path: &Path, scores_begin: &str) -> LogState {
-        let bytes = if path.is_file() {
-            std::fs::read(path).unwrap_or_default()
-        } else {
-            Vec::new()
-        };
-        LogState::of(&bytes, scores_begin)
+    ///
+    /// # Errors
+    /// When the log exists and cannot be read.
+    pub(crate) fn read(path: &Path, scores_begin: &str) -> Result<LogState> {
+        // A device such as /dev/null has no entries, and /dev/zero has no end.
+        if !std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
+            return Ok(LogState::default());
+        }
+        let cannot = || format!("cannot read the log {}", path.display());
+        let bytes = std::fs::read(path).with_context(cannot)?;
+        Ok(LogState::of(&bytes, scores_begin))
     }
 
     fn of(bytes: &[u8], scores_begin: &str) -> LogState {
-        let beginnings = [TIME_BEGINS, EPOCH_BEGINS, scores_begin];
-        let mut state = LogState {
-            whole: bytes.len(),
-            ..LogState::default()
-        };
-        let Ok(text) = std::str::from_utf8(bytes) else {
-            return state;
-        };
-        let mut line_start = 0;
-        for line in text.split_inclusive('\n') {
-            let rest = &text[line_start..];
-            let torn_word = !line.ends_with('\n')
-                && beginnings
-                    .iter()
-                    .any(|beginning| beginning.starts_with(line));
-            let Some(entry) = beginnings
-                .iter()
-                .find(|beginning| line.starts_with(**beginning))
-            else {
-                if torn_word {
-                    state.whole = line_start;
-                }
-                line_start += line.len();
-                continue;
-            };
-            let is_time = *entry == TIME_BEGINS;
-            if !(is_time && line.ends_with('\n') || !is_time && rest.contains("\n\n")) {
-                state.whole = line_start;
+        let mut state = LogState::default();
+        let text = String::from_utf8_lossy(bytes);
+        let mut lines = text.trim_start_matches('\u{feff}').split_inclusive('\n').peekable();
+        while let Some(line) = lines.next() {
+            // A line without an end is torn.
+            if !line.ends_with('\n') {
                 break;
             }
-            match line
-                .strip_prefix(EPOCH_BEGINS)
-                .and_then(|rest| rest.split(' ').next()?.parse().ok())
-            {
-                Some(epoch) => {
-                    (state.begun, state.epoch, state.evaluated) = (false, Some(epoch), false)
+            if line.starts_with(TIME_BEGINS) {
+                state.begun = true;
+            } else if let Some(epoch) = epoch_of(line) {
+                let lr = lines.next_if(|next| next.starts_with(LR_BEGINS) && next.ends_with('\n'));
+                if lr.is_some() {
+                    (state.begun, state.epoch, state.evaluated) = (false, Some(epoch), false);
                 }
-                None if is_time => state.begun = true,
-                None => state.evaluated = true,
+            } else if line.starts_with(scores_begin) {
+                // The scores end with an empty line, which an editor may have removed between two entries.
+                let is_entry = |line: &str| line.starts_with(TIME_BEGINS) || epoch_of(line).is_some();
+                let is_end = |line: &str| line.trim().is_empty() || is_entry(line);
+                state.evaluated |= lines.clone().any(is_end);
             }
-            line_start += line.len();
         }
         state
     }
@@ -107,45 +91,26 @@ impl LogState {
     }
 }
 
+/// N of the line `epoch = N  loss = ...`; `None` for any other line, such as a note of the user.
+fn epoch_of(line: &str) -> Option<u64> {
+    let (epoch, rest) = line.strip_prefix(EPOCH_BEGINS)?.split_once(' ')?;
+    rest.trim_start().strip_prefix("loss = ")?;
+    epoch.parse().ok()
+}
+
 impl Log {
-    /// Opens the log at `path` for appending. Makes the file and its folder if they are missing. `scores_begin`: see
+    /// Opens the log at `path`, to append to it. Makes the file and its folder if they are missing. `scores_begin`: see
     /// [`LogState::read`].
     ///
     /// # Errors
-    /// When it cannot be opened for writing.
+    /// When it cannot be read or written.
     pub(crate) fn open(path: &Path, scores_begin: &str) -> Result<Log> {
         debug!(path = %path.display(), "opening the log");
-        let file = appendable(path).with_context(|| cannot(path))?;
+        appendable(path).with_context(|| cannot(path))?;
         Ok(Log {
-            file,
             path: path.into(),
-            state: LogState::read(path, scores_begin),
+            state: LogState::read(path, scores_begin)?,
         })
-    }
-
-    /// Opens the log for a run that continues it, and removes an entry that was torn when the machine stopped.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub(crate) fn resume(path: &Path, scores_begin: &str) -> Result<Log> {
-        let log = Log::open(path, scores_begin)?;
-        if log.cut_torn_entry()? {
-            crate::note!(
-                "{}: its last entry was cut short and is removed",
-                path.display()
-            );
-        }
-        Ok(log)
-    }
-
-    /// Removes a torn entry at the end; returns whether there was one.
-    fn cut_torn_entry(&self) -> Result<bool> {
-        let whole = self.state.whole as u64;
-        let torn = whole < self.file.metadata()?.len();
-        if torn {
-            self.file.set_len(whole).with_context(|| self.cannot())?;
-        }
-        Ok(torn)
     }
 
     /// Writes the time at which an epoch begins, unless the log has it from an interrupted run.
@@ -186,25 +151,60 @@ impl Log {
         self.append(lines)
     }
 
-    /// Appends one entry, whole or not at all.
-    fn append(&mut self, text: &str) -> Result<()> {
-        // The file may have been removed during the run; writing to it would then be lost.
-        if !self.path.exists() {
-            self.file = appendable(&self.path).with_context(|| self.cannot())?;
+    /// Appends one entry, whole or not at all. If the log ends with the beginning of this entry, appends the rest of it.
+    fn append(&self, entry: &str) -> Result<()> {
+        let write = || -> std::io::Result<()> {
+            let mut file = appendable(&self.path)?;
+            let end = End::of(&mut file)?;
+            let text = end.before(entry) + &entry[end.written_of(entry)..];
+            let written = file.write_all(text.as_bytes()).and_then(|()| atomic::sync(&file));
+            if written.is_err() {
+                let _ = file.set_len(end.bytes);
+            }
+            written
+        };
+        write().with_context(|| cannot(&self.path))
+    }
+}
+
+/// The end of a log.
+struct End {
+    /// The length of the log.
+    bytes: u64,
+    /// Its last lines, with `\n` at their ends.
+    lines: String,
+}
+
+impl End {
+    /// The end of `file`; nothing of a device.
+    fn of(file: &mut File) -> std::io::Result<End> {
+        // Longer than an entry.
+        const BYTES: u64 = 1 << 14;
+        let found = file.metadata()?;
+        let mut last = Vec::new();
+        if found.is_file() {
+            file.seek(SeekFrom::Start(found.len().saturating_sub(BYTES)))?;
+            file.take(BYTES).read_to_end(&mut last)?;
         }
-        let before = self.file.metadata().with_context(|| self.cannot())?.len();
-        let written = self
-            .file
-            .write_all(text.as_bytes())
-            .and_then(|()| self.file.sync_data());
-        if written.is_err() {
-            let _ = self.file.set_len(before);
-        }
-        written.with_context(|| self.cannot())
+        Ok(End {
+            bytes: found.len(),
+            lines: String::from_utf8_lossy(&last).replace("\r\n", "\n"),
+        })
     }
 
-    fn cannot(&self) -> String {
-        cannot(&self.path)
+    /// The number of bytes of `entry` with which the log ends already.
+    fn written_of(&self, entry: &str) -> usize {
+        let starts = self.lines.match_indices('\n').map(|(at, _)| at + 1);
+        let ends = std::iter::once(0).chain(starts).map(|start| &self.lines[start..]);
+        let begun = |end: &&str| end.len() < entry.len() && entry.starts_with(end);
+        ends.filter(begun).map(str::len).max().unwrap_or(0)
+    }
+
+    /// What must stand between the log and `entry`: the end of a torn line that does not belong to it.
+    fn before(&self, entry: &str) -> String {
+        let is_whole = self.lines.is_empty() || self.lines.ends_with('\n');
+        let continues = self.written_of(entry) > 0;
+        if is_whole || continues { "" } else { "\n" }.to_owned()
     }
 }
 
@@ -217,12 +217,18 @@ fn appendable(path: &Path) -> std::io::Result<File> {
     if !folder.as_os_str().is_empty() {
         atomic::make_folder(folder)?;
     }
-    let is_new = !path.exists();
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
-    if is_new {
-        atomic::sync_folder(folder)?;
+    let open = |is_new: bool| {
+        let mut options = OpenOptions::new();
+        options.read(true).append(true).create_new(is_new).open(path)
+    };
+    match open(false) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let file = open(true)?;
+            atomic::sync_folder(folder)?;
+            Ok(file)
+        }
+        opened => opened,
     }
-    Ok(file)
 }
 
 /// A float, given in Rust's shortest scientific notation (`8e-5`), as Python prints it (`8e-05`, `0.0004`, `12.0`).
@@ -279,58 +285,96 @@ mod tests {
         assert_eq!(python_float(format!("{:e}", f64::NAN)), "nan");
     }
 
-    #[test]
-    fn wherever_a_log_was_cut_the_next_run_finds_whole_entries() {
+    /// A log of two epochs, and the ends of its entries.
+    fn two_epochs() -> (String, Vec<usize>) {
         let time = "nowTime: 2026-11-23 09:27:02\n";
         let epoch = |n: u64| format!("epoch = {n}  loss = 24.741917\nlr = 0.0005\n\n");
         let accuracy = "Overall Accuracy is: 27.17\nother : 5.41 yes/no : 1.07 \n\n";
         let entries = [time, &epoch(1), accuracy, time, &epoch(2), accuracy];
-        let text = entries.concat();
-        let mut ends = vec![0];
-        entries
-            .iter()
-            .for_each(|entry| ends.push(ends[ends.len() - 1] + entry.len()));
+        let ends = (0..=entries.len()).map(|count| entries[..count].concat().len());
+        (entries.concat(), ends.collect())
+    }
+
+    #[test]
+    fn wherever_a_log_was_cut_the_next_run_completes_it() {
+        let (text, ends) = two_epochs();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log.txt");
         for cut in 0..=text.len() {
             std::fs::write(&path, &text[..cut]).unwrap();
-            let whole = *ends.iter().rfind(|&&end| end <= cut).unwrap();
             let log = Log::open(&path, SCORES).unwrap();
-            assert_eq!(log.cut_torn_entry().unwrap(), whole < cut);
-            assert_eq!(
-                std::fs::read_to_string(&path).unwrap(),
-                text[..whole],
-                "cut at {cut}"
-            );
-            let count = ends.iter().position(|&end| end == whole).unwrap();
+            // The last empty line of an epoch's entry says nothing.
+            let is_whole = |end: usize| end <= cut || text[..end].ends_with("0.0005\n\n") && end - 1 == cut;
+            let count = ends.iter().rposition(|&end| is_whole(end)).unwrap();
             assert_eq!(log.state.begun, count == 1 || count == 4, "cut at {cut}");
             assert_eq!(log.state.lacks(1, false), count == 1, "cut at {cut}");
-            assert_eq!(
-                log.state.lacks(1, true),
-                count == 1 || count == 2,
-                "cut at {cut}"
-            );
-            assert_eq!(
-                log.state.lacks(2, true),
-                count == 4 || count == 5,
-                "cut at {cut}"
-            );
+            let lacks_scores = count == 1 || count == 2;
+            assert_eq!(log.state.lacks(1, true), lacks_scores, "cut at {cut}");
+            let lacks_scores = count == 4 || count == 5;
+            assert_eq!(log.state.lacks(2, true), lacks_scores, "cut at {cut}");
+            let next = ends.iter().position(|&end| cut < end).unwrap_or(ends.len() - 1);
+            log.append(&text[ends[next - 1]..ends[next]]).unwrap();
+            let completed = std::fs::read_to_string(&path).unwrap();
+            if cut < text.len() {
+                assert_eq!(completed, text[..ends[next]], "cut at {cut}");
+            }
         }
+    }
+
+    #[test]
+    fn no_line_of_a_log_that_an_editor_saved_is_lost() {
+        let (text, _) = two_epochs();
+        let entry = "epoch = 3  loss = 1.0\nlr = 0.5\n\n";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.txt");
+        let note = "epoch = 2 looks odd";
+        for (edited, epoch) in [
+            (text.replace('\n', "\r\n"), Some(2)),
+            (text.replace("\n\n", "\n"), Some(2)),
+            (format!("\u{feff}{text}"), Some(2)),
+            (format!("{text}{note}"), Some(2)),
+            (format!("{note}\n{text}\0\0"), Some(2)),
+            (text.replace("epoch = ", "Epoch "), None),
+            (note.into(), None),
+        ] {
+            std::fs::write(&path, &edited).unwrap();
+            let mut log = Log::open(&path, SCORES).unwrap();
+            assert_eq!(log.state.epoch, epoch, "{edited:?}");
+            log.end_epoch(3, 1.0, 0.5).unwrap();
+            let after = std::fs::read_to_string(&path).unwrap();
+            let added = after.strip_prefix(&edited).unwrap();
+            assert_eq!(added.trim_start_matches('\n'), entry, "{edited:?}");
+            assert!(after.ends_with(&format!("\n{entry}")), "{after:?}");
+        }
+        std::fs::write(&path, [b"caf\xe9\n", text.as_bytes()].concat()).unwrap();
+        assert_eq!(LogState::read(&path, SCORES).unwrap().epoch, Some(2));
     }
 
     #[test]
     fn the_scores_of_any_metric_are_an_entry() {
         let text = "epoch = 1  loss = 2.0\nlr = 0.5\n\nOverall : 40.00\ncount : 35.00\n\n";
-        let state = LogState::of(text.as_bytes(), "Overall : ");
-        assert!(!state.lacks(1, true) && state.whole == text.len());
-        let torn = LogState::of(&text.as_bytes()[..text.len() - 5], "Overall : ");
-        assert!(torn.lacks(1, true) && text[torn.whole..].starts_with("Overall : "));
+        assert!(!LogState::of(text.as_bytes(), "Overall : ").lacks(1, true));
+        let torn = &text.as_bytes()[..text.len() - 5];
+        assert!(LogState::of(torn, "Overall : ").lacks(1, true));
+    }
+
+    #[test]
+    fn an_entry_goes_to_the_file_that_has_the_name_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, saved) = (folder.path().join("log.txt"), folder.path().join("saved"));
+        let mut log = Log::open(&path, SCORES).unwrap();
+        log.end_epoch(1, 1.0, 0.5).unwrap();
+        std::fs::copy(&path, &saved).unwrap();
+        std::fs::rename(&saved, &path).unwrap();
+        log.end_epoch(2, 1.0, 0.5).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("epoch = 1 ") && text.contains("epoch = 2 "), "{text}");
     }
 
     #[test]
     fn an_entry_that_does_not_fit_leaves_no_trace() {
         let Ok(mut log) = Log::open(Path::new("/dev/full"), SCORES) else {
-            return eprintln!("skipped: there is no /dev/full");
+            return crate::note!("skipped: there is no /dev/full");
         };
         let message = format!("{:#}", log.end_epoch(1, 1.0, 1.0).unwrap_err());
         assert!(

@@ -1,6 +1,7 @@
 //! Progress on standard error: a bar on a terminal, else a line every 10 seconds.
 
 use crate::base::output;
+use crate::note;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -59,7 +60,7 @@ impl Progress {
         self.bar.set_message(message.to_string());
         self.bar.set_position(done);
         if self.lines {
-            eprintln!(
+            note!(
                 "{}",
                 format!("{} {done}/{} {message}", self.label, self.total).trim_end()
             );

@@ -1,12 +1,13 @@
 //! `--RUN=demo`: makes a small data set, trains on it, evaluates val and answers test.
 
 use super::plan::{ckpt_folder, draw_seed, log_of};
-use super::{test, train, val};
+use super::{test as test_run, train, val};
 use crate::base::lock::Lock;
 use crate::config::{Config, RunMode};
 use crate::data::features::bank_path;
 use crate::datasets::demo::{self, DemoOptions};
 use crate::models::SCHEMA;
+use crate::say;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::path::Path;
@@ -21,11 +22,15 @@ const VERSION: &str = "demo";
 /// # Errors
 /// The errors of its runs.
 pub(super) fn run(config: &Config) -> Result<()> {
-    // The lock protects the data set of a demo that is still training.
-    drop(Lock::take(&ckpt_folder(config, VERSION))?);
+    let seed = config.run.seed.unwrap_or_else(draw_seed);
+    let stage = |mode| stage(config, seed, mode);
+    // What is wrong with the options is said before anything of an earlier demo is replaced.
+    let (training, evaluation) = (stage(RunMode::Train)?, stage(RunMode::Val)?);
+    let test = stage(RunMode::Test)?;
+    // A second demo would replace the data set and the checkpoints of this one.
+    let lock = Lock::take(&ckpt_folder(config, VERSION))?;
     let root = Path::new(ROOT);
     remove_banks(&root.join("coco_extract"))?;
-    let seed = config.run.seed.unwrap_or_else(draw_seed);
     let report = demo::write(
         root,
         &DemoOptions {
@@ -33,15 +38,14 @@ pub(super) fn run(config: &Config) -> Result<()> {
             ..DemoOptions::default()
         },
     )?;
-    println!(
+    say!(
         "Made {} images with {} questions to train on, {} of val and {} of test in {ROOT}/",
         report.images, report.train_questions, report.val_questions, report.test_questions
     );
-    let stage = |mode| stage(config, seed, mode);
-    train::run(&stage(RunMode::Train)?)?;
-    val::run(&stage(RunMode::Val)?)?;
-    test::run(&stage(RunMode::Test)?)?;
-    println!(
+    train::run(&training, Some(&lock))?;
+    val::run(&evaluation)?;
+    test_run::run(&test)?;
+    say!(
         "The demo is done. Data: {ROOT}/   checkpoints: {}   log: {}",
         ckpt_folder(config, VERSION).display(),
         log_of(config, VERSION).display()

@@ -27,6 +27,7 @@ use tracing::info;
 /// # Errors
 /// The error of the run, with advice on what to do about it.
 pub fn run(config: Config) -> Result<()> {
+    stop::take_over(&config.run.stop_signals)?;
     let mode = config.run.run_mode;
     info!(?mode, "run");
     note_useless_workers(config.data.num_workers);
@@ -36,7 +37,7 @@ pub fn run(config: Config) -> Result<()> {
         "only train, val and test are shared among processes; start this without torchrun or srun"
     );
     match mode {
-        RunMode::Train => train::run(&config),
+        RunMode::Train => train::run(&config, None),
         RunMode::Val => val::run(&config),
         RunMode::Test => test::run(&config),
         RunMode::Score => score::run(&config),

@@ -9,6 +9,7 @@ use crate::data::streams::StreamKind;
 use crate::datasets::SplitName;
 use crate::formats::bank::Dtype;
 use crate::report::Progress;
+use crate::say;
 use anyhow::{Result, ensure};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// When there is nothing to pack, a member is damaged, or the bank cannot be written.
 pub(crate) fn run(config: &Config) -> Result<()> {
-    super::stop::listen()?;
+    super::stop::listen();
     let (benchmark, places) = (config.data.benchmark()?, config.data.places());
     let splits: Vec<SplitName> = benchmark.splits().iter().map(|split| split.name).collect();
     let streams = config.streams()?;
@@ -60,7 +61,7 @@ fn one_of(names: &[String]) -> String {
 fn pack_folder(config: &Config, folder: &Path, layout: Layout) -> Result<bool> {
     let target = bank_path(folder);
     if target.exists() && !config.train.overwrite {
-        println!(
+        say!(
             "{} is there already (--OVERWRITE=True packs it again)",
             target.display()
         );
@@ -116,13 +117,13 @@ fn write_bank(config: &Config, source: &Path, target: &Path, layout: Layout) -> 
 
 fn print(report: &Report, target: &Path, kind: StreamKind) {
     let (bank, rows) = (target.display(), kind.array().rows());
-    println!("{bank}: {} images, {} {rows}", report.images, report.rows);
+    say!("{bank}: {} images, {} {rows}", report.images, report.rows);
     if let Some((error, image)) = &report.largest_rounding
         && *error > 0.0
     {
-        println!("  largest rounding to f16: {error:e} (image {image})");
+        say!("  largest rounding to f16: {error:e} (image {image})");
     }
     for skipped in &report.skipped {
-        println!("  left out: {skipped}");
+        say!("  left out: {skipped}");
     }
 }

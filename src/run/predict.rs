@@ -13,6 +13,7 @@ use crate::models::Network;
 use crate::native::device::{Event, fetch};
 use crate::nn::pass::Pass;
 use crate::report::{Phase, Profile, Progress};
+use crate::say;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::VecDeque;
 use tch::{Kind, Tensor};
@@ -250,7 +251,8 @@ impl Iterator for Predictor<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let prediction = self.predict().transpose();
         if prediction.is_none() && self.profile.is_on() {
-            print!("Profile of evaluation: {}", self.profile);
+            let profile = self.profile.to_string();
+            say!("Profile of evaluation: {}", profile.trim_end());
         }
         if self.progress.is_due() {
             self.progress

@@ -1,5 +1,6 @@
 //! `--RUN=score`: scores an answer file.
 
+use crate::base::output;
 use crate::config::Config;
 use crate::datasets::files::{in_archive, split};
 use anyhow::{Context, Result};
@@ -21,6 +22,6 @@ pub(super) fn run(config: &Config) -> Result<()> {
     let annotations = annotations.map(|file| in_archive(benchmark, file));
     let annotations = annotations.or_else(|| places.annotations(benchmark, evaluated));
     let scores = benchmark.score(result_file, &questions, annotations.as_deref())?;
-    print!("{scores}");
-    Ok(())
+    output::print_result(format_args!("{scores}"));
+    output::check_results()
 }

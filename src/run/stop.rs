@@ -1,25 +1,31 @@
-//! Ctrl-C and SIGTERM: the first signal asks the run to stop after the current step, the second ends the program at
-//! once.
+//! Signals that stop a run: the first asks the run to stop after the current step, the second ends the program at once.
+//!
+//! A handler would run on the thread that the signal interrupts. That thread may be computing in oneDNN, whose stack
+//! pointer can point into the heap, so the handler's frame would overwrite memory. Therefore every thread blocks these
+//! signals, and one thread waits for them.
 //!
 //! Before [`listen`] is called a signal ends the program at once: while a run reads its inputs there is nothing to
 //! save.
 
 use super::plan::Plan;
 use crate::base::output;
-use crate::config::is_given_anew;
+use crate::config::{StopSignal, StopSignals, is_given_anew};
 use crate::distributed::{Replica, is_one_of_several};
 use anyhow::{Context, Error, Result, bail};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use signal_hook::low_level::exit;
+use nix::sys::signal::{SigSet, Signal};
+use signal_hook::low_level::{emulate_default_handler, exit};
 use std::fmt;
 use std::path::Path;
-use std::sync::Once;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 /// The first signal received, or 0.
 static ASKED: AtomicI32 = AtomicI32::new(0);
+/// Whether the run can stop after a step.
+static LISTENS: AtomicBool = AtomicBool::new(false);
+/// Whether this process prints.
+static SPEAKS: AtomicBool = AtomicBool::new(true);
 
 /// The error of a run that a signal stopped.
 #[derive(Debug)]
@@ -37,7 +43,7 @@ impl Stopped {
         }
     }
 
-    /// The exit status by the convention of shells: 130 after Ctrl-C, 143 after SIGTERM.
+    /// The exit status by the convention of shells: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     pub fn exit_status(&self) -> u8 {
         128 + self.signal as u8
     }
@@ -57,59 +63,104 @@ impl Stopped {
 
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let signal = if self.signal == SIGINT {
-            "Ctrl-C"
-        } else {
-            "SIGTERM"
+        let name = match Signal::try_from(self.signal) {
+            Ok(Signal::SIGINT) => "Ctrl-C",
+            Ok(signal) => signal.as_str(),
+            Err(_) => "a signal",
         };
-        write!(f, "stopped by {signal}{}", self.advice)
+        write!(f, "stopped by {name}{}", self.advice)
     }
 }
 
 impl std::error::Error for Stopped {}
 
-/// Makes the first signal a request to stop.
+/// Takes over Ctrl-C, SIGTERM, SIGHUP and `others`. Must be called before any other thread starts, because a thread
+/// inherits which signals are blocked. A signal that the parent process lets be ignored, as nohup does with SIGHUP,
+/// stays ignored.
 ///
 /// # Errors
-/// When the system refuses a handler or a thread.
-pub(crate) fn listen() -> Result<()> {
-    static FIRST: Once = Once::new();
-    let mut outcome = Ok(());
-    FIRST.call_once(|| outcome = start().context("cannot handle Ctrl-C and SIGTERM"));
-    outcome
+/// When the system refuses to block the signals, or a thread.
+pub(crate) fn take_over(others: &StopSignals) -> Result<()> {
+    let mut signals = SigSet::empty();
+    let own = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter();
+    let ignored = ignored_signals();
+    for signal in own.chain(others.0.iter().copied().map(system_signal)) {
+        if ignored >> (signal as u32 - 1) & 1 == 0 {
+            signals.add(signal);
+        }
+    }
+    let start = || -> Result<()> {
+        signals.thread_block()?;
+        Builder::new()
+            .name("signals".into())
+            .spawn(move || wait(&signals))?;
+        Ok(())
+    };
+    start().context("cannot handle signals such as Ctrl-C")
 }
 
-fn start() -> Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+fn system_signal(signal: StopSignal) -> Signal {
+    match signal {
+        StopSignal::Usr1 => Signal::SIGUSR1,
+        StopSignal::Usr2 => Signal::SIGUSR2,
+        StopSignal::Quit => Signal::SIGQUIT,
+        StopSignal::Alrm => Signal::SIGALRM,
+        StopSignal::Xcpu => Signal::SIGXCPU,
+    }
+}
+
+/// The signals that this process ignores, one bit for each; none if the system does not tell.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+/// Waits for signals, for ever.
+fn wait(signals: &SigSet) {
     // After a Ctrl-C, each process of a job gets the signal twice: from the terminal and from the launcher.
-    let repeat = if is_one_of_several() {
-        Duration::from_secs(2)
-    } else {
-        Duration::ZERO
+    let repeat = match is_one_of_several() {
+        true => Duration::from_secs(2),
+        false => Duration::ZERO,
     };
-    let speaks = output::speaks();
-    let wait = move || {
-        let mut first = None;
-        for signal in signals.forever() {
-            match first {
-                Some(first) if Instant::elapsed(&first) >= repeat => exit(128 + signal),
-                Some(_) => {}
-                None => {
-                    ASKED.store(signal, Ordering::Relaxed);
-                    first = Some(Instant::now());
-                    if speaks {
-                        eprintln!(
-                            "Stopping after the step in progress; once more ends the program at once"
-                        );
-                    }
-                }
+    let mut first: Option<Instant> = None;
+    loop {
+        // Waiting fails only for a set that the system does not know; nothing could be done then.
+        let Ok(signal) = signals.wait() else { continue };
+        let signal = signal as i32;
+        if !LISTENS.load(Ordering::SeqCst) {
+            let _ = emulate_default_handler(signal);
+            exit(128 + signal);
+        }
+        match first {
+            Some(first) if first.elapsed() >= repeat => exit(128 + signal),
+            Some(_) => {}
+            None => {
+                ASKED.store(signal, Ordering::Relaxed);
+                first = Some(Instant::now());
+                announce();
             }
         }
-    };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(wait)?;
-    Ok(())
+    }
+}
+
+/// Prints that the run is going to stop. Standard error may be a pipe that nobody reads, so this is done in a thread of
+/// its own: the second signal must end the program all the same.
+fn announce() {
+    let print =
+        || crate::note!("Stopping after the step in progress; once more ends the program at once");
+    if SPEAKS.load(Ordering::SeqCst) {
+        // Without a thread the announcement is left out.
+        let _ = Builder::new().name("announcement".into()).spawn(print);
+    }
+}
+
+/// Makes the first signal a request to stop.
+pub(crate) fn listen() {
+    SPEAKS.store(output::speaks(), Ordering::SeqCst);
+    LISTENS.store(true, Ordering::SeqCst);
 }
 
 /// The signal that asks the run to stop, or 0.

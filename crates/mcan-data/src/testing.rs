@@ -14,7 +14,7 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     if found.exists() {
         return Some(found);
     }
-    eprintln!(
+    crate::note!(
         "skipped: {} is not there (MCAN_SHARED names the folder of reference outputs)",
         found.display()
     );

@@ -121,12 +121,25 @@ impl Optimizer {
                 saved.size(),
                 mine.size()
             );
-            let finite = bool::try_from(saved.f_isfinite()?.f_all()?)?;
             ensure!(
-                finite,
+                is_finite(saved)?,
                 "its optimizer has moments for parameter {i} that are not finite; take an earlier checkpoint"
             );
             mine.f_copy_(saved)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that all moments are finite.
+    ///
+    /// # Errors
+    /// A moment that is not; the message has the number of its parameter.
+    pub(crate) fn check_finite(&self) -> Result<()> {
+        for (i, moments) in self.exp_avg.iter().zip(&self.second).enumerate() {
+            ensure!(
+                is_finite(moments.0)? && is_finite(moments.1)?,
+                "the optimizer's moments of parameter {i} are not finite"
+            );
         }
         Ok(())
     }
@@ -224,6 +237,11 @@ impl Optimizer {
         }
         Ok(())
     }
+}
+
+/// Whether all values of `tensor` are finite.
+fn is_finite(tensor: &Tensor) -> Result<bool> {
+    Ok(bool::try_from(tensor.f_isfinite()?.f_all()?)?)
 }
 
 /// Scales `grads` so that their joint norm is at most `max_norm`, as PyTorch's `clip_grad_norm_`. No value leaves the

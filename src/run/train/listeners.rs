@@ -219,7 +219,8 @@ impl StepListener for ProfileListener {
     fn epoch(&mut self, trainer: &Trainer) -> Result<()> {
         if self.on {
             let (epoch, profile) = (trainer.epoch, &self.profile);
-            print!("Profile of training, epoch {epoch}: {profile}");
+            let profile = profile.to_string();
+            say!("Profile of training, epoch {epoch}: {}", profile.trim_end());
         }
         Ok(())
     }
@@ -311,7 +312,7 @@ impl LogListener {
     fn open(trainer: &Trainer) -> Result<LogListener> {
         let plan = trainer.plan;
         let scores_begin = plan.config().data.benchmark()?.log_start();
-        let open = || Log::resume(&plan.log_of(plan.version()), scores_begin);
+        let open = || Log::open(&plan.log_of(plan.version()), scores_begin);
         let log = trainer.replica.is_first().then(open).transpose()?;
         Ok(LogListener {
             log,

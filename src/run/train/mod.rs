@@ -22,12 +22,13 @@ use crate::native;
 use crate::say;
 use anyhow::Result;
 
-/// Trains as `config` says, from the beginning or from a checkpoint.
+/// Trains as `config` says, from the beginning or from a checkpoint. `held` is the lock on the checkpoint folder, if the
+/// caller has it already.
 ///
 /// # Errors
 /// Missing or bad input, files of an older run, another process that trains the same version, a loss that is not
 /// finite, a full disk; [`Stopped`](stop::Stopped) after a signal.
-pub(crate) fn run(config: &Config) -> Result<()> {
+pub(crate) fn run(config: &Config, held: Option<&Lock>) -> Result<()> {
     let Prepared {
         plan,
         replicas,
@@ -36,7 +37,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     // In a job of several processes only the first replica writes.
     let writes = replicas[0].is_first();
     say!("{}", plan.config().to_string().trim_end());
-    let _lock = writes
+    let _lock = (writes && held.is_none())
         .then(|| Lock::take(&plan.ckpt_folder()))
         .transpose()?;
     if checkpoint.is_some() {
@@ -70,7 +71,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     if writes {
         Preflight::new(&plan).remove_conflicting_files()?;
     }
-    stop::listen()?;
+    stop::listen();
     distributed::run_all(trainers, |trainer| {
         trainer
             .epochs(&mut [])

@@ -16,14 +16,14 @@ pub(super) fn check_something_is_left(plan: &Plan) -> Result<()> {
     let (config, start) = (plan.config(), plan.start());
     let scores_begin = config.data.benchmark()?.log_start();
     let evaluates = config.evaluates_epochs()?;
-    let is_unlogged = || {
-        let log = LogState::read(&plan.log_of(plan.version()), scores_begin);
-        log.lacks(start.epoch, evaluates)
+    let is_unlogged = || -> Result<bool> {
+        let log = LogState::read(&plan.log_of(plan.version()), scores_begin)?;
+        Ok(log.lacks(start.epoch, evaluates))
     };
     let max_epoch = config.train.max_epoch;
     ensure!(
         start.epoch < max_epoch
-            || start.epoch == max_epoch && plan.continues_itself() && is_unlogged(),
+            || start.epoch == max_epoch && plan.continues_itself() && is_unlogged()?,
         "{} has {} epochs behind it and MAX_EPOCH is {max_epoch}: nothing is left to train (--MAX_EPOCH)",
         plan.ckpt_to_load().display(),
         start.epoch,
@@ -99,14 +99,18 @@ impl Trainer<'_> {
     /// Saves the state to `path`; only in the first replica.
     ///
     /// # Errors
-    /// When a parameter is not finite, or the file cannot be written.
+    /// When a parameter or a moment is not finite, or the file cannot be written.
     pub(super) fn save(&self, path: &Path) -> Result<()> {
         if !self.replica.is_first() {
             return Ok(());
         }
         let parameters = &self.net.parameters;
         let named = parameters.names.iter().zip(&parameters.tensors);
-        checkpoint::state_dict::check_finite(named).with_context(|| {
+        let check = || {
+            checkpoint::state_dict::check_finite(named)?;
+            self.optimizer.check_finite()
+        };
+        check().with_context(|| {
             format!(
                 "training diverged at step {}, and {} is not written",
                 self.step,

@@ -37,7 +37,7 @@ pub fn write<T>(path: &Path, body: impl FnOnce(&mut Writer) -> Result<T>) -> Res
     ensure!(!writer.failed, "{}", cannot());
     writer.flush().with_context(cannot)?;
     drop(writer);
-    temporary.as_file().sync_all().with_context(cannot)?;
+    sync(temporary.as_file()).with_context(cannot)?;
     temporary
         .persist(path)
         .map_err(|e| e.error)
@@ -72,18 +72,19 @@ pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
     } else {
         folder
     };
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
-        // Some file systems cannot sync a folder.
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::InvalidInput | ErrorKind::Unsupported
-            ) =>
-        {
-            Ok(())
-        }
-        done => done,
-    }
+    sync(&File::open(folder)?)
+}
+
+/// Syncs `file`, where the file system can do that.
+///
+/// # Errors
+/// When the content does not reach the disk.
+pub fn sync(file: &File) -> std::io::Result<()> {
+    file.sync_all().or_else(|error| {
+        let unable = [libc::EINVAL, libc::ENOSYS, libc::EOPNOTSUPP, libc::ENOTTY];
+        let code = error.raw_os_error().unwrap_or(0);
+        if unable.contains(&code) { Ok(()) } else { Err(error) }
+    })
 }
 
 /// The buffered file that a body writes to.

@@ -141,7 +141,7 @@ fn handle_bus_errors() {
         // SAFETY: the handler only reads atomics and calls write and _exit, which is allowed in signal handlers.
         let registered = unsafe { signal_hook_registry::register_sigaction(SIGBUS, on_bus_error) };
         if let Err(error) = registered {
-            eprintln!(
+            crate::note!(
                 "cannot handle bus errors ({error}): a file that is cut short ends the program without a message"
             );
         }

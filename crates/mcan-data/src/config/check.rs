@@ -11,6 +11,10 @@ impl Config {
         self.data.validate()?;
         self.check_splits()?;
         self.train.validate()?;
+        let trains = matches!(self.run.run_mode, RunMode::Train | RunMode::Demo);
+        require(!trains || self.train.max_epoch >= 1, "MAX_EPOCH", || {
+            "MAX_EPOCH = 0: there is nothing to train; it must be at least 1".into()
+        })?;
         self.run.validate()
     }
 

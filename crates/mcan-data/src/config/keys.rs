@@ -4,7 +4,7 @@ use super::model_file;
 use super::resolve::Given;
 use super::words::{
     Amp, BankDtype, FeatSize, LossFunc, LossReduction, Opt, OptParams, Preload, RunMode,
-    ShuffleMode,
+    ShuffleMode, StopSignals,
 };
 use crate::datasets;
 use crate::keys;
@@ -130,6 +130,8 @@ keys! {
         profile: bool = false => ours, per_process;
         /// Also write the probabilities of the test answers
         test_save_pred: bool = false => flag("SAVE_PRED");
+        /// Signals that also stop a run after its step: USR1, USR2, QUIT, ALRM, XCPU, as in 'USR1,XCPU'
+        stop_signals: StopSignals = StopSignals::default() => ours, machine;
         /// Seconds without an answer after which a replica of this run counts as lost
         dist_timeout: u64 = 300 => ours, machine;
         /// Folder of the answer files of test runs

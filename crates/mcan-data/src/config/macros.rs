@@ -110,6 +110,11 @@ macro_rules! words {
         impl $name {
             /// The words, in the order of the variants.
             pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The word of this variant.
+            pub const fn word(self) -> &'static str {
+                match self { $($name::$variant => $word),+ }
+            }
         }
 
         impl $crate::config::table::KeyType for $name {

@@ -28,7 +28,7 @@ pub use resolve::Given;
 pub use table::{Flag, Key, Keys, Kind, OnResume, Scope};
 pub use words::{
     Amp, BankDtype, FeatSize, LossFunc, LossReduction, Opt, OptParams, Preload, RunMode,
-    ShuffleMode,
+    ShuffleMode, StopSignal, StopSignals,
 };
 
 use crate::data::Convention;

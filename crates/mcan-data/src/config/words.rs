@@ -88,6 +88,49 @@ words! {
     }
 }
 
+words! {
+    /// A signal that can ask a run to stop, besides INT, TERM and HUP, which always do.
+    pub enum StopSignal {
+        /// Slurm and other schedulers send it before the time limit, if they are told to.
+        Usr1 = "USR1",
+        /// For a user's own purposes.
+        Usr2 = "USR2",
+        /// Ctrl-\\ in a terminal.
+        Quit = "QUIT",
+        /// The time limit of a timer.
+        Alrm = "ALRM",
+        /// The limit of processor time; a scheduler may set it.
+        Xcpu = "XCPU",
+    }
+}
+
+/// The signals that also ask a run to stop, written as `USR1` or `USR1,USR2`, with or without `SIG`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StopSignals(pub Vec<StopSignal>);
+
+impl KeyType for StopSignals {
+    const KIND: Kind = Kind::Text;
+}
+
+impl Serialize for StopSignals {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let names: Vec<&str> = self.0.iter().map(|signal| signal.word()).collect();
+        serializer.serialize_str(&names.join(","))
+    }
+}
+
+impl<'de> Deserialize<'de> for StopSignals {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let signal = |name: &str| {
+            let short = name.strip_prefix("SIG").unwrap_or(name);
+            StopSignal::deserialize(de::value::StrDeserializer::<D::Error>::new(short))
+        };
+        names.map(signal).collect::<Result<_, _>>().map(StopSignals)
+    }
+}
+
 /// The place where a run holds its features, written `false`, `true` or `gpu`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preload {
