@@ -13,6 +13,7 @@ mod tensor;
 pub use optimizer_state::{Algorithm, Moments, OptimizerState};
 pub use run_state::RunState;
 
+use crate::base::files;
 use crate::formats::pickle::{TensorView, Value};
 use crate::formats::pt::{self, Archive};
 use anyhow::{Context, Result, bail, ensure};
@@ -71,7 +72,7 @@ fn unusable(path: &Path) -> String {
 }
 
 fn open(path: &Path) -> Result<Archive> {
-    let metadata = std::fs::metadata(path).with_context(|| {
+    let metadata = files::look(path)?.with_context(|| {
         format!(
             "cannot find the checkpoint {}; check --CKPT_V and --CKPT_E, or --CKPT_PATH",
             path.display()
@@ -83,7 +84,7 @@ fn open(path: &Path) -> Result<Archive> {
         path.display()
     );
     ensure!(
-        metadata.len() > 0,
+        !metadata.is_file() || metadata.len() > 0,
         "the checkpoint {} is empty; copy or download it again",
         path.display()
     );

@@ -4,7 +4,7 @@
 //! have put another file in its place. Nothing is ever removed from the log. If a machine stopped while it wrote an
 //! entry, the resumed run writes the rest of that entry.
 
-use crate::base::atomic;
+use crate::base::{atomic, files};
 use anyhow::{Context, Result};
 use chrono::Local;
 use std::fs::{File, OpenOptions};
@@ -46,12 +46,10 @@ impl LogState {
     /// When the log exists and cannot be read.
     pub(crate) fn read(path: &Path, scores_begin: &str) -> Result<LogState> {
         // A device such as /dev/null has no entries, and /dev/zero has no end.
-        if !std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
+        if !files::look(path)?.is_some_and(|found| found.is_file()) {
             return Ok(LogState::default());
         }
-        let cannot = || format!("cannot read the log {}", path.display());
-        let bytes = std::fs::read(path).with_context(cannot)?;
-        Ok(LogState::of(&bytes, scores_begin))
+        Ok(LogState::of(&files::read(path, u64::MAX)?, scores_begin))
     }
 
     fn of(bytes: &[u8], scores_begin: &str) -> LogState {

@@ -2,6 +2,7 @@
 
 use super::plan::{ckpt_folder, draw_seed, log_of};
 use super::{test as test_run, train, val};
+use crate::base::files::exists;
 use crate::base::lock::Lock;
 use crate::config::{Config, RunMode};
 use crate::data::features::bank_path;
@@ -77,7 +78,7 @@ fn stage(config: &Config, seed: u64, mode: RunMode) -> Result<Config> {
 fn remove_banks(features: &Path) -> Result<()> {
     for split in demo::FOLDERS {
         let bank = bank_path(&features.join(split));
-        if bank.exists() {
+        if exists(&bank)? {
             std::fs::remove_file(&bank)
                 .with_context(|| format!("cannot remove {}", bank.display()))?;
         }

@@ -6,6 +6,7 @@ pub use task::{Tables, Task};
 
 use super::network;
 use super::plan::Plan;
+use crate::base::files::exists;
 use crate::checkpoint::RunState;
 use crate::config::{Config, RunMode};
 use crate::data::answers::AnswerList;
@@ -18,7 +19,7 @@ use crate::formats::json::locate;
 use anyhow::{Context, Result, ensure};
 use rustc_hash::FxHasher;
 use std::hash::{Hash, Hasher};
-use std::path::Path;
+use std::path::PathBuf;
 use tch::Device;
 use tracing::info;
 
@@ -166,9 +167,11 @@ fn read_files(
 ) -> Result<Box<dyn QuestionFiles>> {
     let places = config.data.places();
     let needed = config.splits()?;
-    let counts_answers = words
-        && !config.loads_checkpoint()
-        && !places.answers(benchmark).is_some_and(|file| file.exists());
+    let has_answers = match places.answers(benchmark)? {
+        Some(file) => exists(&file)?,
+        None => false,
+    };
+    let counts_answers = words && !config.loads_checkpoint() && !has_answers;
     let further: &[SplitName] = if words {
         benchmark.vocabulary_splits()
     } else {
@@ -185,16 +188,17 @@ fn read_files(
             continue;
         }
         // A file that the run needs is read even if it is missing, so that the error names it.
-        let is_read = |extra: &[SplitName], file: &Path| {
-            needed.contains(&name) || extra.contains(&name) && locate(file).is_some()
+        let read = |extra: &[SplitName], file: PathBuf| -> Result<Option<PathBuf>> {
+            let is_read =
+                needed.contains(&name) || extra.contains(&name) && locate(&file)?.is_some();
+            Ok(is_read.then_some(file))
         };
         let split = split(benchmark, name)?;
-        let questions = Some(places.questions(benchmark, split));
-        let annotations = places.annotations(benchmark, split);
+        let annotations = places.annotations(benchmark, split)?;
         files.push(SplitFiles {
             split: name,
-            questions: questions.filter(|file| is_read(further, file)),
-            annotations: annotations.filter(|file| is_read(counted, file)),
+            questions: read(further, places.questions(benchmark, split)?)?,
+            annotations: annotations.map(|file| read(counted, file)).transpose()?.flatten(),
         });
     }
     benchmark.read(&files)
@@ -240,12 +244,12 @@ fn answers_of(
     files: &dyn QuestionFiles,
     saves: bool,
 ) -> Result<AnswerList> {
-    let Some(path) = config.data.places().answers(benchmark) else {
+    let Some(path) = config.data.places().answers(benchmark)? else {
         let answers = files.count_answers(benchmark.answer_splits())?;
         crate::note!("Answers: {} counted in the questions", answers.len());
         return Ok(answers);
     };
-    if path.exists() {
+    if exists(&path)? {
         let answers = AnswerList::load(&path)?;
         crate::note!("Answers: {} of {}", answers.len(), path.display());
         return Ok(answers);

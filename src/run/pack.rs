@@ -1,8 +1,9 @@
 //! `--RUN=pack`: makes one bank for each split, from the folder of `.npz` files or from the published archive.
 
 use super::preflight::check_writable;
+use crate::base::files;
 use crate::config::{BankDtype, Config};
-use crate::data::features::{archive_path, bank_path};
+use crate::data::features::{bank_path, find_archive};
 use crate::data::pack::{PackOptions, Report, pack};
 use crate::data::source::{FileSource, Layout};
 use crate::data::streams::StreamKind;
@@ -43,7 +44,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     ensure!(
         packed > 0,
         "{}: there is no folder or .tar.gz of features named {} to pack (--FEAT_PATH)",
-        places.feature_folder(benchmark).display(),
+        places.feature_folder(benchmark)?.display(),
         one_of(&names)
     );
     Ok(())
@@ -60,14 +61,14 @@ fn one_of(names: &[String]) -> String {
 /// Packs the features that belong into `folder`, and says whether there is a bank of them now.
 fn pack_folder(config: &Config, folder: &Path, layout: Layout) -> Result<bool> {
     let target = bank_path(folder);
-    if target.exists() && !config.train.overwrite {
+    if files::exists(&target)? && !config.train.overwrite {
         say!(
             "{} is there already (--OVERWRITE=True packs it again)",
             target.display()
         );
         return Ok(true);
     }
-    let Some(source) = source(folder) else {
+    let Some(source) = source(folder)? else {
         return Ok(false);
     };
     check_writable(target.parent().map(Path::to_path_buf))?;
@@ -77,12 +78,10 @@ fn pack_folder(config: &Config, folder: &Path, layout: Layout) -> Result<bool> {
 }
 
 /// The folder of features, or else its archive.
-fn source(folder: &Path) -> Option<PathBuf> {
-    let archive = archive_path(folder);
-    if folder.is_dir() {
-        Some(folder.into())
-    } else {
-        archive.is_file().then_some(archive)
+fn source(folder: &Path) -> Result<Option<PathBuf>> {
+    match files::is_folder(folder)? {
+        true => Ok(Some(folder.into())),
+        false => find_archive(folder),
     }
 }
 
@@ -98,8 +97,8 @@ fn write_bank(config: &Config, source: &Path, target: &Path, layout: Layout) -> 
         skip_bad: config.data.pack_skip_bad,
     };
     // How many images an archive has is known only at its end.
-    let images = match source.is_dir() {
-        true => std::fs::read_dir(source)?.count() as u64,
+    let images = match files::is_folder(source)? {
+        true => files::entries(source)?.len() as u64,
         false => 0,
     };
     let title = format!("Packing {}", source.display());

@@ -245,7 +245,8 @@ impl Plan {
 
     /// Whether the checkpoint to continue from lies in the checkpoint folder of this run.
     pub(crate) fn continues_itself(&self) -> bool {
-        let folder = |path: &Path| path.canonicalize().ok();
+        // A file name alone lies in the working directory.
+        let folder = |path: &Path| Path::new(".").join(path).canonicalize().ok();
         let loaded = self.ckpt_to_load();
         self.config.train.resume && loaded.parent().and_then(folder) == folder(&self.ckpt_folder())
     }

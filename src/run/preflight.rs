@@ -1,6 +1,7 @@
 //! Preflight: checks that the outputs of a run are writable and that no earlier run is overwritten.
 
 use super::plan::{Plan, epoch_of_file};
+use crate::base::files::{self, exists};
 use crate::checkpoint;
 use crate::config::RunMode;
 use anyhow::{Context, Result, bail, ensure};
@@ -27,7 +28,7 @@ impl<'a> Preflight<'a> {
     /// When such a file exists.
     pub(crate) fn check_no_overwrite(&self) -> Result<()> {
         let config = self.plan.config();
-        let conflicting_files = self.conflicting_files();
+        let conflicting_files = self.conflicting_files()?;
         let Some(first) = conflicting_files
             .first()
             .filter(|_| !config.train.overwrite)
@@ -55,16 +56,16 @@ impl<'a> Preflight<'a> {
     /// # Errors
     /// When a file cannot be removed.
     pub(crate) fn remove_conflicting_files(&self) -> Result<()> {
-        self.conflicting_files()
+        self.conflicting_files()?
             .iter()
             .try_for_each(|path| remove(path))
     }
 
-    fn conflicting_files(&self) -> Vec<PathBuf> {
+    fn conflicting_files(&self) -> Result<Vec<PathBuf>> {
         let plan = self.plan;
         let start = plan.start();
         let resumes = plan.config().train.resume;
-        let epochs = epochs_in(&plan.ckpt_folder()).into_iter();
+        let epochs = epochs_in(&plan.ckpt_folder())?.into_iter();
         let mut paths: Vec<PathBuf> = epochs
             .filter(|(epoch, _)| !resumes || *epoch > start.epoch)
             .map(|(_, path)| path)
@@ -73,12 +74,12 @@ impl<'a> Preflight<'a> {
         // A `last.pkl` older than the start may be replaced; an unreadable one may not.
         let is_behind =
             || matches!(checkpoint::load_state(&last), Ok(Some(state)) if state.step <= start.step);
-        if last.exists() && !(resumes && plan.continues_itself() && is_behind()) {
+        if exists(&last)? && !(resumes && plan.continues_itself() && is_behind()) {
             paths.push(last);
         }
         let log = plan.log_of(plan.version());
-        paths.extend((!resumes && log.exists()).then_some(log));
-        paths
+        paths.extend((!resumes && exists(&log)?).then_some(log));
+        Ok(paths)
     }
 
     /// Removes `last.pkl`, once the checkpoint of an epoch goes further.
@@ -87,7 +88,10 @@ impl<'a> Preflight<'a> {
     /// When it cannot be removed.
     pub(crate) fn remove_last_ckpt(&self) -> Result<()> {
         let last = self.plan.last_ckpt();
-        if last.exists() { remove(&last) } else { Ok(()) }
+        if exists(&last)? {
+            remove(&last)?;
+        }
+        Ok(())
     }
 
     /// The folders that this run writes to, without the folder of checkpoints.
@@ -124,7 +128,7 @@ impl<'a> Preflight<'a> {
                 .open(&log)
                 .map(drop)
         };
-        let opened = if log.exists() { open() } else { Ok(()) };
+        let opened = if exists(&log)? { open() } else { Ok(()) };
         opened.with_context(|| {
             format!(
                 "cannot write the log {}; make it writable, or move it away",
@@ -187,13 +191,13 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// The `epoch<N>.pkl` in a checkpoint folder, in order of N.
-fn epochs_in(folder: &Path) -> Vec<(u64, PathBuf)> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+fn epochs_in(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let entries = files::entries(folder)?.into_iter();
     let mut epochs: Vec<(u64, PathBuf)> = entries
         .filter_map(|entry| Some((epoch_of_file(&entry.path())?, entry.path())))
         .collect();
     epochs.sort();
-    epochs
+    Ok(epochs)
 }
 
 #[cfg(test)]

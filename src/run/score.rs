@@ -15,12 +15,14 @@ pub(super) fn run(config: &Config) -> Result<()> {
     let result_file = result_file.context("--RESULT_FILE is missing")?;
     let (benchmark, places) = (config.data.benchmark()?, config.data.places());
     let evaluated = split(benchmark, benchmark.evaluated_split())?;
-    let questions = run.questions.clone();
-    let questions = questions.map(|file| in_archive(benchmark, file));
-    let questions = questions.unwrap_or_else(|| places.questions(benchmark, evaluated));
-    let annotations = run.annotations.clone();
-    let annotations = annotations.map(|file| in_archive(benchmark, file));
-    let annotations = annotations.or_else(|| places.annotations(benchmark, evaluated));
+    let questions = match run.questions.clone() {
+        Some(file) => in_archive(benchmark, file)?,
+        None => places.questions(benchmark, evaluated)?,
+    };
+    let annotations = match run.annotations.clone() {
+        Some(file) => Some(in_archive(benchmark, file)?),
+        None => places.annotations(benchmark, evaluated)?,
+    };
     let scores = benchmark.score(result_file, &questions, annotations.as_deref())?;
     output::print_result(format_args!("{scores}"));
     output::check_results()

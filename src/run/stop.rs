@@ -8,7 +8,7 @@
 //! save.
 
 use super::plan::Plan;
-use crate::base::output;
+use crate::base::{files, output};
 use crate::config::{StopSignal, StopSignals, is_given_anew};
 use crate::distributed::{Replica, is_one_of_several};
 use anyhow::{Context, Error, Result, bail};
@@ -111,7 +111,8 @@ fn system_signal(signal: StopSignal) -> Signal {
 
 /// The signals that this process ignores, one bit for each; none if the system does not tell.
 fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = files::read("/proc/self/status".as_ref(), 1 << 20).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
     let mut lines = status.lines();
     let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())

@@ -6,6 +6,7 @@
     not(test),
     deny(
         clippy::unwrap_used,
+        clippy::disallowed_methods,
         clippy::expect_used,
         clippy::panic,
         clippy::print_stderr,

@@ -1,6 +1,7 @@
 //! Saving the state of a training run, and continuing from it.
 
 use super::trainer::Trainer;
+use crate::base::files;
 use crate::checkpoint::{self, Checkpoint, RunState};
 use crate::distributed;
 use crate::report::LogState;
@@ -172,7 +173,7 @@ impl Trainer<'_> {
             _ => self.plan.last_ckpt(),
         };
         // A resumed run that stops before its first step has written nothing.
-        let exists = written.exists();
+        let exists = files::exists(&written).unwrap_or(false);
         Some(if exists {
             written
         } else {

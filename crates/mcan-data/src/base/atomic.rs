@@ -1,8 +1,10 @@
 //! Atomic files: each is written to a temporary file beside it, synced, then renamed, so that it is whole or absent.
 //!
 //! All output files go through [`write()`], except the log, which is appended to. A killed program leaves its temporary
-//! file behind. The next write in that folder removes the file, unless a living program holds a lock on it.
+//! file behind. The next write in that folder removes the file, unless a living program holds a lock on it. Files of other
+//! programs are never removed: the names of ours are unmistakable.
 
+use super::files;
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File, TryLockError};
 use std::io::{BufWriter, ErrorKind, Seek, SeekFrom, Write};
@@ -12,8 +14,10 @@ use tempfile::NamedTempFile;
 #[cfg(unix)]
 use std::os::unix::fs::PermissionsExt;
 
-/// Prefix of the names of temporary files.
-const PREFIX: &str = ".partial-";
+/// The names of temporary files: this, [`RANDOM`] letters and digits, and [`SUFFIX`].
+const PREFIX: &str = ".mcan-";
+const RANDOM: usize = 6;
+const SUFFIX: &str = ".partial";
 
 /// Writes the file at `path` with `body`, and makes its folder if it is missing. After an error the old file is unchanged.
 ///
@@ -53,7 +57,8 @@ pub fn write<T>(path: &Path, body: impl FnOnce(&mut Writer) -> Result<T>) -> Res
 pub fn make_folder(folder: &Path) -> std::io::Result<()> {
     let missing: Vec<&Path> = folder
         .ancestors()
-        .take_while(|folder| !folder.exists())
+        // `create_dir_all` says what is wrong with a folder that cannot be looked at.
+        .take_while(|folder| files::exists(folder).is_ok_and(|there| !there))
         .collect();
     fs::create_dir_all(folder)?;
     missing
@@ -149,11 +154,12 @@ impl Seek for Writer<'_> {
 /// When no file can be made there.
 pub fn temporary_file(folder: &Path) -> std::io::Result<NamedTempFile> {
     loop {
-        let file = builder().prefix(PREFIX).tempfile_in(folder)?;
+        let file = builder().tempfile_in(folder)?;
         // Where files cannot be locked, `remove_orphans` removes none.
         let _ = file.as_file().lock();
         // Another program may have removed the file as an orphan before it was locked.
-        if file.path().exists() {
+        let is_removed = |error: std::io::Error| error.kind() == ErrorKind::NotFound;
+        if !fs::symlink_metadata(file.path()).is_err_and(is_removed) {
             return Ok(file);
         }
     }
@@ -161,8 +167,9 @@ pub fn temporary_file(folder: &Path) -> std::io::Result<NamedTempFile> {
 
 /// Removes the temporary files of programs that were killed.
 pub fn remove_orphans(folder: &Path) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(PREFIX)
+    for entry in files::entries(folder).into_iter().flatten() {
+        if is_temporary(&entry.file_name().to_string_lossy())
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
             && let Ok(file) = File::open(entry.path())
             && !matches!(
                 file.try_lock(),
@@ -174,10 +181,20 @@ pub fn remove_orphans(folder: &Path) {
     }
 }
 
+/// Whether a temporary file of this program has this name.
+fn is_temporary(name: &str) -> bool {
+    let middle = name.strip_prefix(PREFIX);
+    let middle = middle.and_then(|rest| rest.strip_suffix(SUFFIX));
+    middle.is_some_and(|middle| {
+        middle.len() == RANDOM && middle.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
+
 /// Options of temporary files. They become results, so they get the permissions of any new file (umask); by default only
 /// their owner could read them.
 fn builder() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
+    builder.prefix(PREFIX).rand_bytes(RANDOM).suffix(SUFFIX);
     #[cfg(unix)]
     builder.permissions(fs::Permissions::from_mode(0o666));
     builder
@@ -208,11 +225,16 @@ mod tests {
     #[test]
     fn temporary_files_of_killed_programs_are_removed_and_those_of_living_programs_stay() {
         let folder = tempfile::tempdir().unwrap();
-        let orphan = folder.path().join(".partial-killed");
-        fs::write(&orphan, "half").unwrap();
+        let orphan = folder.path().join(".mcan-a1B2c3.partial");
+        let others = [".partial-results.json", ".mcan-notes.partial", ".mcan-a1B2c3"];
+        let others = others.map(|name| folder.path().join(name));
+        for file in others.iter().chain([&orphan]) {
+            fs::write(file, "half").unwrap();
+        }
         let living = temporary_file(folder.path()).unwrap();
         write(&folder.path().join("a"), |w| Ok(w.write_all(b"a")?)).unwrap();
         assert!(!orphan.exists() && living.path().exists());
+        assert!(others.iter().all(|file| file.exists()));
     }
 
     #[cfg(unix)]

@@ -85,8 +85,9 @@ fn shortage(reason: &str) -> String {
 }
 
 /// Free memory of the machine in MB, if the system tells.
-fn available_mb() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+pub(crate) fn available_mb() -> Option<u64> {
+    let text = super::files::read("/proc/meminfo".as_ref(), 1 << 20).ok()?;
+    let text = String::from_utf8(text).ok()?;
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix("MemAvailable:"))?;

@@ -7,7 +7,8 @@
     reason = "memory maps, and the handler of the signal that they can raise"
 )]
 
-use anyhow::{Result, ensure};
+use super::{errors, files};
+use anyhow::{Context, Result, ensure};
 use memmap2::Mmap;
 use signal_hook::consts::SIGBUS;
 use std::fs::File;
@@ -21,13 +22,31 @@ use tracing::debug;
 /// A file in memory, read-only.
 #[derive(Debug)]
 pub struct Mapped {
-    map: Mmap,
+    content: Content,
     file: File,
     path: PathBuf,
     modified: Option<SystemTime>,
     /// The slot that holds `message`; none when all slots are taken.
     slot: Option<&'static Slot>,
     message: Box<str>,
+}
+
+/// The bytes of a file.
+#[derive(Debug)]
+enum Content {
+    /// Mapped: the system reads what is used.
+    Map(Mmap),
+    /// Read whole: a pipe, or a file on a file system without memory maps.
+    Read(Vec<u8>),
+}
+
+impl Content {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Content::Map(map) => map,
+            Content::Read(bytes) => bytes,
+        }
+    }
 }
 
 /// The facts about a map that the signal handler reads, because it may neither lock nor allocate.
@@ -53,24 +72,44 @@ static SLOTS: [Slot; 64] = [const {
 }; 64];
 
 impl Mapped {
-    /// Maps the file at `path`.
+    /// Maps the file at `path`. Reads it if it is a pipe, or if its file system has no memory maps.
     ///
     /// # Errors
-    /// The file cannot be opened or mapped.
-    pub fn open(path: &Path) -> std::io::Result<Mapped> {
+    /// The file cannot be opened or read, is a folder or a device, or does not fit into memory. The message names the file.
+    pub fn open(path: &Path) -> Result<Mapped> {
         handle_bus_errors();
-        let file = File::open(path)?;
+        let file = files::open(path)?;
+        let cannot = || format!("cannot read {}", path.display());
+        let found = file.metadata().with_context(cannot)?;
         // SAFETY: the map is read-only, and readers treat its bytes as untrusted input, so they expect any change of the
         // file. If the file is cut short, reading raises SIGBUS, which is handled.
-        let map = unsafe { Mmap::map(&file) }?;
+        let content = match unsafe { Mmap::map(&file) } {
+            Ok(map) if found.is_file() => Content::Map(map),
+            refused => {
+                let file = file.try_clone().with_context(cannot)?;
+                let most = most_in_memory();
+                if let Some(error) = refused.err().filter(|_| found.is_file()) {
+                    note_that_it_is_read(path, &error);
+                    ensure!(
+                        found.len() <= most,
+                        "{} has {} MB, which must be read into memory, because its file system has no memory maps; \
+                         only {} MB is free: copy the file to another disk",
+                        path.display(),
+                        found.len().div_ceil(1_000_000),
+                        most / 1_000_000
+                    );
+                }
+                Content::Read(files::read_open(file, path, most)?)
+            }
+        };
         let message = format!(
             "mcan: {} was cut short by another program while it was in use, or its disk failed; restore the file and \
              start again (a training continues from its last checkpoint with --RESUME=True)\n",
             path.display()
         );
-        let modified = file.metadata()?.modified().ok();
+        let modified = found.modified().ok();
         let mut mapped = Mapped {
-            map,
+            content,
             file,
             path: path.into(),
             modified,
@@ -84,6 +123,9 @@ impl Mapped {
 
     /// Puts the map into a free slot, if there is one.
     fn register(&mut self) {
+        if matches!(self.content, Content::Read(_)) {
+            return;
+        }
         let reserve = |slot: &&Slot| {
             slot.start
                 .compare_exchange(UNUSED, RESERVED, Ordering::Acquire, Ordering::Relaxed)
@@ -92,8 +134,8 @@ impl Mapped {
         let Some(slot) = SLOTS.iter().find(reserve) else {
             return;
         };
-        let start = self.map.as_ptr() as usize;
-        slot.end.store(start + self.map.len(), Ordering::Relaxed);
+        let start = self.as_ptr() as usize;
+        slot.end.store(start + self.len(), Ordering::Relaxed);
         slot.message
             .store(self.message.as_ptr().cast_mut(), Ordering::Relaxed);
         slot.message_bytes
@@ -110,7 +152,7 @@ impl Mapped {
     pub fn check_unchanged(&self) -> Result<()> {
         let metadata = self.file.metadata()?;
         ensure!(
-            metadata.len() == self.map.len() as u64 && metadata.modified().ok() == self.modified,
+            !metadata.is_file() || metadata.len() == self.len() as u64 && metadata.modified().ok() == self.modified,
             "{} was changed while it was in use; restore the file and start again",
             self.path.display()
         );
@@ -130,8 +172,25 @@ impl Deref for Mapped {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.map
+        self.content.bytes()
     }
+}
+
+/// The number of bytes that a file may take when it is read whole: what the machine has free.
+fn most_in_memory() -> u64 {
+    // A system that does not tell has memory for a file of questions.
+    errors::available_mb().map_or(4 << 30, |free| free * 1_000_000)
+}
+
+/// Says once in a run that a file system has no memory maps, because that takes time and memory.
+fn note_that_it_is_read(path: &Path, error: &std::io::Error) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        crate::note!(
+            "{}: its file system has no memory maps ({error}); files there are read into memory",
+            path.display()
+        );
+    });
 }
 
 /// Installs the signal handler, once.
@@ -181,6 +240,7 @@ mod tests {
         std::fs::write(&path, "0123456789").unwrap();
         let mapped = Mapped::open(&path).unwrap();
         assert_eq!(&*mapped, b"0123456789");
+        assert!(matches!(mapped.content, Content::Map(_)));
         mapped.check_unchanged().unwrap();
         let other = folder.path().join("other");
         std::fs::write(&other, "another").unwrap();

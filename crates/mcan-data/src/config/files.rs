@@ -1,5 +1,6 @@
 //! The data of a run: its data set, its splits, and the check that their files exist, before anything slow starts.
 
+use crate::base::files::exists;
 use crate::config::{Config, DataConfig, RunMode};
 use crate::data::streams::{Needs, StreamKind, Streams};
 use crate::datasets::files::{self, Places};
@@ -134,10 +135,12 @@ impl Config {
             .collect();
         let (benchmark, places) = (self.data.benchmark()?, self.data.places());
         let mut missing = places.missing(benchmark, &self.splits()?, &kinds)?;
-        missing.extend(checkpoint.filter(|path| !path.is_file()).map(|path| {
+        if let Some(path) = checkpoint
+            && !exists(path)?
+        {
             let path = path.display();
-            format!("{path} (--CKPT_V and --CKPT_E, or --CKPT_PATH)")
-        }));
+            missing.push(format!("{path} (--CKPT_V and --CKPT_E, or --CKPT_PATH)"));
+        }
         missing.sort();
         missing.dedup();
         ensure!(

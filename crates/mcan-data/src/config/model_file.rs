@@ -2,11 +2,15 @@
 
 use super::check::check_folder_name;
 use super::error::ConfigError;
-use anyhow::{Context, Result};
+use crate::base::files;
+use anyhow::{Context, Result, anyhow};
 use std::path::PathBuf;
 
 /// The files of `configs/`, compiled in by `build.rs`, so that they work in any working directory.
 const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
+
+/// The bytes that a configuration file may have; those of the models have less than a thousand.
+const LONGEST_BYTES: u64 = 1 << 20;
 
 /// A configuration file: its name for messages, and its text.
 pub(super) struct ConfigFile {
@@ -30,7 +34,7 @@ pub(super) fn find(cfg: Option<&PathBuf>, dataset: &str, model: &str) -> Result<
         format!("configs/{model}_model.yml"),
     ];
     for name in &names {
-        if PathBuf::from(name).exists() {
+        if files::exists(name.as_ref())? {
             return read(PathBuf::from(name));
         }
         if let Some((_, text)) = BUILT_IN.iter().find(|(built_in, _)| built_in == name) {
@@ -51,8 +55,9 @@ pub(super) fn find(cfg: Option<&PathBuf>, dataset: &str, model: &str) -> Result<
 
 fn read(path: PathBuf) -> Result<ConfigFile> {
     let place = path.display().to_string();
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read the configuration file {place}"))?;
+    let cannot = || format!("cannot read the configuration file {place}");
+    let text = files::read(&path, LONGEST_BYTES).with_context(cannot)?;
+    let text = String::from_utf8(text).map_err(|_| anyhow!("it is not UTF-8 text")).with_context(cannot)?;
     Ok(ConfigFile { place, text })
 }
 

@@ -2,9 +2,11 @@
 //!
 //! One thread reads ahead, and all cores decode. A few groups of images are in memory at a time.
 
+use crate::base::files;
 use crate::data::features::FileNames;
 use crate::data::streams::StreamKind;
 use crate::formats::bank::ImageKey;
+use crate::formats::magic;
 use crate::formats::npz::{self, Boxes};
 use crate::formats::tar::{Member, Members, is_inside};
 use anyhow::{Context, Result, bail, ensure};
@@ -13,8 +15,7 @@ use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -72,7 +73,7 @@ pub struct Layout {
     pub feature_size: usize,
 }
 
-/// The images of a folder, numbers in ascending order, or of a `.tar.gz`, in the order of the archive.
+/// The images of a folder, numbers in ascending order, or of a tar archive, in the order of the archive.
 pub struct FileSource {
     groups: Receiver<Result<Vec<Item>>>,
     layout: Layout,
@@ -87,6 +88,7 @@ impl FileSource {
     pub fn open(path: &Path, layout: Layout) -> Result<FileSource> {
         let (sender, groups) = sync_channel(GROUPS_AHEAD);
         let path = path.to_owned();
+        let is_folder = files::is_folder(&path)?;
         let read = move || {
             let mut groups = Groups {
                 sender,
@@ -94,7 +96,7 @@ impl FileSource {
                 bytes: 0,
                 seen: FxHashMap::default(),
             };
-            let read = if path.is_dir() {
+            let read = if is_folder {
                 read_folder(&path, layout.names, &mut groups)
             } else {
                 read_tar_gz(&path, layout.names, &mut groups)
@@ -241,9 +243,7 @@ fn read_folder(folder: &Path, names: FileNames, groups: &mut Groups) -> Result<(
 }
 
 fn read_tar_gz(path: &Path, names: FileNames, groups: &mut Groups) -> Result<()> {
-    let file = File::open(path).context("it cannot be opened")?;
-    let mut archive =
-        tar::Archive::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 20, file)));
+    let mut archive = tar::Archive::new(open_archive(path)?);
     let mut last = String::from("its start");
     let damaged = |last: &str| format!("the archive is cut short or damaged after {last}");
     for member in Members::of(&mut archive).with_context(|| damaged(&last))? {
@@ -257,6 +257,20 @@ fn read_tar_gz(path: &Path, names: FileNames, groups: &mut Groups) -> Result<()>
     // Padding follows the end mark of the archive. Behind the padding is the checksum of gzip, which this read verifies.
     io::copy(&mut archive.into_inner(), &mut io::sink()).with_context(|| damaged(&last))?;
     Ok(())
+}
+
+/// The tar archive at `path`, with or without gzip: a browser may have unpacked it on the way.
+fn open_archive(path: &Path) -> Result<Box<dyn Read>> {
+    let mut file = BufReader::with_capacity(1 << 20, files::open(path)?);
+    let start = file.fill_buf().context("it cannot be read")?;
+    if start.starts_with(b"\x1f\x8b") {
+        return Ok(Box::new(MultiGzDecoder::new(file)));
+    }
+    if !magic::is_tar(start) {
+        let is = magic::looks_like(start).unwrap_or("neither a tar archive nor compressed with gzip");
+        bail!("it is {is}");
+    }
+    Ok(Box::new(file))
 }
 
 /// The feature file in an archive member; none for a folder and for other files.

@@ -1,7 +1,8 @@
 //! The places of the files of a data set, and the check that the files of a run exist.
 
 use super::{Benchmark, SplitName};
-use crate::data::features::{FeaturePlace, archive_path, bank_path};
+use crate::base::files;
+use crate::data::features::{FeaturePlace, archive_path, bank_path, find_archive};
 use crate::data::streams::StreamKind;
 use crate::formats::json::locate;
 use anyhow::{Context, Result};
@@ -87,72 +88,113 @@ pub(crate) fn test(benchmark: &dyn Benchmark, name: &str) -> Result<SplitName> {
 }
 
 /// The folder `named`, else the first of the `usual` folders that exists, else the first of them.
-fn first_that_exists(named: Option<&Path>, usual: &[&str]) -> PathBuf {
+fn first_that_exists(named: Option<&Path>, usual: &[&str]) -> Result<PathBuf> {
     if let Some(named) = named {
-        return named.to_owned();
+        return Ok(named.to_owned());
     }
-    let found = usual.iter().find(|folder| Path::new(folder).is_dir());
-    found
-        .or(usual.first())
-        .map_or_else(PathBuf::new, PathBuf::from)
+    for folder in usual.iter().map(Path::new) {
+        if files::is_folder(folder)? {
+            return Ok(folder.to_owned());
+        }
+    }
+    Ok(usual.first().map_or_else(PathBuf::new, PathBuf::from))
 }
 
 /// The question or annotation file at `path`; where only the archive that it was published in is there, its place inside.
-pub fn in_archive(benchmark: &dyn Benchmark, path: PathBuf) -> PathBuf {
-    let inside = || {
+///
+/// # Errors
+/// A path that the system cannot tell about.
+pub fn in_archive(benchmark: &dyn Benchmark, path: PathBuf) -> Result<PathBuf> {
+    let published = || {
         let name = path.file_name()?;
         let archive = path.with_file_name(benchmark.archive(name.to_str()?)?);
-        archive.is_file().then(|| archive.join(name))
+        Some((archive.join(name), archive))
     };
-    let inside = if path.is_file() { None } else { inside() };
-    inside.unwrap_or(path)
+    if locate(&path)?.is_none()
+        && let Some((inside, archive)) = published()
+        && files::is_file(&archive)?
+    {
+        return Ok(inside);
+    }
+    Ok(path)
 }
 
 impl Places<'_> {
     /// The folder of the data set's question files.
-    pub(crate) fn folder(&self, benchmark: &dyn Benchmark) -> PathBuf {
+    ///
+    /// # Errors
+    /// A path that the system cannot tell about, as of all functions here.
+    pub(crate) fn folder(&self, benchmark: &dyn Benchmark) -> Result<PathBuf> {
         first_that_exists(self.dataset, benchmark.folders().0)
     }
 
     /// The folder of the feature folders of the data set.
-    pub fn feature_folder(&self, benchmark: &dyn Benchmark) -> PathBuf {
+    ///
+    /// # Errors
+    /// See [`Places::folder`].
+    pub fn feature_folder(&self, benchmark: &dyn Benchmark) -> Result<PathBuf> {
         first_that_exists(self.features, benchmark.folders().1)
     }
 
     /// The question file of a split.
-    pub fn questions(&self, benchmark: &dyn Benchmark, split: &Split) -> PathBuf {
-        let elsewhere = self.question_files.get(split.name).cloned();
-        let usual = || self.folder(benchmark).join(split.questions);
-        in_archive(benchmark, elsewhere.unwrap_or_else(usual))
+    ///
+    /// # Errors
+    /// See [`Places::folder`].
+    pub fn questions(&self, benchmark: &dyn Benchmark, split: &Split) -> Result<PathBuf> {
+        let file = match self.question_files.get(split.name) {
+            Some(elsewhere) => elsewhere.clone(),
+            None => self.folder(benchmark)?.join(split.questions),
+        };
+        in_archive(benchmark, file)
     }
 
     /// The annotation file of a split, if it has one.
-    pub fn annotations(&self, benchmark: &dyn Benchmark, split: &Split) -> Option<PathBuf> {
-        let official = split.annotations?;
-        let elsewhere = self.annotation_files.get(split.name).cloned();
-        let usual = || self.folder(benchmark).join(official);
-        Some(in_archive(benchmark, elsewhere.unwrap_or_else(usual)))
+    ///
+    /// # Errors
+    /// See [`Places::folder`].
+    pub fn annotations(&self, benchmark: &dyn Benchmark, split: &Split) -> Result<Option<PathBuf>> {
+        let Some(official) = split.annotations else {
+            return Ok(None);
+        };
+        let file = match self.annotation_files.get(split.name) {
+            Some(elsewhere) => elsewhere.clone(),
+            None => self.folder(benchmark)?.join(official),
+        };
+        in_archive(benchmark, file).map(Some)
     }
 
     /// The file of answers, if the data set has one: in the folder of questions, else in the folder of OpenVQA.
-    pub fn answers(&self, benchmark: &dyn Benchmark) -> Option<PathBuf> {
-        let name = benchmark.answer_file()?;
-        let usual = self.folder(benchmark).join(name);
+    ///
+    /// # Errors
+    /// See [`Places::folder`].
+    pub fn answers(&self, benchmark: &dyn Benchmark) -> Result<Option<PathBuf>> {
+        let Some(name) = benchmark.answer_file() else {
+            return Ok(None);
+        };
+        let usual = self.folder(benchmark)?.join(name);
         let of_openvqa = Path::new("openvqa/datasets")
             .join(benchmark.name())
             .join(name);
-        Some(if !usual.exists() && of_openvqa.exists() {
-            of_openvqa
-        } else {
-            usual
-        })
+        let elsewhere = !files::exists(&usual)? && files::exists(&of_openvqa)?;
+        Ok(Some(if elsewhere { of_openvqa } else { usual }))
     }
 
     /// The feature folder of a split, if it has images of its own.
-    pub(crate) fn features(&self, benchmark: &dyn Benchmark, split: &Split) -> Option<PathBuf> {
-        let folder = self.feature_folder(benchmark).join(split.features?);
-        let elsewhere = self.feature_folders.get(split.name);
-        Some(elsewhere.cloned().unwrap_or(folder))
+    ///
+    /// # Errors
+    /// See [`Places::folder`].
+    pub(crate) fn features(
+        &self,
+        benchmark: &dyn Benchmark,
+        split: &Split,
+    ) -> Result<Option<PathBuf>> {
+        let Some(name) = split.features else {
+            return Ok(None);
+        };
+        Ok(Some(match self.feature_folders.get(split.name) {
+            Some(elsewhere) => elsewhere.clone(),
+            None => self.feature_folder(benchmark)?.join(name),
+        }))
     }
 
     /// The feature folders of these splits, each once.
@@ -167,7 +209,7 @@ impl Places<'_> {
     ) -> Result<Vec<FeaturePlace>> {
         let mut places: Vec<FeaturePlace> = Vec::new();
         for name in splits {
-            let place = benchmark.feature_place(split(benchmark, name)?, kind, self);
+            let place = benchmark.feature_place(split(benchmark, name)?, kind, self)?;
             // One folder can have the images of several splits, whose numbers mean different images.
             let key = |place: &FeaturePlace| (place.folder.clone(), place.names.split);
             let is_new = |place: &FeaturePlace| places.iter().all(|known| key(known) != key(place));
@@ -189,19 +231,21 @@ impl Places<'_> {
         let mut missing = Vec::new();
         for name in splits {
             let split = split(benchmark, name)?;
-            let files = [
-                Some(self.questions(benchmark, split)),
-                self.annotations(benchmark, split),
+            let wanted = [
+                Some(self.questions(benchmark, split)?),
+                self.annotations(benchmark, split)?,
             ];
-            let absent = files.iter().flatten().filter(|file| locate(file).is_none());
-            let line =
-                |file: &PathBuf| format!("{} (--DATA_PATH; {})", file.display(), split.supply);
-            missing.extend(absent.map(line));
+            for file in wanted.into_iter().flatten() {
+                if locate(&file)?.is_none() {
+                    let file = file.display();
+                    missing.push(format!("{file} (--DATA_PATH; {})", split.supply));
+                }
+            }
         }
         for kind in kinds {
             for FeaturePlace { folder, .. } in self.feature_places(benchmark, splits, *kind)? {
-                if !folder.is_dir() && !bank_path(&folder).is_file() {
-                    missing.push(missing_features(&folder));
+                if !files::is_folder(&folder)? && !files::is_file(&bank_path(&folder))? {
+                    missing.push(missing_features(&folder)?);
                 }
             }
         }
@@ -210,17 +254,17 @@ impl Places<'_> {
 }
 
 /// The text about a missing folder of features.
-fn missing_features(folder: &Path) -> String {
-    let archive = archive_path(folder);
-    let advice = if archive.is_file() {
+fn missing_features(folder: &Path) -> Result<String> {
+    let advice = if let Some(archive) = find_archive(folder)? {
         format!("pack {} with --RUN=pack", archive.display())
     } else {
+        let archive = archive_path(folder);
         let name = archive.file_name().unwrap_or_default().to_string_lossy();
         format!("unpack the authors' {name} there, or pack it with --RUN=pack")
     };
-    format!(
+    Ok(format!(
         "{}/ or {} (--FEAT_PATH; {advice})",
         folder.display(),
         bank_path(folder).display()
-    )
+    ))
 }

@@ -111,12 +111,15 @@ pub trait Benchmark: Sync {
     fn streams(&self, sizes: StreamSizes) -> Streams;
 
     /// The place of one stream of features of a split; none if the split has no images of its own or no such stream.
+    ///
+    /// # Errors
+    /// A path that the system cannot tell about.
     fn feature_place(
         &self,
         split: &Split,
         kind: StreamKind,
         places: &Places,
-    ) -> Option<FeaturePlace>;
+    ) -> Result<Option<FeaturePlace>>;
 
     /// The loss for the targets.
     fn loss(&self) -> LossKind;

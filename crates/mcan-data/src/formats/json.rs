@@ -2,10 +2,12 @@
 //!
 //! This module finds a file and walks through its JSON. Its callers know the meaning of the elements.
 
+use crate::base::files;
 use crate::base::mapped::Mapped;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{Cursor, Read};
 use std::marker::PhantomData;
@@ -33,21 +35,35 @@ pub struct Location {
 /// Finds the JSON file called `path`.
 ///
 /// If the file does not exist, `path` may be `archive.zip/member.json`, or an archive beside it, with its name and `.zip`,
-/// may have the file.
-pub fn locate(path: &Path) -> Option<Location> {
-    if path.is_file() {
-        return Some(Location {
+/// may have the file. `None`: there is no such file.
+///
+/// # Errors
+/// A folder of this name, or a path that the system cannot tell about.
+pub fn locate(path: &Path) -> Result<Option<Location>> {
+    // The folder of the path may be an archive.
+    let archive = path.parent().filter(|parent| files::is_file(parent).unwrap_or(false));
+    if archive.is_none()
+        && let Some(found) = files::look(path)?
+    {
+        ensure!(!found.is_dir(), "{} is a folder, not a file", path.display());
+        return Ok(Some(Location {
             file: path.to_owned(),
             member: None,
-        });
+        }));
     }
-    let name = path.file_name()?.to_str()?;
-    let archives = [path.parent()?.to_owned(), path.with_extension("zip")];
-    let file = archives.into_iter().find(|file| file.is_file())?;
-    Some(Location {
+    let Some(name) = path.file_name().and_then(OsStr::to_str) else {
+        return Ok(None);
+    };
+    let published = path.with_extension("zip");
+    let file = match archive {
+        Some(archive) => archive.to_owned(),
+        None if files::is_file(&published)? => published,
+        None => return Ok(None),
+    };
+    Ok(Some(Location {
         file,
         member: Some(name.to_owned()),
-    })
+    }))
 }
 
 /// A JSON text in memory, and its name for messages.
@@ -67,14 +83,14 @@ impl JsonFile {
     /// # Errors
     /// There is no such file, or its archive is damaged, has no such member, or inflates beyond the limits.
     pub fn open(path: &Path) -> Result<Self> {
-        let Some(Location { file, member }) = locate(path) else {
+        let Some(Location { file, member }) = locate(path)? else {
             bail!(
                 "there is no file {} (nor the .zip it was published in beside it)",
                 path.display()
             );
         };
         let unreadable = || format!("cannot read {}", file.display());
-        let map = Mapped::open(&file).with_context(unreadable)?;
+        let map = Mapped::open(&file)?;
         if map.starts_with(b"PK\x03\x04") {
             return Self::unzip(&map, member.as_deref(), &file).with_context(unreadable);
         }

@@ -3,6 +3,7 @@
 pub mod bank;
 pub mod dtype;
 pub mod json;
+pub mod magic;
 pub(crate) mod npy;
 pub mod npz;
 pub mod pickle;

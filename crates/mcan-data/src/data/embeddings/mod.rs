@@ -3,6 +3,7 @@
 //! This module finds and reads the files: a spaCy package, as published or unpacked, with spaCy's tokenizer and string
 //! keys, and GloVe text files. It runs no Python, and keeps only the vectors that a word needs.
 
+mod binary;
 mod hash;
 mod package;
 mod pattern;
@@ -13,10 +14,12 @@ mod tokenizer;
 #[cfg(test)]
 mod tests;
 
+use crate::base::files;
+use crate::formats::magic;
 use anyhow::{Context, Result, bail, ensure};
 use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 /// The names of the spaCy packages that [`find`] looks for.
@@ -25,8 +28,6 @@ const PACKAGES: [&str; 3] = [
     "en_vectors_web_lg-2.1.0",
     "en_vectors_web_lg",
 ];
-/// The place of the magic `ustar` in a tar file.
-const TAR_MAGIC: std::ops::Range<usize> = 257..262;
 /// The largest number of values of a vector; 300 are usual.
 const MAX_DIMENSION: usize = 8192;
 /// The number of bytes that are read at a time.
@@ -67,16 +68,20 @@ impl WordVectors {
 pub fn find(explicit: Option<&Path>, folders: &[&Path]) -> Result<Option<PathBuf>> {
     if let Some(path) = explicit {
         ensure!(
-            path.exists(),
+            files::exists(path)?,
             "--GLOVE_PATH={}: there is no such file or folder",
             path.display()
         );
         return Ok(Some(path.to_owned()));
     }
-    let mut candidates = folders
-        .iter()
-        .flat_map(|folder| PACKAGES.map(|name| folder.join(name)));
-    Ok(candidates.find(|path| path.exists()))
+    for folder in folders {
+        for path in PACKAGES.map(|name| folder.join(name)) {
+            if files::exists(&path)? {
+                return Ok(Some(path));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The vectors of `words`, in order; a word has no white space.
@@ -84,7 +89,8 @@ pub fn find(explicit: Option<&Path>, folders: &[&Path]) -> Result<Option<PathBuf
 /// `path` is one of
 /// - `en_vectors_web_lg-2.1.0.tar.gz`, the folder into which it was unpacked or installed, or a folder inside that holds
 ///   the model. The vector of a word is `nlp(word).vector`, the mean over the pieces that spaCy's tokenizer makes of it;
-/// - a GloVe text file, plain, `.gz` or `.zip`. Words are looked up whole: `cant` has GloVe's own vector or none, while a
+/// - such a package as the wheel that pip fetches;
+/// - a GloVe, fastText or word2vec file of text, or word2vec's binary file, plain, `.gz` or `.zip`. Words are looked up whole: `cant` has GloVe's own vector or none, while a
 ///   package has the mean of `ca` and `nt`. Upper and lower case differ (`glove.6B` is in lower case).
 ///
 /// The content of the file decides which of these it is.
@@ -96,7 +102,7 @@ pub fn find(explicit: Option<&Path>, folders: &[&Path]) -> Result<Option<PathBuf
 /// A file that is missing, damaged, cut short or of another kind. The error names the file and the place.
 pub fn load(path: &Path, words: &[&str], width: Option<usize>) -> Result<WordVectors> {
     let wanted = Wanted { words, width };
-    let vectors = if path.is_dir() {
+    let vectors = if files::is_folder(path)? {
         package::from_folder(path, wanted)
     } else {
         load_file(path, wanted)
@@ -127,27 +133,45 @@ fn load_file(path: &Path, wanted: Wanted) -> Result<WordVectors> {
     if starts_with(&mut open(path)?, b"PK\x03\x04")? {
         let mut archive =
             zip::ZipArchive::new(open(path)?).context("it is a damaged .zip archive")?;
+        if let Some(vectors) = package::from_zip(&mut archive, wanted)? {
+            return Ok(vectors);
+        }
         let name = text_member(&archive)?;
         let member = archive
             .by_name(&name)
             .with_context(|| format!("its member {name} cannot be unpacked"))?;
-        return text::read(BufReader::with_capacity(BUFFER_BYTES, member), wanted);
+        return read_lines(member, wanted);
     }
     let mut start = Vec::new();
     inflate(path)?
-        .take(TAR_MAGIC.end as u64)
+        .take(magic::BYTES as u64)
         .read_to_end(&mut start)?;
-    if start.get(TAR_MAGIC) == Some(b"ustar") {
+    if magic::is_tar(&start) {
         return package::from_archive(|| inflate(path), wanted);
     }
-    text::read(
-        BufReader::with_capacity(BUFFER_BYTES, inflate(path)?),
-        wanted,
-    )
+    if let Some(is) = magic::looks_like(&start) {
+        bail!("it is {is}; name a GloVe text file or a spaCy package with --GLOVE_PATH");
+    }
+    read_lines(inflate(path)?, wanted)
+}
+
+/// Reads a file of one vector per word, of text or binary.
+fn read_lines(mut reader: impl Read, wanted: Wanted) -> Result<WordVectors> {
+    let mut start = Vec::new();
+    reader
+        .by_ref()
+        .take(magic::BYTES as u64)
+        .read_to_end(&mut start)?;
+    let is_binary = binary::is_binary(&start);
+    let all = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(start).chain(reader));
+    match is_binary {
+        true => binary::read(all, wanted),
+        false => text::read(all, wanted),
+    }
 }
 
 fn open(path: &Path) -> Result<BufReader<File>> {
-    Ok(BufReader::with_capacity(BUFFER_BYTES, File::open(path)?))
+    Ok(BufReader::with_capacity(BUFFER_BYTES, files::open(path)?))
 }
 
 /// The content of a file, decompressed if it is gzip.
@@ -164,11 +188,13 @@ fn starts_with(reader: &mut impl BufRead, magic: &[u8]) -> Result<bool> {
     Ok(reader.fill_buf()?.starts_with(magic))
 }
 
-/// The name of the `.txt` in a zip archive; of several (as in `glove.6B.zip`), the one with 300 values per vector.
+/// The name of the `.txt` or `.vec` in a zip archive; of several (as in `glove.6B.zip`), the one with 300 values per vector.
 fn text_member<R: Read + std::io::Seek>(archive: &zip::ZipArchive<R>) -> Result<String> {
     let texts: Vec<&str> = archive
         .file_names()
-        .filter(|name| name.ends_with(".txt"))
+        .filter(|name| name.ends_with(".txt") || name.ends_with(".vec"))
+        // macOS adds a file of its own for each file.
+        .filter(|name| !name.split('/').any(|part| part == "__MACOSX" || part.starts_with("._")))
         .collect();
     let best: Vec<&str> = texts
         .iter()

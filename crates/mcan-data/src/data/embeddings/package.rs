@@ -9,6 +9,7 @@
 use super::hash;
 use super::tokenizer::Tokenizer;
 use super::{MAX_DIMENSION, Wanted, WordVectors};
+use crate::base::files;
 use crate::formats::npy::{self, Layout};
 use crate::formats::tar::{Member, Members, is_inside, read_limited};
 use anyhow::{Context, Result, bail, ensure};
@@ -17,6 +18,7 @@ use rustc_hash::FxHashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
+use zip::ZipArchive;
 
 /// The largest `tokenizer` file that is accepted; `en_vectors_web_lg` has about 80 KB. A parsed value takes 32 bytes, so
 /// that a file may need 32 times its size.
@@ -113,6 +115,37 @@ pub(super) fn from_archive(
     bail!("the archive has no {VECTORS}, so it is no spaCy package with vectors");
 }
 
+/// The vectors of the words from a wheel, which is a zip archive of a package; `None` for another zip archive.
+///
+/// # Errors
+/// When a file in it is missing or damaged.
+pub(super) fn from_zip(
+    archive: &mut ZipArchive<impl Read + io::Seek>,
+    wanted: Wanted,
+) -> Result<Option<WordVectors>> {
+    let find = |file: &str| {
+        let mut names = archive.file_names();
+        names.find(|name| Path::new(name).ends_with(file)).map(str::to_owned)
+    };
+    let names = [TOKENIZER, KEY2ROW, VECTORS].map(find);
+    if names.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let [Some(tokenizer), Some(key2row), Some(vectors)] = names else {
+        bail!("the archive lacks one of {TOKENIZER}, {KEY2ROW} and {VECTORS}, so it is no spaCy package with vectors");
+    };
+    let mut read = |name: &str, limit| -> Result<Vec<u8>> {
+        let member = archive.by_name(name);
+        let member = member.with_context(|| format!("its member {name} cannot be unpacked"))?;
+        read_limited(member, limit, name)
+    };
+    let tokenizer = read(&tokenizer, MAX_TOKENIZER_BYTES)?;
+    let plan = Plan::new(wanted, &tokenizer, &read(&key2row, MAX_KEY2ROW_BYTES)?)?;
+    let member = archive.by_name(&vectors);
+    let member = member.with_context(|| format!("its member {vectors} cannot be unpacked"))?;
+    gather_from_entry(&plan, member).map(Some)
+}
+
 /// Reads the vectors from their member of the archive.
 fn gather_from_entry(plan: &Plan, mut vectors: impl Read) -> Result<WordVectors> {
     let skip = |vectors: &mut _, bytes| match io::copy(
@@ -128,24 +161,22 @@ fn gather_from_entry(plan: &Plan, mut vectors: impl Read) -> Result<WordVectors>
 
 /// The folder of the model: `folder`, or the first by name at most `levels` below it.
 fn find_model(folder: &Path, levels: usize) -> Result<Option<PathBuf>> {
-    if [TOKENIZER, KEY2ROW, VECTORS]
-        .iter()
-        .any(|name| folder.join(name).is_file())
-    {
-        return Ok(Some(folder.to_owned()));
+    for name in [TOKENIZER, KEY2ROW, VECTORS] {
+        if files::is_file(&folder.join(name))? {
+            return Ok(Some(folder.to_owned()));
+        }
     }
     if levels == 0 {
         return Ok(None);
     }
-    let entries = folder
-        .read_dir()
-        .and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    let mut inner: Vec<PathBuf> = entries
-        .with_context(|| format!("cannot list {}", folder.display()))?
-        .into_iter()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .collect();
+    let mut inner = Vec::new();
+    for entry in files::entries(folder)? {
+        let path = entry.path();
+        // A link that leads nowhere is not the model.
+        if files::is_folder(&path).unwrap_or(false) {
+            inner.push(path);
+        }
+    }
     inner.sort();
     for folder in inner {
         if let Some(found) = find_model(&folder, levels - 1)? {

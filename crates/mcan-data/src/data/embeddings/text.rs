@@ -35,7 +35,7 @@ pub(super) fn read(mut reader: impl BufRead, wanted: Wanted) -> Result<WordVecto
         if text.is_empty() || number == 1 && is_word2vec_header(text) {
             continue;
         }
-        let columns = *dimension.get_or_insert(spaces);
+        let columns = *dimension.get_or_insert_with(|| width_of(text, spaces, wanted.width));
         ensure!(
             (2..=MAX_DIMENSION).contains(&columns) && spaces >= columns,
             "line {number} has {spaces} values where a word and {} were expected, so this is no GloVe text file or a \
@@ -74,7 +74,18 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, number: u64) -> Resu
     Ok(bytes > 0)
 }
 
-fn is_word2vec_header(line: &[u8]) -> bool {
+/// The number of values of the first line, which has this many spaces: `wanted`, if that many numbers end the line, because
+/// the first word of a file may contain spaces; else one for each space.
+fn width_of(line: &[u8], spaces: usize, wanted: Option<usize>) -> usize {
+    let ends_in_numbers = |width: &usize| {
+        let fields = line.rsplit(|&byte| byte == b' ').take(*width);
+        let mut numbers = fields.map(|field| std::str::from_utf8(field).map(str::parse::<f32>));
+        *width < spaces && numbers.all(|number| matches!(number, Ok(Ok(_))))
+    };
+    wanted.filter(ends_in_numbers).unwrap_or(spaces)
+}
+
+pub(super) fn is_word2vec_header(line: &[u8]) -> bool {
     let mut fields = line.split(|&byte| byte == b' ');
     let mut number = || {
         fields

@@ -10,11 +10,12 @@ mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use place::{FeaturePlace, FileNames, archive_path, bank_path, image_number};
+pub use place::{FeaturePlace, FileNames, archive_path, bank_path, find_archive, image_number};
 pub use store::FeatureStore;
 
 use super::streams::{StreamKind, StreamSpec};
 use super::{FeatureRows, ImageId, Values};
+use crate::base::files;
 use crate::formats::bank::{Bank, Dtype};
 use crate::formats::npz;
 use anyhow::{Context, Result, bail, ensure};
@@ -95,9 +96,9 @@ impl Features {
         };
         for place in all {
             let (folder, bank) = (&place.folder, bank_path(&place.folder));
-            if bank.is_file() {
+            if files::is_file(&bank)? {
                 features.add_bank(bank, place.names, kind, &numbers)?;
-            } else if folder.is_dir() {
+            } else if files::is_folder(folder)? {
                 features.add_folder(place, &numbers)?;
             } else {
                 bail!(

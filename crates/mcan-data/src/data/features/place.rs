@@ -1,5 +1,6 @@
 //! The place of the image features of a split, and the names of their files.
 
+use crate::base::files;
 use crate::data::{Id, ImageId};
 use crate::formats::bank::ImageKey;
 use anyhow::{Context, Result, bail};
@@ -70,15 +71,37 @@ impl FileNames {
         Ok(Some(key))
     }
 
-    /// The feature files of a folder with their images, numbers in ascending order.
+    /// The feature files of a folder with their images, numbers in ascending order. If the folder has none itself, they may
+    /// lie in a folder inside, such as `train2014/train2014/`, which some programs make when they unpack an archive. The
+    /// names are paths relative to `folder`.
     ///
     /// # Errors
     /// A folder that cannot be listed, a feature file without an image in its name, two files of one image.
     pub(crate) fn list(&self, folder: &Path) -> Result<Vec<(ImageKey, OsString)>> {
+        let found = self.list_directly(folder)?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let mut inner = Vec::new();
+        for entry in files::entries(folder)? {
+            let name = entry.file_name();
+            if !name.to_string_lossy().starts_with(['.', '_']) && files::is_folder(&entry.path()).unwrap_or(false) {
+                let files = self.list_directly(&entry.path()).unwrap_or_default();
+                inner.extend(Some((name, files)).filter(|(_, files)| !files.is_empty()));
+            }
+        }
+        let [(name, files)] = &inner[..] else {
+            return Ok(found);
+        };
+        let path = |file: &OsString| Path::new(name).join(file).into_os_string();
+        Ok(files.iter().map(|(key, file)| (key.clone(), path(file))).collect())
+    }
+
+    fn list_directly(&self, folder: &Path) -> Result<Vec<(ImageKey, OsString)>> {
         let cannot = || format!("cannot list the image features in {}", folder.display());
         let mut found: FxHashMap<ImageKey, OsString> = FxHashMap::default();
-        for entry in std::fs::read_dir(folder).with_context(cannot)? {
-            let name = entry.with_context(cannot)?.file_name();
+        for entry in files::entries(folder)? {
+            let name = entry.file_name();
             let key = self.key(&name.to_string_lossy()).with_context(cannot)?;
             let Some(key) = key else {
                 continue;
@@ -108,6 +131,20 @@ pub fn bank_path(folder: &Path) -> PathBuf {
 /// The published archive of `folder`: `<folder>.tar.gz` beside it.
 pub fn archive_path(folder: &Path) -> PathBuf {
     beside(folder, ".tar.gz")
+}
+
+/// The archive of `folder` that is there: `<folder>.tar.gz`, `.tgz` or `.tar`.
+///
+/// # Errors
+/// A path that the system cannot tell about.
+pub fn find_archive(folder: &Path) -> Result<Option<PathBuf>> {
+    for suffix in [".tar.gz", ".tgz", ".tar"] {
+        let archive = beside(folder, suffix);
+        if files::is_file(&archive)? {
+            return Ok(Some(archive));
+        }
+    }
+    Ok(None)
 }
 
 fn beside(folder: &Path, suffix: &str) -> PathBuf {

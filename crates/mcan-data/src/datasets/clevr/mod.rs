@@ -131,12 +131,13 @@ impl Benchmark for Clevr {
         split: &Split,
         kind: StreamKind,
         places: &Places,
-    ) -> Option<FeaturePlace> {
+    ) -> Result<Option<FeaturePlace>> {
         let folder = places.features(self, split)?;
-        (kind == StreamKind::Grid).then_some(FeaturePlace {
+        let place = |folder| FeaturePlace {
             folder,
             names: feature_files(split.name),
-        })
+        };
+        Ok(folder.filter(|_| kind == StreamKind::Grid).map(place))
     }
 
     fn loss(&self) -> LossKind {

@@ -1,6 +1,7 @@
 //! Answer files of CLEVR: one answer per line, in the order of the questions.
 
 use crate::base::atomic;
+use crate::base::files;
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::Path;
@@ -29,14 +30,8 @@ pub(super) fn write_answers<'a>(
 /// # Errors
 /// A file that cannot be read, is larger than a gigabyte, or is not UTF-8.
 pub(super) fn read_answers(path: &Path) -> Result<Vec<String>> {
-    let read = || -> Result<String> {
-        let bytes = std::fs::metadata(path)?.len();
-        anyhow::ensure!(
-            bytes <= MAX_BYTES,
-            "it has {bytes} bytes; at most {MAX_BYTES} are accepted"
-        );
-        Ok(std::fs::read_to_string(path)?)
-    };
-    let text = read().with_context(|| format!("cannot read the answers {}", path.display()))?;
+    let cannot = || format!("cannot read the answers {}", path.display());
+    let bytes = files::read(path, MAX_BYTES).with_context(cannot)?;
+    let text = String::from_utf8(bytes).context("it is not UTF-8 text").with_context(cannot)?;
     Ok(text.lines().map(str::to_owned).collect())
 }

@@ -8,7 +8,7 @@ use crate::data::features::{FeaturePlace, FileNames, image_number};
 use crate::data::streams::{StreamKind, StreamSpec, Streams};
 use crate::data::vocab::Vocabulary;
 use crate::data::{Convention, Dataset, QuestionId};
-use crate::datasets::files::{Places, Split};
+use crate::datasets::files::{Places, Split, split as split_named};
 use crate::datasets::{
     Benchmark, LossKind, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes, of_split,
 };
@@ -166,19 +166,19 @@ impl Benchmark for Vqa2 {
         split: &Split,
         kind: StreamKind,
         places: &Places,
-    ) -> Option<FeaturePlace> {
+    ) -> Result<Option<FeaturePlace>> {
         // The images of test-dev are images of test, whose folder the user may have given.
         let name = if split.name == "test-dev" {
             "test"
         } else {
             split.name
         };
-        let split = SPLITS.iter().find(|other| other.name == name)?;
-        let folder = places.features(self, split)?;
-        (kind == StreamKind::Regions).then_some(FeaturePlace {
+        let folder = places.features(self, split_named(self, name)?)?;
+        let place = |folder| FeaturePlace {
             folder,
             names: FEATURE_FILES,
-        })
+        };
+        Ok(folder.filter(|_| kind == StreamKind::Regions).map(place))
     }
 
     fn loss(&self) -> LossKind {

@@ -12,6 +12,7 @@ pub use write::write;
 
 use crate::base::mapped::Mapped;
 use crate::formats::dtype::Dtype;
+use crate::formats::magic;
 use crate::formats::pickle::{TensorView, Value};
 use anyhow::{Context, Result, bail, ensure};
 use std::cell::Cell;
@@ -134,6 +135,8 @@ fn other_format(bytes: &[u8]) -> anyhow::Error {
         "it is a tar archive, as PyTorch wrote before 0.2; load and save it again with a newer PyTorch"
     } else if bytes.starts_with(&[0x1f, 0x8b]) {
         "it is compressed with gzip; gunzip it first"
+    } else if let Some(is) = magic::looks_like(bytes) {
+        return anyhow::anyhow!("it is {is}");
     } else {
         "it is neither a zip archive nor PyTorch's older format; name a .pkl file that torch.save or this program wrote"
     };
