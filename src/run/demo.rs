@@ -1,6 +1,7 @@
 //! `--RUN=demo`: makes a small data set, trains on it, evaluates val and answers test.
 
-use super::plan::{ckpt_folder, draw_seed, log_of};
+use super::plan::{Plan, ckpt_folder, draw_seed, log_of};
+use super::preflight::Preflight;
 use super::{test as test_run, train, val};
 use crate::base::files::exists;
 use crate::base::lock::Lock;
@@ -28,6 +29,9 @@ pub(super) fn run(config: &Config) -> Result<()> {
     // What is wrong with the options is said before anything of an earlier demo is replaced.
     let (training, evaluation) = (stage(RunMode::Train)?, stage(RunMode::Val)?);
     let test = stage(RunMode::Test)?;
+    for stage in [&training, &evaluation, &test] {
+        Preflight::new(&Plan::new(stage, seed, None)?).check_outputs()?;
+    }
     // A second demo would replace the data set and the checkpoints of this one.
     let lock = Lock::take(&ckpt_folder(config, VERSION))?;
     let root = Path::new(ROOT);

@@ -1,6 +1,6 @@
 //! `--RUN=pack`: makes one bank for each split, from the folder of `.npz` files or from the published archive.
 
-use super::preflight::check_writable;
+use super::preflight::{check_file, check_folder};
 use crate::base::files;
 use crate::config::{BankDtype, Config};
 use crate::data::features::{bank_path, find_archive};
@@ -24,8 +24,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     let (benchmark, places) = (config.data.benchmark()?, config.data.places());
     let splits: Vec<SplitName> = benchmark.splits().iter().map(|split| split.name).collect();
     let streams = config.streams()?;
-    let mut packed = 0;
-    let mut names = Vec::new();
+    let (mut jobs, mut there, mut names) = (Vec::new(), 0, Vec::new());
     for kind in [StreamKind::Regions, StreamKind::Grid] {
         let Some(spec) = streams.get(kind) else {
             continue;
@@ -36,17 +35,34 @@ pub(crate) fn run(config: &Config) -> Result<()> {
                 names: place.names,
                 feature_size: spec.width,
             };
-            packed += usize::from(pack_folder(config, &place.folder, layout)?);
+            let target = bank_path(&place.folder);
+            if files::exists(&target)? && !config.train.overwrite {
+                let target = target.display();
+                say!("{target} is there already (--OVERWRITE=True packs it again)");
+                there += 1;
+            } else if let Some(source) = source(&place.folder)? {
+                jobs.push((source, target, layout));
+            }
             let name = place.folder.file_name();
             names.extend(name.map(|name| name.to_string_lossy().into_owned()));
         }
     }
     ensure!(
-        packed > 0,
-        "{}: there is no folder or .tar.gz of features named {} to pack (--FEAT_PATH)",
+        there + jobs.len() > 0,
+        "{}: there is no folder, .tar.gz or .tar of features named {} to pack (--FEAT_PATH)",
         places.feature_folder(benchmark)?.display(),
         one_of(&names)
     );
+    // Packing one split takes long; that the bank of the next cannot be written is found before.
+    for (_, target, _) in &jobs {
+        let folder = target.parent().unwrap_or(Path::new("."));
+        check_folder(folder, "--FEAT_PATH")?;
+        check_file(target)?;
+    }
+    for (source, target, layout) in &jobs {
+        let report = write_bank(config, source, target, *layout)?;
+        print(&report, target, layout.kind);
+    }
     Ok(())
 }
 
@@ -56,25 +72,6 @@ fn one_of(names: &[String]) -> String {
         [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
         _ => names.concat(),
     }
-}
-
-/// Packs the features that belong into `folder`, and says whether there is a bank of them now.
-fn pack_folder(config: &Config, folder: &Path, layout: Layout) -> Result<bool> {
-    let target = bank_path(folder);
-    if files::exists(&target)? && !config.train.overwrite {
-        say!(
-            "{} is there already (--OVERWRITE=True packs it again)",
-            target.display()
-        );
-        return Ok(true);
-    }
-    let Some(source) = source(folder)? else {
-        return Ok(false);
-    };
-    check_writable(target.parent().map(Path::to_path_buf))?;
-    let report = write_bank(config, &source, &target, layout)?;
-    print(&report, &target, layout.kind);
-    Ok(true)
 }
 
 /// The folder of features, or else its archive.

@@ -23,6 +23,15 @@ pub(crate) struct Start {
     pub(crate) step: u64,
 }
 
+/// A file that a run writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// The key that names its folder.
+    pub(crate) key: &'static str,
+}
+
 /// The plan of one run: what it does, from which start point, and where it writes.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -224,6 +233,59 @@ impl Plan {
         let extension = self.config.result_extension();
         let file = format!("result_run_{version}.{extension}");
         self.config.run.cache_path.join(file)
+    }
+
+    /// The answers of a test run named `ckpt_name`.
+    ///
+    /// # Errors
+    /// An unknown data set.
+    pub(crate) fn test_answers_of(&self, ckpt_name: &str) -> Result<PathBuf> {
+        let (stem, extension) = (self.test_stem(ckpt_name)?, self.config.result_extension());
+        Ok(self.config.run.result_path.join(format!("{stem}.{extension}")))
+    }
+
+    /// The scores of all answers of a test run named `ckpt_name`.
+    ///
+    /// # Errors
+    /// An unknown data set.
+    pub(crate) fn test_scores_of(&self, ckpt_name: &str) -> Result<PathBuf> {
+        let stem = self.test_stem(ckpt_name)?;
+        Ok(self.config.run.pred_path.join(format!("{stem}.npz")))
+    }
+
+    /// The files that the run writes, except banks.
+    ///
+    /// # Errors
+    /// An unknown data set.
+    pub(crate) fn outputs(&self) -> Result<Vec<Output>> {
+        let output = |path, key| Output { path, key };
+        // The longest number that the name of a checkpoint given by its path can get.
+        let loaded = self.ckpt_name(99_999_999);
+        let log = |name| output(self.log_of(name), "LOG_PATH");
+        let val_answers = |name| output(self.val_answers_of(name), "CACHE_PATH");
+        let run = &self.config.run;
+        Ok(match run.run_mode {
+            RunMode::Train => {
+                let last_epoch = self.ckpt_to_write(self.config.train.max_epoch);
+                let mut outputs = vec![
+                    output(last_epoch, "CKPTS_PATH"),
+                    output(self.last_ckpt(), "CKPTS_PATH"),
+                    log(self.version()),
+                ];
+                let evaluates = self.config.evaluates_epochs()?;
+                outputs.extend(evaluates.then(|| val_answers(self.version())));
+                outputs
+            }
+            RunMode::Val => vec![log(&loaded), val_answers(&loaded)],
+            RunMode::Test => {
+                let mut outputs = vec![output(self.test_answers_of(&loaded)?, "RESULT_PATH")];
+                if run.test_save_pred {
+                    outputs.push(output(self.test_scores_of(&loaded)?, "PRED_PATH"));
+                }
+                outputs
+            }
+            RunMode::Pack | RunMode::Score | RunMode::Demo => Vec::new(),
+        })
     }
 
     /// File name, without extension, of the results of a test run. The split is part of it unless it is the first test

@@ -1,10 +1,12 @@
 //! Preflight: checks that the outputs of a run are writable and that no earlier run is overwritten.
 
 use super::plan::{Plan, epoch_of_file};
+use crate::base::atomic;
 use crate::base::files::{self, exists};
 use crate::checkpoint;
 use crate::config::RunMode;
 use anyhow::{Context, Result, bail, ensure};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tracing::debug;
 
@@ -94,28 +96,21 @@ impl<'a> Preflight<'a> {
         Ok(())
     }
 
-    /// The folders that this run writes to, without the folder of checkpoints.
-    fn output_folders(&self) -> Result<Vec<PathBuf>> {
-        let config = self.plan.config();
-        let run = &config.run;
-        let folders = match run.run_mode {
-            RunMode::Train if !config.evaluates_epochs()? => vec![&run.log_path],
-            RunMode::Train | RunMode::Val => vec![&run.log_path, &run.cache_path],
-            RunMode::Test if run.test_save_pred => vec![&run.result_path, &run.pred_path],
-            RunMode::Test => vec![&run.result_path],
-            // A bank is written beside the features that it is packed from.
-            RunMode::Pack | RunMode::Score | RunMode::Demo => vec![],
-        };
-        Ok(folders.into_iter().cloned().collect())
-    }
-
-    /// Checks that the folders and the log of this run are writable. (Checkpoints: see [`check_writable`].)
+    /// Checks that all files of this run can be written.
     ///
     /// # Errors
-    /// The first folder or log that is not writable.
+    /// The first file that cannot, with the key that names its folder.
     pub(crate) fn check_outputs(&self) -> Result<()> {
-        check_writable(self.output_folders()?)?;
         let plan = self.plan;
+        let mut checked = Vec::new();
+        for output in plan.outputs()? {
+            let folder = output.path.parent().map(Path::to_path_buf);
+            if let Some(folder) = folder.filter(|folder| !checked.contains(folder)) {
+                check_folder(&folder, &format!("--SET {}=...", output.key))?;
+                checked.push(folder);
+            }
+            check_file(&output.path)?;
+        }
         // A new run starts a new log. All other outputs are new files.
         let log = match plan.config().run.run_mode {
             RunMode::Train if plan.config().train.resume => plan.log_of(plan.version()),
@@ -161,25 +156,51 @@ impl<'a> Preflight<'a> {
     }
 }
 
-/// Makes the missing `folders`, and checks that files can be written in all of them.
+/// Makes `folder` if it is missing, and checks that files can be written in it. `option` names another folder.
 ///
 /// # Errors
-/// The first folder that is not writable.
-pub(crate) fn check_writable(folders: impl IntoIterator<Item = PathBuf>) -> Result<()> {
-    folders.into_iter().try_for_each(|folder| {
-        let folder = &folder;
-        let cannot = || {
-            format!(
-                "cannot write in {}; choose another folder, or make this one writable",
-                folder.display()
-            )
-        };
-        crate::base::atomic::make_folder(folder).with_context(cannot)?;
-        crate::base::atomic::remove_orphans(folder);
-        crate::base::atomic::temporary_file(folder)
-            .map(drop)
-            .with_context(cannot)
-    })
+/// A folder that is not writable.
+pub(crate) fn check_folder(folder: &Path, option: &str) -> Result<()> {
+    let cannot = || {
+        format!(
+            "cannot write in {}; name another folder with {option}, or make this one writable",
+            folder.display()
+        )
+    };
+    atomic::make_folder(folder).with_context(cannot)?;
+    atomic::remove_orphans(folder);
+    atomic::temporary_file(folder)
+        .map(drop)
+        .with_context(cannot)
+}
+
+/// Checks that the file at `path`, whose folder is writable, can be made or replaced.
+///
+/// # Errors
+/// A name that is too long, a folder of this name, or a file of another user that must stay.
+pub(crate) fn check_file(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let found = files::look(path).with_context(|| {
+        format!("cannot write {shown}; if its name is too long, choose a shorter --VERSION or name of the checkpoint")
+    })?;
+    let Some(found) = found else {
+        return Ok(());
+    };
+    ensure!(
+        !found.is_dir(),
+        "cannot write {shown}, because it is a folder; move it away"
+    );
+    let folder = path.parent().map(files::look).transpose()?.flatten();
+    let me = rustix::process::geteuid().as_raw();
+    const STICKY: u32 = 0o1000;
+    let may_replace = me == 0
+        || found.uid() == me
+        || folder.is_none_or(|folder| folder.mode() & STICKY == 0 || folder.uid() == me);
+    ensure!(
+        may_replace,
+        "cannot write {shown}, because it belongs to another user; choose another --VERSION, or ask them to remove it"
+    );
+    Ok(())
 }
 
 /// A parameter and Adam's two moments, in float32.
@@ -221,7 +242,7 @@ mod tests {
             folder.path().display()
         ));
         let preflight = Preflight::new(&plan);
-        check_writable([plan.ckpt_folder()]).unwrap();
+        check_folder(&plan.ckpt_folder(), "").unwrap();
         preflight.check_space(1000).unwrap();
         let message = preflight
             .check_space(u64::MAX / 12)

@@ -24,11 +24,8 @@ pub(super) fn run(config: &Config) -> Result<()> {
     } = Evaluation::load(config)?;
     let task = inputs.answering()?;
     let run = &plan.config().run;
-    let stem = plan.test_stem(&plan.ckpt_name(rand::random_range(0..100_000_000)))?;
-    let answer_file = run
-        .result_path
-        .join(format!("{stem}.{}", plan.config().result_extension()));
-    let score_file = run.pred_path.join(format!("{stem}.npz"));
+    let name = plan.ckpt_name(rand::random_range(0..100_000_000));
+    let (answer_file, score_file) = (plan.test_answers_of(&name)?, plan.test_scores_of(&name)?);
     distributed::run_all(networks, |(net, replica)| {
         let answer = || {
             let predictor = Predictor::new(net, task, &plan, replica, run.test_save_pred)?;

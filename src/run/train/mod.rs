@@ -12,7 +12,7 @@ pub use trainer::Trainer;
 use super::inputs::Inputs;
 use super::network::parameter_count;
 use super::plan::{Plan, Prepared, prepare};
-use super::preflight::{Preflight, check_writable};
+use super::preflight::Preflight;
 use super::stop;
 use crate::base::lock::Lock;
 use crate::checkpoint::Checkpoint;
@@ -83,7 +83,6 @@ pub(crate) fn run(config: &Config, held: Option<&Lock>) -> Result<()> {
 fn preflight(plan: &Plan, resumed: Option<&Checkpoint>) -> Result<()> {
     let checks = Preflight::new(plan);
     checks.check_no_overwrite()?;
-    check_writable([plan.ckpt_folder()])?;
     checks.check_outputs()?;
     // Without the sizes of vocabulary and answers this is a lower bound. `run` checks again once they are known.
     let held = |checkpoint: &Checkpoint| {
