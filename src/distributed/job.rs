@@ -3,6 +3,7 @@
 
 use crate::native::group::Rendezvous;
 use anyhow::{Context, Result, bail, ensure};
+use std::io::IsTerminal;
 
 /// The place of this process in a job of several processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,25 +22,32 @@ pub(crate) struct Job {
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Job {
-    /// The job that this process belongs to; `None` if no launcher started it.
+    /// The job that this process belongs to; `None` if no launcher started it, or if it is the only process.
     ///
     /// # Errors
     /// A variable that is missing or wrong; the message names it.
     pub(crate) fn from_environment() -> Result<Option<Job>> {
-        Job::read(&|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Job::read(&env, std::io::stdin().is_terminal())
     }
 
-    fn read(env: Environment) -> Result<Option<Job>> {
+    /// The job that `env` describes. `at_terminal`: whether standard input is a terminal.
+    fn read(env: Environment, at_terminal: bool) -> Result<Option<Job>> {
         if env("RANK").is_some() && env("WORLD_SIZE").is_some() {
-            return torchrun(env).and_then(Job::checked).map(Some);
+            if number(env, "WORLD_SIZE")? == 1 && number(env, "RANK")? == 0 {
+                return Ok(None);
+            }
+            let job = torchrun(env).and_then(Job::checked).map(Some);
+            return job.with_context(|| believed("RANK and WORLD_SIZE"));
         }
-        // Slurm sets this in the processes that srun starts, and not in the script of sbatch.
-        let started_by_srun = number(env, "SLURM_STEP_NUM_TASKS").is_ok_and(|tasks| tasks > 1);
-        if started_by_srun {
-            slurm(env).and_then(Job::checked).map(Some)
-        } else {
-            Ok(None)
+        // Slurm sets this in the processes that srun starts, and not in the script of sbatch. The shell of `srun --pty` has
+        // it too, and is the only one of them with a terminal.
+        let tasks = number(env, "SLURM_STEP_NUM_TASKS");
+        if !tasks.is_ok_and(|tasks| tasks > 1) || at_terminal {
+            return Ok(None);
         }
+        let job = slurm(env).and_then(Job::checked).map(Some);
+        job.with_context(|| believed("SLURM_STEP_NUM_TASKS"))
     }
 
     fn checked(self) -> Result<Job> {
@@ -120,8 +128,13 @@ fn text(env: Environment, name: &str) -> Result<String> {
 }
 
 fn missing(name: &str) -> String {
+    format!("{name} is missing; set it, or start with torchrun or srun")
+}
+
+/// The context of an error in a job that these environment variables describe.
+fn believed(variables: &str) -> String {
     format!(
-        "the environment says that this process is one of several, but {name} is missing; set it, or start with torchrun"
+        "the environment variables {variables} say that this process is one of several (unset them to run it alone)"
     )
 }
 
@@ -147,16 +160,19 @@ mod tests {
     use super::*;
 
     fn read(variables: &str) -> Result<Option<Job>> {
+        read_at(variables, false)
+    }
+
+    fn read_at(variables: &str, at_terminal: bool) -> Result<Option<Job>> {
         let pairs: Vec<(&str, &str)> = variables
             .split(' ')
             .filter_map(|pair| pair.split_once('='))
             .collect();
-        Job::read(&|name| {
-            pairs
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| value.to_string())
-        })
+        let env = |name: &str| {
+            let found = pairs.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| value.to_string())
+        };
+        Job::read(&env, at_terminal)
     }
 
     #[test]
@@ -171,6 +187,35 @@ mod tests {
             read("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1 SLURM_LOCALID=0").unwrap(),
             None
         );
+    }
+
+    #[test]
+    fn a_job_of_one_process_is_no_job() {
+        for line in [
+            "RANK=0 WORLD_SIZE=1",
+            "RANK=0 WORLD_SIZE=1 LOCAL_RANK=0 MASTER_ADDR=a MASTER_PORT=1",
+            "SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1 SLURM_NTASKS=1",
+        ] {
+            assert_eq!(read(line).unwrap(), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_shell_that_srun_started_is_no_job_and_its_tasks_are() {
+        let line = "SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=4 SLURM_LOCALID=0 SLURM_JOB_ID=7 SLURM_STEP_NODELIST=a";
+        assert_eq!(read_at(line, true).unwrap(), None);
+        assert_eq!(read_at(line, false).unwrap().unwrap().size, 4);
+    }
+
+    #[test]
+    fn a_message_names_the_variables_that_were_believed() {
+        for (line, variables) in [
+            ("RANK=0 WORLD_SIZE=2", "RANK and WORLD_SIZE"),
+            ("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2", "SLURM_STEP_NUM_TASKS"),
+        ] {
+            let message = format!("{:#}", read(line).unwrap_err());
+            assert!(message.contains(variables) && message.contains("unset"), "{message}");
+        }
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub fn run(config: Config) -> Result<()> {
     let runs_in_a_job = matches!(mode, RunMode::Train | RunMode::Val | RunMode::Test);
     ensure!(
         runs_in_a_job || !distributed::is_one_of_several(),
-        "only train, val and test are shared among processes; start this without torchrun or srun"
+        "the environment (RANK and WORLD_SIZE, or SLURM_STEP_NUM_TASKS) says that this process is one of several, but only \
+         train, val and test are shared among processes; start this without torchrun or srun, or unset the variables"
     );
     match mode {
         RunMode::Train => train::run(&config, None),

@@ -142,6 +142,10 @@ impl<'a> Preflight<'a> {
         let Ok(disk) = rustix::fs::statvfs(&folder) else {
             return Ok(());
         };
+        // Some file systems of a network or a program do not know their size.
+        if disk.f_blocks == 0 {
+            return Ok(());
+        }
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         const MB: u64 = 1_000_000;
         ensure!(

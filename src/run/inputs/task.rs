@@ -1,6 +1,6 @@
 //! Questions to train on or to answer, with the features of their images.
 
-use crate::config::{Config, Preload};
+use crate::config::{Config, Preload, RunMode};
 use crate::data::features::{FeatureStore, Features};
 use crate::data::streams::{Needs, StreamKind};
 use crate::data::{Dataset, ImageId};
@@ -51,6 +51,7 @@ impl Task {
         let features = FeatureStore::open(&dataset, &config.streams()?, needs, &place)?;
         for stream in features.streams() {
             check_images(&dataset, stream, names)?;
+            check_use(stream, config.run.run_mode)?;
         }
         Ok(Task {
             dataset: Arc::new(dataset),
@@ -115,11 +116,39 @@ fn check_images(dataset: &Dataset, features: &Features, names: &str) -> Result<(
     let first: Vec<String> = missing.iter().take(5).filter_map(named).collect();
     bail!(
         "{} images of {names} have no features in {} (first: {}); place the missing .npz files there, or pack \
-         the authors' archives with --RUN=pack",
+         the authors' archives with --RUN=pack (and --OVERWRITE=True, if a bank is there already)",
         missing.len(),
         features.places(),
         first.join(", ")
     );
+}
+
+/// Says which rows of images are not used, and refuses to train on images without features.
+fn check_use(features: &Features, mode: RunMode) -> Result<()> {
+    let found = features.survey()?;
+    let (images, places) = (found.images, features.places());
+    if found.beyond > 0 {
+        crate::note!(
+            "{} of {images} images that were looked at have more regions than IMG_FEAT_PAD_SIZE, up to {}: only the first \
+             {} are used; --SET IMG_FEAT_PAD_SIZE={} uses all, which takes more memory and time",
+            found.beyond,
+            found.most,
+            features.padded_to(),
+            found.most
+        );
+    }
+    let all_empty = images > 0 && found.empty == images;
+    ensure!(
+        !all_empty || mode != RunMode::Train,
+        "all {images} images that were looked at in {places} have no region with a value other than 0; extract them again"
+    );
+    if found.empty > 0 {
+        crate::note!(
+            "{} of {images} images that were looked at in {places} have no region with a value other than 0",
+            found.empty
+        );
+    }
+    Ok(())
 }
 
 /// Reads all images of a stream into memory.

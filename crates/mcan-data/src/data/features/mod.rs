@@ -62,6 +62,19 @@ enum Rows {
     InTable(Vec<Range<i64>>),
 }
 
+/// What [`Features::survey`] found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Images looked at.
+    pub images: usize,
+    /// Those with more rows than are used.
+    pub beyond: usize,
+    /// The most rows of one of them.
+    pub most: usize,
+    /// Those in files whose values are all zeros.
+    pub empty: usize,
+}
+
 impl Features {
     /// Opens the banks or lists the folders, one per split, for these images. If two of them have the same image, the later
     /// one wins.
@@ -111,7 +124,42 @@ impl Features {
                 );
             }
         }
+        features.add_files_beside_banks(all, &numbers)?;
         Ok(features)
+    }
+
+    /// Adds images that a bank lacks, because their files came into its folder after it was packed.
+    fn add_files_beside_banks(
+        &mut self,
+        all: &[FeaturePlace],
+        numbers: &FxHashMap<&ImageId, usize>,
+    ) -> Result<()> {
+        for place in all {
+            let bank = bank_path(&place.folder);
+            let missing = self.missing().len();
+            let has_both = files::is_file(&bank)? && files::is_folder(&place.folder)?;
+            if missing == 0 || !has_both {
+                continue;
+            }
+            let stored = std::mem::take(&mut self.stored);
+            self.stored = stored.iter().map(|_| None).collect();
+            let (dtype, places) = (self.dtype, self.places.len());
+            self.add_folder(place, numbers)?;
+            for (found, known) in self.stored.iter_mut().zip(stored) {
+                *found = known.or(found.take());
+            }
+            let added = missing - self.missing().len();
+            if added == 0 {
+                self.dtype = dtype;
+                self.places.truncate(places);
+                continue;
+            }
+            crate::note!(
+                "{added} images are not in {} and are read from its folder; pack it anew with --RUN=pack --OVERWRITE=True",
+                bank.display()
+            );
+        }
+        Ok(())
     }
 
     /// Adds the images of a bank; `numbers` are the numbers of the images of the run.
@@ -163,6 +211,11 @@ impl Features {
     /// The number of images.
     pub fn images(&self) -> usize {
         self.image_ids.len()
+    }
+
+    /// The most rows of an image that are used.
+    pub fn padded_to(&self) -> usize {
+        self.spec.padded_to
     }
 
     /// F, values per row.
@@ -221,6 +274,43 @@ impl Features {
             .filter(|(_, place)| place.is_none())
             .map(|(image, _)| image)
             .collect()
+    }
+
+    /// Looks at images for those whose features are of little use: at all images of banks, and at some, evenly spaced, whose
+    /// features are in files, because each must be read.
+    ///
+    /// # Errors
+    /// Names a damaged file.
+    pub fn survey(&self) -> Result<Survey> {
+        const FILES: usize = 64;
+        let is_file = |place: &&Place| matches!(place, Place::File { .. });
+        let files = self.stored.iter().flatten().filter(is_file).count();
+        let every = files.div_ceil(FILES).max(1);
+        let (mut survey, mut seen) = (Survey::default(), 0);
+        let mut values = Vec::new();
+        for place in self.stored.iter().flatten() {
+            let rows = match place {
+                Place::Bank { bank, index } => bank.image_rows(*index)?,
+                Place::File { folder, name, rows_first } => {
+                    seen += 1;
+                    if (seen - 1) % every != 0 {
+                        continue;
+                    }
+                    values.clear();
+                    let wanted = self.wanted(self.spec.padded_to, *rows_first);
+                    let path = folder.join(name);
+                    let rows = npz::with_reader(|reader| {
+                        reader.counted_rows_of_file(&path, wanted, &mut values)
+                    })?;
+                    survey.empty += usize::from(values.iter().all(|&value| value == 0.0));
+                    rows
+                }
+            };
+            survey.images += 1;
+            survey.beyond += usize::from(rows > self.spec.padded_to);
+            survey.most = survey.most.max(rows);
+        }
+        Ok(survey)
     }
 
     /// Checks that no program has changed a bank since it was opened. Preloaded features no longer need their bank.

@@ -1,8 +1,8 @@
 //! Reads the feature files of the reference: `.npz` archives with the regions of one image each.
 //!
-//! A file holds `x` (`IMG_FEAT_SIZE`, n), one column per region, in C or Fortran order. It is read as n rows of
-//! `IMG_FEAT_SIZE` values. Training reads only `x`; [`Reader::boxes`] reads the other arrays for packing. The bytes are
-//! not trusted: every size is checked against the size of the file before memory is taken. This module knows neither
+//! A file holds `x` (`IMG_FEAT_SIZE`, n), one column per region, in C or Fortran order; `arrays` knows the arrays of other
+//! extractors. It is read as n rows of `IMG_FEAT_SIZE` values. Training reads only the features; [`Reader::boxes`] reads
+//! boxes for packing. Other arrays are never read. The bytes are not trusted: every size is checked against the size of the file before memory is taken. This module knows neither
 //! image ids nor folders. It returns all regions, padding included.
 
 #[cfg(any(test, feature = "testing"))]
@@ -10,17 +10,18 @@
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod arrays;
 mod write;
 mod zip;
 
 pub(crate) use write::{Storage, Writer};
 
+use crate::base::files;
 use crate::formats::npy::{self, Header, Layout};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use crc32fast::hash as crc32;
 use libdeflater::Decompressor;
 use std::cell::RefCell;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use zip::Member;
@@ -73,42 +74,8 @@ pub struct Wanted {
     pub feature_size: usize,
     /// Rows to read at most, from the first one.
     pub max_rows: usize,
-    /// Whether `x` is (n, F), as OpenVQA's grids are. The features of VQA-v2 are (F, n).
+    /// Whether a square array is (n, F), as OpenVQA's grids are. The features of VQA-v2 are (F, n).
     pub rows_first: bool,
-}
-
-impl Wanted {
-    /// The place of the wanted rows in an array with this header.
-    fn layout(self, header: &Header) -> Result<Layout> {
-        let Header {
-            dtype,
-            fortran_order,
-            shape,
-        } = header;
-        ensure!(
-            dtype.is_float(),
-            "its dtype is {}; float32 is expected",
-            dtype.name()
-        );
-        let (features, rows) = match (&shape[..], self.rows_first) {
-            (&[features, rows], false) | (&[rows, features], true) => (features, rows),
-            (_, false) => bail!("its shape is {shape:?}; (IMG_FEAT_SIZE, regions) is expected"),
-            (_, true) => bail!("its shape is {shape:?}; (cells, features) is expected"),
-        };
-        ensure!(
-            features == self.feature_size,
-            "its shape is {shape:?}, but IMG_FEAT_SIZE is {}: the features are others than configured",
-            self.feature_size
-        );
-        Ok(Layout {
-            dtype: *dtype,
-            // The rows of (F, n) are the columns of the stored array.
-            row_major: *fortran_order != self.rows_first,
-            rows,
-            columns: features,
-            taken: rows.min(self.max_rows),
-        })
-    }
 }
 
 impl Reader {
@@ -118,17 +85,31 @@ impl Reader {
     /// The file cannot be read, is damaged, or its `x` has another dtype or shape. The error names `path`, and `out` may
     /// have grown.
     pub fn read_file(&mut self, path: &Path, wanted: Wanted, out: &mut Vec<f32>) -> Result<usize> {
+        let before = out.len();
+        self.counted_rows_of_file(path, wanted, out)?;
+        Ok((out.len() - before) / wanted.feature_size.max(1))
+    }
+
+    /// Appends the wanted rows of the file at `path` to `out` (n, F), and returns the number of all rows of the file.
+    ///
+    /// # Errors
+    /// As [`Reader::read_file`].
+    pub(crate) fn counted_rows_of_file(
+        &mut self,
+        path: &Path,
+        wanted: Wanted,
+        out: &mut Vec<f32>,
+    ) -> Result<usize> {
         let mut file = std::mem::take(&mut self.file);
-        let result = load(path, &mut file)
-            .and_then(|()| self.rows(&file, wanted, out))
-            .with_context(|| {
-                format!(
-                    "cannot read the features {}; take that file from the published archive again",
-                    path.display()
-                )
-            });
+        let result = load(path, &mut file).and_then(|()| self.counted_rows(&file, wanted, out));
         self.file = file;
-        result
+        let (_, rows) = result.with_context(|| {
+            format!(
+                "cannot read the features {}; take that file from the published archive again",
+                path.display()
+            )
+        })?;
+        Ok(rows)
     }
 
     /// Appends the first `max_regions` regions of a file of VQA-v2 to `out`, and returns their number.
@@ -155,17 +136,31 @@ impl Reader {
     /// # Errors
     /// As [`Reader::read_file`], without the name of the file.
     pub fn rows(&mut self, file: &[u8], wanted: Wanted, out: &mut Vec<f32>) -> Result<usize> {
-        let member = zip::find(file, "x.npy")?.context("it has no array x")?;
-        let mut read = || -> Result<usize> {
-            let array = Array::open(&member, &mut self.inflate)?;
-            let layout = wanted.layout(&array.header)?;
-            layout.copy(array.data, out);
-            Ok(layout.taken)
-        };
-        read().context("array x")
+        Ok(self.counted_rows(file, wanted, out)?.0)
     }
 
-    /// The boxes of the file at `path`, which has `regions` regions; none if it has no array `bbox`.
+    /// Appends the wanted rows to `out` (n, F), and returns their number and the number of all rows of the file.
+    ///
+    /// # Errors
+    /// As [`Reader::rows`].
+    pub(crate) fn counted_rows(
+        &mut self,
+        file: &[u8],
+        wanted: Wanted,
+        out: &mut Vec<f32>,
+    ) -> Result<(usize, usize)> {
+        let (name, member, rows_first) = arrays::features(file, &wanted)?;
+        let mut read = || -> Result<_> {
+            let array = Array::open(&member, &mut self.inflate)?;
+            let layout = arrays::layout(&array.header, &wanted, rows_first);
+            let layout = layout.with_context(|| arrays::contents(file))?;
+            layout.copy(array.data, out);
+            Ok((layout.taken, layout.rows))
+        };
+        read().with_context(|| format!("array {}", name.trim_end_matches(".npy")))
+    }
+
+    /// The boxes of the file at `path`, which has `regions` regions; see [`Reader::boxes`].
     ///
     /// # Errors
     /// As [`Reader::boxes`], with the name of the file.
@@ -178,26 +173,33 @@ impl Reader {
         result
     }
 
-    /// The boxes of a file with `regions` regions; none if it has no array `bbox`. `file` is the content of the file.
+    /// The boxes of a file with `regions` regions; none if it has no array `bbox` or `boxes`, or not the size of the image,
+    /// or boxes in shares of that size. `file` is the content of the file.
     ///
     /// # Errors
-    /// An array is damaged, missing, or does not fit the others.
+    /// An array is damaged, or does not fit the others.
     pub fn boxes(&mut self, file: &[u8], regions: usize) -> Result<Option<Boxes>> {
-        let Some(bbox) = self.matrix(file, "bbox.npy", (regions, 4))? else {
-            return Ok(None);
-        };
-        let mut pixels = |name: &str| -> Result<i32> {
-            let value = self
-                .matrix(file, name, (1, 1))?
-                .with_context(|| format!("it has no member {name}"))?[0];
+        let mut bbox = None;
+        for name in arrays::BOXES {
+            bbox = bbox.or(self.matrix(file, name, (regions, 4))?);
+        }
+        let mut pixels = |name: &str| -> Result<Option<i32>> {
+            let Some(value) = self.matrix(file, name, (1, 1))? else {
+                return Ok(None);
+            };
+            let value = value.first().copied().unwrap_or(f32::NAN);
             // 2^24 is exact in f32, and far more pixels than any image has.
             ensure!(
                 (0.0..=(1 << 24) as f32).contains(&value),
                 "member {name}: {value} is no size in pixels"
             );
-            Ok(value as i32)
+            Ok(Some(value as i32))
         };
         let (width, height) = (pixels("image_w.npy")?, pixels("image_h.npy")?);
+        let in_pixels = |bbox: &Vec<f32>| bbox.is_empty() || bbox.iter().any(|&corner| corner > 1.0);
+        let (Some(bbox), Some(width), Some(height)) = (bbox.filter(in_pixels), width, height) else {
+            return Ok(None);
+        };
         Ok(Some(Boxes {
             bbox,
             width,
@@ -245,14 +247,15 @@ impl Reader {
 /// Replaces the content of `buffer` by the content of a file.
 pub(crate) fn load(path: &Path, buffer: &mut Vec<u8>) -> Result<()> {
     buffer.clear();
-    let file = File::open(path).context("it cannot be opened")?;
+    let file = files::open(path)?;
     let bytes = file.metadata()?.len();
     ensure!(
         bytes <= MAX_FILE_BYTES,
         "it has {bytes} bytes; at most {MAX_FILE_BYTES} are accepted"
     );
     // One more byte than the file has, because reading stops only at an empty read, which needs room.
-    buffer.reserve(bytes as usize + 1);
+    let reserved = buffer.try_reserve(bytes as usize + 1);
+    reserved.map_err(|_| files::no_memory(bytes))?;
     file.take(MAX_FILE_BYTES).read_to_end(buffer)?;
     Ok(())
 }
@@ -308,7 +311,9 @@ impl Inflate {
         if !member.deflated {
             return Ok(member.data);
         }
-        if self.decoded.len() < member.size {
+        if let Some(more) = member.size.checked_sub(self.decoded.len()) {
+            let reserved = self.decoded.try_reserve(more);
+            reserved.map_err(|_| files::no_memory(more as u64))?;
             self.decoded.resize(member.size, 0);
         }
         let decoded = &mut self.decoded[..member.size];

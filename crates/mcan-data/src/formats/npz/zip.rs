@@ -67,6 +67,20 @@ pub(super) fn find<'a>(file: &'a [u8], name: &str) -> Result<Option<Member<'a>>>
         .transpose()
 }
 
+/// The names of all members.
+pub(super) fn names(file: &[u8]) -> Result<Vec<&str>> {
+    let (entries, mut at) = directory(file)?;
+    let mut names = Vec::new();
+    for _ in 0..entries {
+        let entry = slice(file, at, CENTRAL_BYTES).context("its zip directory is cut short")?;
+        let [name, extra, comment] = [28, 30, 32].map(|field| u16_at(entry, field));
+        let bytes = slice(file, at + CENTRAL_BYTES, name).context("its zip directory is cut short")?;
+        names.extend(std::str::from_utf8(bytes));
+        at += CENTRAL_BYTES + name + extra + comment;
+    }
+    Ok(names)
+}
+
 /// Number of entries and first byte of the central directory.
 fn directory(file: &[u8]) -> Result<(u64, usize)> {
     let from = file.len().saturating_sub(END_SEARCH_BYTES);
