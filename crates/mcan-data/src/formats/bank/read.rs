@@ -222,6 +222,14 @@ impl Bank {
         Ok(start..end.min(start.saturating_add(max_rows)))
     }
 
+    /// The number of rows of the `index`th image.
+    ///
+    /// # Errors
+    /// The bank has no such image.
+    pub fn image_rows(&self, index: usize) -> Result<usize> {
+        Ok(self.rows(index, usize::MAX)?.len())
+    }
+
     fn bytes(&self, index: usize, max_rows: usize) -> Result<&[u8]> {
         let (rows, row_bytes) = (
             self.rows(index, max_rows)?,
