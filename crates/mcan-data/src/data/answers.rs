@@ -3,7 +3,7 @@
 //! The order of the list is the order of the model's outputs, so that a published checkpoint needs the published list.
 
 use crate::base::atomic;
-use crate::formats::json::JsonFile;
+use crate::formats::json::{JsonFile, Text};
 use crate::formats::python_json::write_python_json;
 use crate::formats::strings::Strings;
 use anyhow::{Context, Result, bail, ensure};
@@ -23,7 +23,10 @@ pub struct AnswerList {
 /// The content of `answer_dict.json`.
 #[derive(Deserialize)]
 #[serde(expecting = "a list of two objects, from answers to indices and from indices to answers")]
-struct Halves(IndexMap<String, u32>, IndexMap<String, String>);
+struct Halves<'a>(
+    IndexMap<String, u32>,
+    #[serde(borrow)] IndexMap<String, Text<'a>>,
+);
 
 impl AnswerList {
     /// Reads `answer_dict.json`: `[answer -> index, index -> answer]`.
@@ -39,7 +42,7 @@ impl AnswerList {
 
     fn from_halves(
         mut index_of: IndexMap<String, u32>,
-        answer_at: &IndexMap<String, String>,
+        answer_at: &IndexMap<String, Text>,
     ) -> Result<Self> {
         let (forward, back) = (index_of.len(), answer_at.len());
         ensure!(
@@ -57,8 +60,9 @@ impl AnswerList {
                 bail!("index {index} has no answer")
             };
             ensure!(
-                there == answer,
-                "index {index} belongs to {answer:?} in one half and to {there:?} in the other"
+                **there == **answer,
+                "index {index} belongs to {answer:?} in one half and to {:?} in the other",
+                &**there
             );
         }
         Ok(Self {

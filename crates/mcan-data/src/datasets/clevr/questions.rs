@@ -1,12 +1,11 @@
 //! Question files of CLEVR: `{"questions": [{"image_index", "question", "answer", "program": [{"function", ...}, ...],
 //! ...}, ...], ...}`; the test split has neither `answer` nor `program`.
 
-use crate::formats::json::{JsonFile, Text};
+use crate::formats::json::{Int, JsonFile, Text, entry};
 use crate::formats::ragged::RaggedVec;
 use crate::formats::strings::{Strings, intern};
 use crate::text;
 use anyhow::{Context, Result};
-use serde::Deserialize;
 use std::path::Path;
 
 /// A question file, with interned strings. The id of a question is its position.
@@ -21,23 +20,19 @@ pub struct QuestionFile {
     types: Vec<Option<u32>>,
 }
 
-#[derive(Deserialize)]
-#[serde(expecting = "a question: an object with image_index and question")]
-struct RawQuestion<'a> {
-    image_index: Option<u32>,
-    #[serde(borrow)]
-    question: Option<Text<'a>>,
-    #[serde(borrow)]
-    answer: Option<Text<'a>>,
-    #[serde(borrow)]
-    program: Option<Vec<RawNode<'a>>>,
+entry! {
+    struct RawQuestion<'a>, "a question: an object with image_index and question" {
+        image_index: Int,
+        question: Text<'a>,
+        answer: Text<'a>,
+        program: Vec<RawNode<'a>>,
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(expecting = "a step of a program: an object with function")]
-struct RawNode<'a> {
-    #[serde(borrow)]
-    function: Option<Text<'a>>,
+entry! {
+    struct RawNode<'a>, "a step of a program: an object with function" {
+        function: Text<'a>,
+    }
 }
 
 impl QuestionFile {
@@ -65,7 +60,9 @@ impl QuestionFile {
     fn push(&mut self, raw: &RawQuestion) -> Result<()> {
         let position = self.images.len();
         let lacks = |key| move || format!("question {position} has no \"{key}\"");
-        let image = raw.image_index.with_context(lacks("image_index"))?;
+        let Int(image) = raw.image_index.with_context(lacks("image_index"))?;
+        let image = u32::try_from(image)
+            .with_context(|| format!("question {position} has the image_index {image}"))?;
         let question = raw.question.as_ref().with_context(lacks("question"))?;
         let ids: Result<Vec<u32>> = text::split(&text::clean_question(question))
             .map(|word| intern(&mut self.distinct_words, word))

@@ -1,7 +1,8 @@
 //! Annotation files: `{"annotations": [{"question_id", "image_id", "question_type", "answer_type",
 //! "multiple_choice_answer", "answers": [{"answer", ...}, ...]}, ...], ...}`.
 
-use crate::formats::json::{JsonFile, Text};
+use super::image_id;
+use crate::formats::json::{Int, JsonFile, Text, entry};
 use crate::formats::ragged::RaggedVec;
 use crate::formats::strings::{Strings, intern};
 use anyhow::{Context, Result, bail};
@@ -40,19 +41,15 @@ pub struct AnnotationFile {
     kinds: RaggedVec<u8>,
 }
 
-#[derive(Deserialize)]
-#[serde(expecting = "an annotation: an object with question_id, image_id and answers")]
-struct RawAnnotation<'a> {
-    question_id: Option<i64>,
-    image_id: Option<u64>,
-    #[serde(borrow)]
-    question_type: Option<Text<'a>>,
-    #[serde(borrow)]
-    answer_type: Option<Text<'a>>,
-    #[serde(borrow)]
-    multiple_choice_answer: Option<Text<'a>>,
-    #[serde(borrow)]
-    answers: Option<Vec<RawAnswer<'a>>>,
+entry! {
+    struct RawAnnotation<'a>, "an annotation: an object with question_id, image_id and answers" {
+        question_id: Int,
+        image_id: Int,
+        question_type: Text<'a>,
+        answer_type: Text<'a>,
+        multiple_choice_answer: Text<'a>,
+        answers: Vec<RawAnswer<'a>>,
+    }
 }
 
 /// The answer of one annotator, with a hash of its other fields.
@@ -78,7 +75,7 @@ impl AnnotationFile {
         };
         let mut seen = FxHashSet::default();
         source.for_each_in("annotations", |raw: RawAnnotation| {
-            let question_id = raw
+            let Int(question_id) = raw
                 .question_id
                 .context("an annotation has no \"question_id\"")?;
             if !seen.insert(question_id) {
@@ -92,7 +89,7 @@ impl AnnotationFile {
     fn push(&mut self, question_id: i64, raw: &RawAnnotation) -> Result<()> {
         let lacks =
             |key| move || format!("the annotation of question {question_id} has no \"{key}\"");
-        let image_id = raw.image_id.with_context(lacks("image_id"))?;
+        let image_id = image_id(question_id, raw.image_id)?;
         let answers = raw.answers.as_deref().with_context(lacks("answers"))?;
         if answers.is_empty() || answers.len() > MAX_ANSWERS {
             bail!(

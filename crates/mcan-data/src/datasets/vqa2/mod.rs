@@ -24,6 +24,7 @@ pub use questions::{Question, QuestionFile};
 pub use results::{Answer, read_answers, write_answers};
 
 use crate::data::QuestionId;
+use crate::formats::json::Int;
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 use std::path::Path;
@@ -54,6 +55,14 @@ fn read_all<P: AsRef<Path> + Sync>(
         },
     );
     Ok((questions?, annotations?))
+}
+
+/// The image of question `question_id`.
+fn image_id(question_id: i64, given: Option<Int>) -> Result<u64> {
+    let Int(image) =
+        given.with_context(|| format!("question {question_id} has no \"image_id\""))?;
+    u64::try_from(image)
+        .with_context(|| format!("question {question_id} has the image_id {image}, which is negative"))
 }
 
 /// The answers with the numbers of their questions.

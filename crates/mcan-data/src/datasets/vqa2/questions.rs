@@ -1,12 +1,12 @@
 //! Question files: `{"questions": [{"question_id", "image_id", "question"}, ...], ...}`.
 
-use crate::formats::json::{JsonFile, Text};
+use super::image_id;
+use crate::formats::json::{Int, JsonFile, Text, entry};
 use crate::formats::ragged::RaggedVec;
 use crate::formats::strings::{Strings, intern};
 use crate::text;
 use anyhow::{Context, Result, bail};
 use rustc_hash::FxHashMap;
-use serde::Deserialize;
 use std::collections::hash_map::Entry;
 use std::path::Path;
 
@@ -28,13 +28,12 @@ pub struct QuestionFile {
     position: FxHashMap<i64, u32>,
 }
 
-#[derive(Deserialize)]
-#[serde(expecting = "a question: an object with question_id, image_id and question")]
-struct RawQuestion<'a> {
-    question_id: Option<i64>,
-    image_id: Option<u64>,
-    #[serde(borrow)]
-    question: Option<Text<'a>>,
+entry! {
+    struct RawQuestion<'a>, "a question: an object with question_id, image_id and question" {
+        question_id: Int,
+        image_id: Int,
+        question: Text<'a>,
+    }
 }
 
 impl QuestionFile {
@@ -57,12 +56,10 @@ impl QuestionFile {
     }
 
     fn push(&mut self, raw: &RawQuestion) -> Result<()> {
-        let question_id = raw
+        let Int(question_id) = raw
             .question_id
             .context("a question has no \"question_id\"")?;
-        let image_id = raw
-            .image_id
-            .with_context(|| format!("question {question_id} has no \"image_id\""))?;
+        let image_id = image_id(question_id, raw.image_id)?;
         let question = raw
             .question
             .as_ref()

@@ -2,11 +2,11 @@
 //! reference writes them.
 
 use crate::base::atomic;
-use crate::formats::json::{JsonFile, Text};
+use crate::formats::json::{Int, JsonFile, Text, entry};
 use crate::formats::python_json::write_python_json;
 use anyhow::{Context, Result, bail};
 use rustc_hash::FxHashSet;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::path::Path;
 
 /// An answer of an answer file.
@@ -18,12 +18,11 @@ pub struct Answer {
     pub answer: String,
 }
 
-#[derive(Deserialize)]
-#[serde(expecting = "an answer: an object with question_id and answer")]
-struct RawAnswer<'a> {
-    question_id: Option<i64>,
-    #[serde(borrow)]
-    answer: Option<Text<'a>>,
+entry! {
+    struct RawAnswer<'a>, "an answer: an object with question_id and answer" {
+        question_id: Int,
+        answer: Text<'a>,
+    }
 }
 
 /// Reads an answer file.
@@ -35,7 +34,7 @@ pub fn read_answers(path: &Path) -> Result<Vec<Answer>> {
     let source = JsonFile::open(path)?;
     let (mut answers, mut seen) = (Vec::new(), FxHashSet::default());
     source.for_each(|raw: RawAnswer| {
-        let question_id = raw
+        let Int(question_id) = raw
             .question_id
             .context("an answer has no \"question_id\"")?;
         let answer = raw

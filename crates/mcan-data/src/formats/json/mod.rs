@@ -2,11 +2,22 @@
 //!
 //! This module finds a file and walks through its JSON. Its callers know the meaning of the elements.
 
+mod clean;
+mod types;
+mod words;
+
+pub(crate) use types::{Int, Text, entry};
+
 use crate::base::files;
 use crate::base::mapped::Mapped;
+use crate::formats::magic;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use std::borrow::Cow;
+use std::cell::{Cell, OnceCell};
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::{Cursor, Read};
@@ -70,6 +81,8 @@ pub fn locate(path: &Path) -> Result<Option<Location>> {
 pub(crate) struct JsonFile {
     bytes: Bytes,
     name: String,
+    /// The text as the standard allows it, if it is another one.
+    cleaned: OnceCell<Option<String>>,
 }
 
 enum Bytes {
@@ -97,6 +110,7 @@ impl JsonFile {
         Ok(Self {
             bytes: Bytes::Mapped(map),
             name: file.display().to_string(),
+            cleaned: OnceCell::new(),
         })
     }
 
@@ -109,6 +123,7 @@ impl JsonFile {
         Ok(Self {
             bytes: Bytes::Inflated(text),
             name: format!("{} ({member})", file.display()),
+            cleaned: OnceCell::new(),
         })
     }
 
@@ -117,19 +132,31 @@ impl JsonFile {
         &self.name
     }
 
-    /// The text. Checking it for UTF-8 as a whole is much faster than string by string.
+    /// The text, without a byte order mark, as the standard of JSON allows it. Checking it for UTF-8 as a whole is much
+    /// faster than string by string.
     fn text(&self) -> Result<&str> {
         let bytes = match &self.bytes {
             Bytes::Mapped(map) => map,
             Bytes::Inflated(text) => &text[..],
         };
+        let start = bytes.get(..magic::BYTES).unwrap_or(bytes);
+        if let Some(is) = magic::looks_like(start).filter(|_| !bytes.is_empty()) {
+            bail!("{} is not valid JSON: it is {is}", self.name);
+        }
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let invalid = |error: Utf8Error| {
             format!("{} is not UTF-8 at byte {}", self.name, error.valid_up_to())
         };
-        std::str::from_utf8(bytes).map_err(|error| anyhow!(invalid(error)))
+        let text = std::str::from_utf8(bytes).map_err(|error| anyhow!(invalid(error)))?;
+        let cleaned = self.cleaned.get_or_init(|| match clean::clean(text) {
+            Cow::Owned(cleaned) => Some(cleaned),
+            Cow::Borrowed(_) => None,
+        });
+        Ok(cleaned.as_deref().unwrap_or(text))
     }
 
-    /// Passes each element of the list under `key` of the top-level object to `sink`, without building the list.
+    /// Passes each element of a list to `sink`, without building the list: of the list under `key` of the top-level object,
+    /// of a text that is itself a list, or of a text with an object on each line (JSON Lines).
     ///
     /// # Errors
     /// The text is not JSON or has no such list, an element is no `T`, or `sink` returns an error. The error has file,
@@ -139,41 +166,101 @@ impl JsonFile {
         key: &'static str,
         sink: impl FnMut(T) -> Result<()>,
     ) -> Result<()> {
-        let mut json = serde_json::Deserializer::from_str(self.text()?);
-        let visitor = ObjectVisitor {
-            key,
-            list: ListVisitor {
-                sink,
-                element: PhantomData,
-            },
-        };
-        self.explain(json.deserialize_any(visitor).and_then(|()| json.end()))
+        self.elements(Some(key), sink)
     }
 
     /// Passes each element of a text that is a list to `sink`, as [`JsonFile::for_each_in`] does.
+    ///
+    /// # Errors
+    /// Those of [`JsonFile::for_each_in`].
     pub fn for_each<'a, T: Deserialize<'a>>(
         &'a self,
         sink: impl FnMut(T) -> Result<()>,
     ) -> Result<()> {
-        let mut json = serde_json::Deserializer::from_str(self.text()?);
-        let mut visitor = ListVisitor {
+        self.elements(None, sink)
+    }
+
+    fn elements<'a, T: Deserialize<'a>>(
+        &'a self,
+        key: Option<&'static str>,
+        mut sink: impl FnMut(T) -> Result<()>,
+    ) -> Result<()> {
+        let text = self.text()?;
+        let mut json = serde_json::Deserializer::from_str(text);
+        if has_an_object_on_each_line(text) {
+            for (number, element) in (1u64..).zip(json.into_iter()) {
+                let element = element.map_err(|error| self.error(text, &error, number))?;
+                sink(element).with_context(|| format!("{}: line {number}", self.name))?;
+            }
+            return Ok(());
+        }
+        let number = Cell::new(0);
+        let mut list = ListVisitor {
             sink,
+            number: &number,
             element: PhantomData,
         };
-        self.explain(json.deserialize_any(&mut visitor).and_then(|()| json.end()))
+        let is_list = text.trim_start().starts_with('[');
+        let parsed = match key.filter(|_| !is_list) {
+            Some(key) => json.deserialize_any(ObjectVisitor { key, list }),
+            None => json.deserialize_any(&mut list),
+        };
+        let parsed = parsed.and_then(|()| json.end());
+        parsed.map_err(|error| self.error(text, &error, number.get()))
     }
 
     /// The whole text as one value.
+    ///
+    /// # Errors
+    /// Another value, or a text that is not JSON.
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
-        self.explain(serde_json::from_str(self.text()?))
+        let text = self.text()?;
+        serde_json::from_str(text).map_err(|error| self.error(text, &error, 0))
     }
 
-    fn explain<T>(&self, parsed: serde_json::Result<T>) -> Result<T> {
-        parsed.map_err(|error| match error.is_data() {
-            true => anyhow!("{}: {error}", self.name),
-            false => anyhow!("{} is not valid JSON: {error}", self.name),
-        })
+    /// What is wrong with `text`, in element `number` of a list (0: in none).
+    fn error(&self, text: &str, error: &serde_json::Error, number: u64) -> anyhow::Error {
+        let (line, column) = (error.line(), error.column());
+        let reason = words::reason(error);
+        let name = &self.name;
+        if text.trim().is_empty() {
+            return anyhow!("{name} is not valid JSON: it is empty");
+        }
+        let element = match number {
+            0 => String::new(),
+            number => format!(" of entry {number}"),
+        };
+        let place = format!("at line {line} column {column}{element}");
+        if error.is_data() {
+            return anyhow!("{name}: {reason} {place}");
+        }
+        let near = words::near(text, line, column);
+        let near = near.map_or(String::new(), |piece| format!(", near {piece:?}"));
+        anyhow!("{name} is not valid JSON: {reason} {place}{near}")
     }
+}
+
+/// Whether a text is JSON Lines: its first line is a whole object, and more follows.
+fn has_an_object_on_each_line(text: &str) -> bool {
+    let text = text.trim_start();
+    let Some((line, rest)) = text.split_once('\n').filter(|_| text.starts_with('{')) else {
+        return false;
+    };
+    !rest.trim_start().is_empty() && serde_json::from_str::<IgnoredAny>(line).is_ok()
+}
+
+/// Reads the value of `key` of an object; `None` if it is null. An error about its type names the key.
+pub(crate) fn value<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+    map: &mut A,
+    key: &'static str,
+) -> Result<Option<T>, A::Error> {
+    map.next_value().map_err(|error: A::Error| {
+        let text = error.to_string();
+        match text.starts_with("invalid ") {
+            true => A::Error::custom(format_args!("{key}: {text}")),
+            false => error,
+        }
+    })
 }
 
 /// The text of a member of an archive with `archive_bytes` bytes.
@@ -235,7 +322,7 @@ struct ObjectVisitor<L> {
 }
 
 impl<'de, T: Deserialize<'de>, S: FnMut(T) -> Result<()>> Visitor<'de>
-    for ObjectVisitor<ListVisitor<T, S>>
+    for ObjectVisitor<ListVisitor<'_, T, S>>
 {
     type Value = ();
 
@@ -268,13 +355,15 @@ impl<'de, T: Deserialize<'de>, S: FnMut(T) -> Result<()>> Visitor<'de>
     }
 }
 
-struct ListVisitor<T, S> {
+struct ListVisitor<'n, T, S> {
     sink: S,
+    /// The number of the element that is being read, from 1; 0 outside.
+    number: &'n Cell<u64>,
     element: PhantomData<T>,
 }
 
-impl<'de, T: Deserialize<'de>, S: FnMut(T) -> Result<()>> serde::de::DeserializeSeed<'de>
-    for &mut ListVisitor<T, S>
+impl<'de, T: Deserialize<'de>, S: FnMut(T) -> Result<()>> DeserializeSeed<'de>
+    for &mut ListVisitor<'_, T, S>
 {
     type Value = ();
 
@@ -283,7 +372,9 @@ impl<'de, T: Deserialize<'de>, S: FnMut(T) -> Result<()>> serde::de::Deserialize
     }
 }
 
-impl<'de, T: Deserialize<'de>, S: FnMut(T) -> Result<()>> Visitor<'de> for &mut ListVisitor<T, S> {
+impl<'de, T: Deserialize<'de>, S: FnMut(T) -> Result<()>> Visitor<'de>
+    for &mut ListVisitor<'_, T, S>
+{
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -291,21 +382,14 @@ impl<'de, T: Deserialize<'de>, S: FnMut(T) -> Result<()>> Visitor<'de> for &mut 
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while let Some(element) = list.next_element()? {
+        loop {
+            self.number.set(self.number.get() + 1);
+            let Some(element) = list.next_element()? else {
+                break;
+            };
             (self.sink)(element).map_err(A::Error::custom)?;
         }
+        self.number.set(0);
         Ok(())
-    }
-}
-
-/// A string, borrowed from the JSON text unless it has escapes.
-#[derive(Deserialize)]
-pub(crate) struct Text<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
-
-impl std::ops::Deref for Text<'_> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
     }
 }
