@@ -9,6 +9,7 @@ use super::plan::Plan;
 use crate::base::files::exists;
 use crate::checkpoint::RunState;
 use crate::config::{Config, RunMode};
+use crate::data::Dataset;
 use crate::data::answers::AnswerList;
 use crate::data::streams::Needs;
 use crate::data::vocab::Vocabulary;
@@ -102,6 +103,7 @@ impl Inputs {
         let max_token = max_token(config, files);
         let dataset = files.for_training(splits, &self.vocabulary, &self.answers, max_token)?;
         let names = files.names(splits, true);
+        self.check_targets(&dataset, &names)?;
         let task = Task::open(config, dataset, splits, needs, max_token, &names)?;
         let (len, batch_size) = (task.dataset.len(), config.train.batch_size);
         ensure!(
@@ -109,6 +111,29 @@ impl Inputs {
             "{len} questions do not fill one batch of {batch_size}; lower it with --BS"
         );
         Ok(task)
+    }
+
+    /// Checks that the questions have targets: right answers that are in the answer list.
+    fn check_targets(&self, dataset: &Dataset, names: &str) -> Result<()> {
+        let questions = dataset.len();
+        let without = (0..questions).filter(|&i| dataset.targets(i).is_empty()).count();
+        let list: Vec<&str> = self.answers.answers().take(3).collect();
+        let remedy = format!(
+            "the list begins with {list:?}, and annotations are compared in their normal form (lower case, without \
+             articles and punctuation); to have it counted in the annotations, move answer_dict.json away"
+        );
+        ensure!(
+            without < questions || questions == 0,
+            "none of the {questions} questions of {names} has an answer that is in the answer list, so nothing can be \
+             learned: {remedy}"
+        );
+        // In published data sets a few of a hundred questions have none.
+        if 4 * without > questions {
+            crate::note!(
+                "{without} of {questions} questions of {names} have no answer that is in the answer list: {remedy}"
+            );
+        }
+        Ok(())
     }
 
     /// The questions of the split that the run answers. Also sets the metric, if the split is the evaluated one.
@@ -122,7 +147,7 @@ impl Inputs {
         let max_token = max_token(config, files);
         let dataset = files.for_answering(split, &self.vocabulary, max_token)?;
         if split == config.data.benchmark()?.evaluated_split() {
-            self.metric = Some(files.metric(split)?);
+            self.metric = Some(files.metric(split, config.data.accuracy.into())?);
         }
         let names = files.names(&[split], false);
         Task::open(config, dataset, &[split], needs, max_token, &names)

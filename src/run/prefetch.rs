@@ -163,6 +163,7 @@ mod tests {
         let dataset = Arc::new(Dataset::from_samples((0..10).map(sample)));
         let place = FeaturePlace {
             folder: folder.to_owned(),
+            split: "train",
             names: FEATURE_FILES,
         };
         let spec = StreamSpec {
@@ -171,7 +172,7 @@ mod tests {
             boxes: true,
         };
         let images = dataset.distinct_images().into();
-        let regions = Features::open(&[place], StreamKind::Regions, spec, images).unwrap();
+        let regions = Features::open(&[place], StreamKind::Regions, spec, images, &[None; 10]).unwrap();
         let features = Arc::new(FeatureStore::of_regions(regions));
         let options = LoaderOptions {
             batch_size: 2,

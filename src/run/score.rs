@@ -23,7 +23,12 @@ pub(super) fn run(config: &Config) -> Result<()> {
         Some(file) => Some(in_archive(benchmark, file)?),
         None => places.annotations(benchmark, evaluated)?,
     };
-    let scores = benchmark.score(result_file, &questions, annotations.as_deref())?;
+    let scores = benchmark.score(
+        result_file,
+        &questions,
+        annotations.as_deref(),
+        config.data.accuracy.into(),
+    )?;
     output::print_result(format_args!("{scores}"));
     output::check_results()
 }

@@ -23,6 +23,11 @@ pub(super) fn run(config: &Config) -> Result<()> {
         networks,
     } = Evaluation::load(config)?;
     let task = inputs.answering()?;
+    let split = plan.config().answered_split()?;
+    let benchmark = plan.config().data.benchmark()?;
+    if let Some(note) = split.and_then(|split| benchmark.note_on_test_split(split)) {
+        crate::note!("{note}");
+    }
     let run = &plan.config().run;
     let name = plan.ckpt_name(rand::random_range(0..100_000_000));
     let (answer_file, score_file) = (plan.test_answers_of(&name)?, plan.test_scores_of(&name)?);
@@ -45,7 +50,6 @@ pub(super) fn run(config: &Config) -> Result<()> {
                 predictor.answers()?
             };
             let answers = name_answers(task, &inputs.answers, &indices)?;
-            let benchmark = plan.config().data.benchmark()?;
             benchmark.write_answers(&answer_file, &answers)?;
             say!(
                 "Saved the answers to {} questions in {}",

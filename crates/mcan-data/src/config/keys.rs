@@ -3,7 +3,7 @@
 use super::model_file;
 use super::resolve::Given;
 use super::words::{
-    Amp, BankDtype, FeatSize, LossFunc, LossReduction, Opt, OptParams, Preload, RunMode,
+    Accuracy, Amp, BankDtype, FeatSize, LossFunc, LossReduction, Opt, OptParams, Preload, RunMode,
     ShuffleMode, StopSignals,
 };
 use crate::datasets;
@@ -42,6 +42,8 @@ keys! {
         train_split: String = "train+val+vg".into() => flag("SPLIT"), one_of(datasets::training_names);
         /// Which test questions to answer
         test_split: String = "test".into() => flag("TEST_SPLIT"), one_of(datasets::test_names), ours;
+        /// What an answer is worth: official, exact (1 for the most frequent answer) or share (of annotators who gave it)
+        accuracy: Accuracy = Accuracy::Official => ours;
         /// Hold the features that the run needs in memory, or (gpu) on the device in half precision
         preload: Preload = Preload::No => flag("PRELOAD"), machine;
         /// Threads that read features

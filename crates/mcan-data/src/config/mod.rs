@@ -27,7 +27,7 @@ pub use model::{FamilyKeys, ModelValues, Schema};
 pub use resolve::Given;
 pub use table::{Flag, Key, Keys, Kind, OnResume, Scope};
 pub use words::{
-    Amp, BankDtype, FeatSize, LossFunc, LossReduction, Opt, OptParams, Preload, RunMode,
+    Accuracy, Amp, BankDtype, FeatSize, LossFunc, LossReduction, Opt, OptParams, Preload, RunMode,
     ShuffleMode, StopSignal, StopSignals,
 };
 

@@ -1,6 +1,7 @@
 //! The types of values of keys: words, and the values of some keys of OpenVQA.
 
 use super::table::{KeyType, Kind};
+use crate::datasets::Measure;
 use crate::words;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::collections::BTreeMap;
@@ -101,6 +102,28 @@ words! {
         Alrm = "ALRM",
         /// The limit of processor time; a scheduler may set it.
         Xcpu = "XCPU",
+    }
+}
+
+words! {
+    /// What an answer is worth, where annotators differ.
+    pub enum Accuracy {
+        /// The measure of the challenge of the data set.
+        Official = "official",
+        /// 1 for the answer that most annotators gave, else 0.
+        Exact = "exact",
+        /// The share of annotators who gave the answer.
+        Share = "share",
+    }
+}
+
+impl From<Accuracy> for Measure {
+    fn from(accuracy: Accuracy) -> Measure {
+        match accuracy {
+            Accuracy::Official => Measure::Official,
+            Accuracy::Exact => Measure::Exact,
+            Accuracy::Share => Measure::Share,
+        }
     }
 }
 

@@ -26,7 +26,9 @@ pub struct Dataset {
     question_ids: Vec<QuestionId>,
     images: Vec<u32>,
     image_ids: Vec<ImageId>,
-    image_of_id: FxHashMap<ImageId, u32>,
+    /// For each image, the split whose folder is its own.
+    image_splits: Vec<Option<&'static str>>,
+    image_of_id: FxHashMap<(ImageId, Option<&'static str>), u32>,
     words: RaggedVec<u32>,
     targets: RaggedVec<Target>,
 }
@@ -43,23 +45,26 @@ impl Dataset {
     pub fn without_samples(&self) -> Self {
         Dataset {
             image_ids: self.image_ids.clone(),
+            image_splits: self.image_splits.clone(),
             image_of_id: self.image_of_id.clone(),
             ..Dataset::default()
         }
     }
 
-    /// Adds a sample: question id, image, word ids without padding, and answers with a score.
+    /// Adds a sample: question id, image, word ids without padding, and answers with a score. `split` is the split whose
+    /// folder the image lies in, if that is known: image 7 of another split may be another image.
     pub(crate) fn push(
         &mut self,
         question_id: QuestionId,
-        image_id: ImageId,
+        (image_id, split): (ImageId, Option<&'static str>),
         words: impl IntoIterator<Item = u32>,
         targets: impl IntoIterator<Item = Target>,
     ) {
         // Not truncated: memory ends before 2^32 ids.
         let next = self.image_ids.len() as u32;
-        let image = *self.image_of_id.entry(image_id).or_insert_with_key(|id| {
-            self.image_ids.push(id.clone());
+        let image = *self.image_of_id.entry((image_id, split)).or_insert_with_key(|key| {
+            self.image_ids.push(key.0.clone());
+            self.image_splits.push(key.1);
             next
         });
         self.question_ids.push(question_id);
@@ -103,6 +108,16 @@ impl Dataset {
         &self.image_ids
     }
 
+    /// For each distinct image, by number, the split whose folder is its own, if that is known.
+    pub fn image_splits(&self) -> &[Option<&'static str>] {
+        &self.image_splits
+    }
+
+    /// Whether the image with this id that lies in the folder of `split` is there.
+    pub(crate) fn has_image_of(&self, image_id: &ImageId, split: &'static str) -> bool {
+        self.image_of_id.contains_key(&(image_id.clone(), Some(split)))
+    }
+
     /// The word ids of sample `i`, without padding; empty when the question has no word.
     pub fn words(&self, i: usize) -> &[u32] {
         self.words.row(i)
@@ -119,7 +134,7 @@ impl Extend<Sample> for Dataset {
         for sample in samples {
             self.push(
                 sample.question_id,
-                sample.image_id,
+                (sample.image_id, None),
                 sample.words,
                 sample.targets,
             );

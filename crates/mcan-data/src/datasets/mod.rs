@@ -70,6 +70,19 @@ pub enum LossKind {
     CrossEntropy,
 }
 
+/// What an answer is worth, where annotators differ. Data sets with fewer than ten answers to a question use others than
+/// the official one, by which an answer that a single annotator gave is worth nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Measure {
+    /// The measure of the challenge of the data set.
+    #[default]
+    Official,
+    /// 1 for the answer that most annotators gave (of several, the first), else 0.
+    Exact,
+    /// The share of annotators who gave the answer.
+    Share,
+}
+
 /// A data set: its files, its targets and its metric.
 pub trait Benchmark: Sync {
     /// The value of `--DATASET`.
@@ -94,6 +107,11 @@ pub trait Benchmark: Sync {
 
     /// The splits that `--TEST_SPLIT` can name. Names of result files contain the split, except for the first.
     fn test_splits(&self) -> &'static [SplitName];
+
+    /// What the challenge of the data set does with answers to a test split, if the user has to know it.
+    fn note_on_test_split(&self, _split: SplitName) -> Option<&'static str> {
+        None
+    }
 
     /// The splits whose words make up the vocabulary, in order.
     fn vocabulary_splits(&self) -> &'static [SplitName];
@@ -142,12 +160,22 @@ pub trait Benchmark: Sync {
     /// When the file cannot be written.
     fn write_answers(&self, path: &Path, answers: &[(QuestionId, &str)]) -> Result<()>;
 
+    /// The measures of accuracy that the data set has.
+    fn measures(&self) -> &'static [Measure] {
+        &[Measure::Official]
+    }
+
     /// The scores of an answer file, as text (`--RUN=score`). `annotations` is the file that the user names, if any.
     ///
     /// # Errors
     /// A file that cannot be read, or answers that are not one for each question.
-    fn score(&self, results: &Path, questions: &Path, annotations: Option<&Path>)
-    -> Result<String>;
+    fn score(
+        &self,
+        results: &Path,
+        questions: &Path,
+        annotations: Option<&Path>,
+        measure: Measure,
+    ) -> Result<String>;
 }
 
 /// Sizes of streams that the user has given: (N, F), padded rows and values per row.
@@ -221,7 +249,7 @@ pub trait QuestionFiles {
     ///
     /// # Errors
     /// A question without annotation.
-    fn metric(&self, split: SplitName) -> Result<Box<dyn Metric>>;
+    fn metric(&self, split: SplitName, measure: Measure) -> Result<Box<dyn Metric>>;
 }
 
 /// The metric of one split: made once, used after every epoch.

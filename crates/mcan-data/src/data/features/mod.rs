@@ -16,7 +16,7 @@ pub use store::FeatureStore;
 use super::streams::{StreamKind, StreamSpec};
 use super::{FeatureRows, ImageId, Values};
 use crate::base::files;
-use crate::formats::bank::{Bank, Dtype};
+use crate::formats::bank::{Bank, Dtype, ImageKey};
 use crate::formats::npz;
 use anyhow::{Context, Result, bail, ensure};
 use rustc_hash::FxHashMap;
@@ -36,6 +36,8 @@ pub struct Features {
     banks: Vec<Arc<Bank>>,
     /// For each image, where its features are stored.
     stored: Vec<Option<Place>>,
+    /// For each image, whether its place is in the folder of its own split.
+    in_own_split: Vec<bool>,
     rows: Rows,
 }
 
@@ -62,6 +64,29 @@ enum Rows {
     InTable(Vec<Range<i64>>),
 }
 
+/// The numbers of the images of a run.
+struct Numbers<'a> {
+    of_id: FxHashMap<&'a ImageId, Vec<usize>>,
+    /// For each image, the split whose folder is its own.
+    splits: &'a [Option<&'static str>],
+}
+
+impl<'a> Numbers<'a> {
+    fn new(image_ids: &'a [ImageId], splits: &'a [Option<&'static str>]) -> Numbers<'a> {
+        let mut of_id: FxHashMap<&ImageId, Vec<usize>> = FxHashMap::default();
+        for (number, id) in image_ids.iter().enumerate() {
+            of_id.entry(id).or_default().push(number);
+        }
+        Numbers { of_id, splits }
+    }
+
+    /// The images that `key` is the id of in `place`.
+    fn of(&self, key: &ImageKey, place: &FeaturePlace) -> Vec<usize> {
+        let image = place.names.image_id(key);
+        image.and_then(|image| self.of_id.get(&image)).cloned().unwrap_or_default()
+    }
+}
+
 /// What [`Features::survey`] found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
@@ -76,8 +101,8 @@ pub struct Survey {
 }
 
 impl Features {
-    /// Opens the banks or lists the folders, one per split, for these images. If two of them have the same image, the later
-    /// one wins.
+    /// Opens the banks or lists the folders, one per split, for these images. If two of them have an image of the same id,
+    /// that of the image's own split counts (`splits`, for each image, if it is known), else the later one.
     ///
     /// # Errors
     /// A split with neither bank nor folder, a damaged bank, a name of a `.npz` file without an image id, two files of a
@@ -87,12 +112,13 @@ impl Features {
         kind: StreamKind,
         spec: StreamSpec,
         image_ids: Arc<[ImageId]>,
+        splits: &[Option<&'static str>],
     ) -> Result<Self> {
         ensure!(
             spec.width > 0 && spec.padded_to > 0,
             "IMG_FEAT_SIZE and IMG_FEAT_PAD_SIZE must be at least 1"
         );
-        let numbers: FxHashMap<&ImageId, usize> = image_ids.iter().zip(0..).collect();
+        let numbers = Numbers::new(&image_ids, splits);
         let mut features = Features {
             spec,
             // A bank of another precision or a folder changes it.
@@ -105,12 +131,13 @@ impl Features {
             places: Vec::new(),
             banks: Vec::new(),
             stored: image_ids.iter().map(|_| None).collect(),
+            in_own_split: vec![false; image_ids.len()],
             rows: Rows::Stored,
         };
         for place in all {
             let (folder, bank) = (&place.folder, bank_path(&place.folder));
             if files::is_file(&bank)? {
-                features.add_bank(bank, place.names, kind, &numbers)?;
+                features.add_bank(bank, place, kind, &numbers)?;
             } else if files::is_folder(folder)? {
                 features.add_folder(place, &numbers)?;
             } else {
@@ -125,14 +152,28 @@ impl Features {
             }
         }
         features.add_files_beside_banks(all, &numbers)?;
+        features.note_images_of_other_splits(&numbers);
         Ok(features)
+    }
+
+    /// Says how many images are read from the folder of another split, because their own lacks them.
+    fn note_images_of_other_splits(&self, numbers: &Numbers) {
+        let images = numbers.splits.iter().zip(&self.in_own_split).zip(&self.stored);
+        let elsewhere = images.filter(|((split, own), place)| split.is_some() && !**own && place.is_some());
+        let elsewhere = elsewhere.count();
+        if elsewhere > 0 {
+            crate::note!(
+                "{elsewhere} images are not in the folder of their own split; those with the same number in {} are used",
+                self.places()
+            );
+        }
     }
 
     /// Adds images that a bank lacks, because their files came into its folder after it was packed.
     fn add_files_beside_banks(
         &mut self,
         all: &[FeaturePlace],
-        numbers: &FxHashMap<&ImageId, usize>,
+        numbers: &Numbers,
     ) -> Result<()> {
         for place in all {
             let bank = bank_path(&place.folder);
@@ -162,23 +203,31 @@ impl Features {
         Ok(())
     }
 
+    /// Stores where image `number` is, unless it is found in the folder of its own split already.
+    fn store(&mut self, number: usize, found: Place, numbers: &Numbers, place: &FeaturePlace) {
+        let is_own = numbers.splits.get(number).copied().flatten() == Some(place.split);
+        if is_own || !self.in_own_split[number] {
+            self.stored[number] = Some(found);
+            self.in_own_split[number] = is_own;
+        }
+    }
+
     /// Adds the images of a bank; `numbers` are the numbers of the images of the run.
     fn add_bank(
         &mut self,
         path: PathBuf,
-        names: FileNames,
+        place: &FeaturePlace,
         kind: StreamKind,
-        numbers: &FxHashMap<&ImageId, usize>,
+        numbers: &Numbers,
     ) -> Result<()> {
         let bank = Arc::new(Bank::open(&path, kind.array(), self.spec.width)?);
         if bank.dtype() != Dtype::F16 {
             self.dtype = Dtype::F32;
         }
         for (index, key) in bank.keys().iter().enumerate() {
-            let image = names.image_id(key);
-            if let Some(&number) = image.and_then(|image| numbers.get(&image)) {
+            for number in numbers.of(key, place) {
                 let bank = Arc::clone(&bank);
-                self.stored[number] = Some(Place::Bank { bank, index });
+                self.store(number, Place::Bank { bank, index }, numbers, place);
             }
         }
         self.places.push(path);
@@ -190,17 +239,17 @@ impl Features {
     fn add_folder(
         &mut self,
         place: &FeaturePlace,
-        numbers: &FxHashMap<&ImageId, usize>,
+        numbers: &Numbers,
     ) -> Result<()> {
         let folder: Arc<Path> = place.folder.as_path().into();
         for (key, name) in place.names.list(&folder)? {
-            let image = place.names.image_id(&key);
-            if let Some(&number) = image.and_then(|image| numbers.get(&image)) {
-                self.stored[number] = Some(Place::File {
+            for number in numbers.of(&key, place) {
+                let file = Place::File {
                     folder: Arc::clone(&folder),
-                    name,
+                    name: name.clone(),
                     rows_first: place.names.rows_first,
-                });
+                };
+                self.store(number, file, numbers, place);
             }
         }
         self.dtype = Dtype::F32;

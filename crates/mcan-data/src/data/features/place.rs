@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 pub struct FeaturePlace {
     /// The folder.
     pub folder: PathBuf,
+    /// The split whose images it has.
+    pub split: &'static str,
     /// The names of its files.
     pub names: FileNames,
 }

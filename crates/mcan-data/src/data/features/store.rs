@@ -31,7 +31,8 @@ impl FeatureStore {
                 let missing =
                     || format!("the model needs {name}, which the data set does not have");
                 let spec = streams.get(kind).with_context(missing)?;
-                Features::open(&places(kind)?, kind, spec, Arc::clone(&image_ids))
+                let splits = dataset.image_splits();
+                Features::open(&places(kind)?, kind, spec, Arc::clone(&image_ids), splits)
             };
             wanted.then_some(()).map(open).transpose()
         };
@@ -104,12 +105,17 @@ impl FeatureStore {
 
     /// A message that names the first of these images whose features are not finite, and its file; none if all are finite.
     pub fn not_finite(&self, image_ids: &[ImageId]) -> Option<String> {
-        let number = |id: &ImageId| self.image_ids.iter().position(|other| other == id);
+        // Two images may have one id, in two splits.
+        let numbers = |id: &ImageId| {
+            let ids = self.image_ids.iter().enumerate();
+            let same: Vec<usize> = ids.filter(|(_, other)| *other == id).map(|(i, _)| i).collect();
+            same
+        };
         let check = |image| {
             self.streams()
                 .find_map(|features| features.not_finite(image))
         };
-        image_ids.iter().filter_map(number).find_map(check)
+        image_ids.iter().flat_map(numbers).find_map(check)
     }
 
     /// Checks that no program has changed a bank since it was opened.

@@ -80,6 +80,7 @@ pub(crate) fn open_named(
 ) -> Result<Features> {
     let place = |folder: &PathBuf| FeaturePlace {
         folder: folder.clone(),
+        split: "train",
         names,
     };
     let places: Vec<FeaturePlace> = folders.iter().map(place).collect();
@@ -88,7 +89,8 @@ pub(crate) fn open_named(
         width,
         boxes: true,
     };
-    Features::open(&places, StreamKind::Regions, spec, ids)
+    let splits = vec![None; ids.len()];
+    Features::open(&places, StreamKind::Regions, spec, ids, &splits)
 }
 
 pub(crate) fn open(

@@ -16,7 +16,7 @@ use crate::data::vocab::Vocabulary;
 use crate::data::{Convention, Dataset, Id, QuestionId};
 use crate::datasets::files::{Places, Split};
 use crate::datasets::{
-    Benchmark, LossKind, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes, of_split,
+    Benchmark, LossKind, Measure, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes, of_split,
 };
 use crate::formats::strings::Strings;
 use anyhow::{Context, Result, ensure};
@@ -135,6 +135,7 @@ impl Benchmark for Clevr {
         let folder = places.features(self, split)?;
         let place = |folder| FeaturePlace {
             folder,
+            split: split.name,
             names: feature_files(split.name),
         };
         Ok(folder.filter(|_| kind == StreamKind::Grid).map(place))
@@ -172,6 +173,7 @@ impl Benchmark for Clevr {
         results: &Path,
         questions: &Path,
         annotations: Option<&Path>,
+        _: Measure,
     ) -> Result<String> {
         ensure!(
             annotations.is_none(),
@@ -268,7 +270,7 @@ impl QuestionFiles for Files {
         names.map(QuestionFile::name).collect::<Vec<_>>().join(", ")
     }
 
-    fn metric(&self, split: SplitName) -> Result<Box<dyn Metric>> {
+    fn metric(&self, split: SplitName, _: Measure) -> Result<Box<dyn Metric>> {
         Ok(Box::new(Evaluator::new(self.of(split)?)?))
     }
 }
@@ -285,5 +287,5 @@ fn push(
 ) {
     let ids = file.words(i).take(max_token).map(|word| words.id(word));
     let image = Id::InSplit(split, file.image_index(i)).into();
-    dataset.push((i as i64).into(), image, ids, target);
+    dataset.push((i as i64).into(), (image, None), ids, target);
 }

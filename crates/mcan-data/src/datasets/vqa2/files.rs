@@ -10,7 +10,7 @@ use crate::data::vocab::Vocabulary;
 use crate::data::{Convention, Dataset, QuestionId};
 use crate::datasets::files::{Places, Split, split as split_named};
 use crate::datasets::{
-    Benchmark, LossKind, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes, of_split,
+    Benchmark, LossKind, Measure, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes, of_split,
 };
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -176,6 +176,7 @@ impl Benchmark for Vqa2 {
         let folder = places.features(self, split_named(self, name)?)?;
         let place = |folder| FeaturePlace {
             folder,
+            split: split.name,
             names: FEATURE_FILES,
         };
         Ok(folder.filter(|_| kind == StreamKind::Regions).map(place))
@@ -213,14 +214,26 @@ impl Benchmark for Vqa2 {
         write_answers(path, numbered(answers)?)
     }
 
+    fn note_on_test_split(&self, split: SplitName) -> Option<&'static str> {
+        (split == "test-dev").then_some(
+            "EvalAI takes only files with answers to all test questions, also for its phase test-dev: for a file to upload, \
+             use --TEST_SPLIT=test",
+        )
+    }
+
+    fn measures(&self) -> &'static [Measure] {
+        &[Measure::Official, Measure::Exact, Measure::Share]
+    }
+
     fn score(
         &self,
         results: &Path,
         questions: &Path,
         annotations: Option<&Path>,
+        measure: Measure,
     ) -> Result<String> {
         let annotations = annotations.context("--ANNOTATIONS is missing")?;
-        Ok(score(results, questions, annotations)?.to_string())
+        Ok(score(results, questions, annotations, measure)?.to_string())
     }
 }
 
@@ -264,8 +277,13 @@ impl QuestionFiles for Files {
         answers: &AnswerList,
         max_token: usize,
     ) -> Result<Dataset> {
-        let files =
-            |split: &SplitName| Ok((self.questions_of(split)?, self.annotations_of(split)?));
+        let files = |name: &SplitName| {
+            Ok(samples::SplitOf {
+                images: split_named(&Vqa2, name)?.features.and(Some(*name)),
+                questions: self.questions_of(name)?,
+                annotations: self.annotations_of(name)?,
+            })
+        };
         let files = splits.iter().map(files).collect::<Result<Vec<_>>>()?;
         samples::for_training(&files, words, answers, max_token)
     }
@@ -292,8 +310,8 @@ impl QuestionFiles for Files {
         names.join(", ")
     }
 
-    fn metric(&self, split: SplitName) -> Result<Box<dyn Metric>> {
-        let evaluator = Evaluator::new(self.annotations_of(split)?)?;
+    fn metric(&self, split: SplitName, measure: Measure) -> Result<Box<dyn Metric>> {
+        let evaluator = Evaluator::new(self.annotations_of(split)?, measure)?;
         let questions = self.questions_of(split)?;
         let asked = questions.questions().iter();
         let ids: Vec<i64> = asked.map(|question| question.question_id).collect();

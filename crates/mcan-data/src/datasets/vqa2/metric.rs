@@ -4,7 +4,7 @@
 
 use super::{Annotation, AnnotationFile, numbered};
 use crate::data::QuestionId;
-use crate::datasets::{Metric, Scores};
+use crate::datasets::{Measure, Metric, Scores};
 use crate::formats::ragged::RaggedVec;
 use crate::formats::strings::{Strings, intern};
 use crate::text;
@@ -66,6 +66,7 @@ pub(super) enum Matching {
 /// The metric for the questions of one annotation file: made once, used after every epoch.
 pub struct Evaluator {
     name: String,
+    measure: Measure,
     question_ids: Vec<i64>,
     position: FxHashMap<i64, usize>,
     /// For each question, the positions of its types in `answer_types` and `question_types`.
@@ -86,12 +87,13 @@ impl Evaluator {
     ///
     /// # Errors
     /// No annotation, or an annotation without question type or answer type.
-    pub fn new(file: &AnnotationFile) -> Result<Self> {
+    pub fn new(file: &AnnotationFile, measure: Measure) -> Result<Self> {
         ensure!(
             !file.annotations().is_empty(),
             "{} has no annotation, so there is nothing to evaluate",
             file.name()
         );
+        note_measure(file, measure);
         let mut texts = Strings::default();
         let (truths, kinds) = compared_texts(file, &mut texts)?;
         let mut stems = Strings::default();
@@ -110,6 +112,7 @@ impl Evaluator {
         let name = file.name().to_owned();
         Ok(Self {
             name,
+            measure,
             question_ids,
             position,
             types,
@@ -211,8 +214,7 @@ impl Evaluator {
         at.and_then(|at| u32::try_from(at).ok())
     }
 
-    /// The accuracy of an answer to question `i`, 0 to 1. As in the official evaluation, leaving one annotator out leaves out
-    /// all answers that equal the annotator's in every field.
+    /// The accuracy of an answer to question `i`, 0 to 1.
     fn score_of(&self, i: usize, answer: Option<u32>, matching: Matching) -> f64 {
         let (truths, kinds) = (self.truths.row(i), self.kinds.row(i));
         let comparable = |truth: u32| match matching {
@@ -221,6 +223,21 @@ impl Evaluator {
         };
         let agrees = |truth: u32| Some(comparable(truth)) == answer;
         let agreeing = truths.iter().filter(|truth| agrees(**truth)).count();
+        match self.measure {
+            Measure::Official => {}
+            Measure::Share => return agreeing as f64 / truths.len() as f64,
+            Measure::Exact => {
+                let of = |truth: &u32| {
+                    let same = |other: &&u32| comparable(**other) == comparable(*truth);
+                    truths.iter().filter(same).count()
+                };
+                // Of equally frequent answers, the first.
+                let most = truths.iter().rev().max_by_key(|truth| of(truth));
+                return most.map_or(0.0, |truth| f64::from(u8::from(agrees(*truth))));
+            }
+        }
+        // As in the official evaluation, leaving one annotator out leaves out all answers that equal the annotator's in every
+        // field.
         let credit = |(truth, kind): (&u32, &u8)| {
             let equal_as_wholes = || {
                 truths
@@ -271,6 +288,30 @@ impl Metric for Evaluator {
             printed: accuracy.to_string(),
             logged: accuracy.log_lines(),
         })
+    }
+}
+
+/// Says which measure counts if it is not the official one, and where the official one cannot tell right from wrong.
+fn note_measure(file: &AnnotationFile, measure: Measure) {
+    let (name, total) = (file.name(), file.annotations().len());
+    match measure {
+        Measure::Exact => crate::note!(
+            "Accuracy: the share of answers that most annotators gave (ACCURACY=exact), not the official one"
+        ),
+        Measure::Share => crate::note!(
+            "Accuracy: the share of annotators who gave the answer (ACCURACY=share), not the official one"
+        ),
+        Measure::Official => {
+            // A right answer needs three other annotators who agree.
+            let few = (0..total).filter(|&i| file.answers(i).len() < 4).count();
+            if few > 0 {
+                crate::note!(
+                    "{name}: {few} of {total} questions have fewer than four answers, so the official accuracy gives a right \
+                     answer to them less than 100 (with one answer per question always 0); choose another with --SET \
+                     ACCURACY=exact or --SET ACCURACY=share"
+                );
+            }
+        }
     }
 }
 

@@ -5,17 +5,27 @@ use super::{AnnotationFile, QuestionFile};
 use crate::data::answers::AnswerList;
 use crate::data::vocab::Vocabulary;
 use crate::data::{Dataset, ImageId};
+use crate::datasets::SplitName;
 use anyhow::{Result, bail};
+
+/// The question and annotation files of a split.
+#[derive(Clone, Copy)]
+pub(super) struct SplitOf<'a> {
+    /// The split whose folder has the images of these questions; none if they are images of the other splits.
+    pub(super) images: Option<SplitName>,
+    pub(super) questions: &'a QuestionFile,
+    pub(super) annotations: &'a AnnotationFile,
+}
 
 /// The annotated questions of one or more splits (such as `train+val+vg`), split after split.
 ///
-/// Question ids should be unique across files. If several files have an id, the question of the last file counts for the
-/// annotations of every split, as in the reference.
+/// The ids of some data sets start anew in each split. So an annotation means the question of its own split. If that file
+/// lacks the question, the last file that has it counts, as in the reference, and the run says so.
 ///
 /// # Errors
 /// An annotation whose question is in none of the question files.
 pub(super) fn for_training(
-    splits: &[(&QuestionFile, &AnnotationFile)],
+    splits: &[SplitOf],
     vocabulary: &Vocabulary,
     answers: &AnswerList,
     max_token: usize,
@@ -23,31 +33,41 @@ pub(super) fn for_training(
     let mut dataset = Dataset::default();
     let word_ids: Vec<Vec<u32>> = splits
         .iter()
-        .map(|(questions, _)| ids_of(questions, vocabulary))
+        .map(|split| ids_of(split.questions, vocabulary))
         .collect();
-    let find = |id| {
-        let files = splits.iter().zip(&word_ids).rev();
-        files
-            .into_iter()
-            .find_map(|((questions, _), ids)| Some((questions, ids, questions.position(id)?)))
-    };
-    for &(questions, annotations) in splits {
-        let indices = indices_of(answers, annotations.strings());
-        for (i, annotation) in annotations.annotations().iter().enumerate() {
-            let Some((asked, word_ids, at)) = find(annotation.question_id) else {
-                let (theirs, ours) = (annotations.name(), questions.name());
-                bail!(
-                    "{theirs} annotates question {}, which is not in {ours}",
-                    annotation.question_id
-                );
+    let ask = |split: usize, id| Some((split, splits[split].questions.position(id)?));
+    for (own, split) in splits.iter().enumerate() {
+        let indices = indices_of(answers, split.annotations.strings());
+        let mut of_others = 0;
+        for (i, annotation) in split.annotations.annotations().iter().enumerate() {
+            let id = annotation.question_id;
+            let others = || (0..splits.len()).rev().find_map(|other| ask(other, id));
+            let Some((asked, at)) = ask(own, id).or_else(others) else {
+                let (theirs, ours) = (split.annotations.name(), split.questions.name());
+                bail!("{theirs} annotates question {id}, which is not in {ours}");
             };
-            let words = asked.words(at).iter().take(max_token);
-            let given = annotations.answers(i).iter();
+            of_others += usize::from(asked != own);
+            let words = splits[asked].questions.words(at).iter().take(max_token);
+            let image = id_of_image(annotation.image_id);
+            let images = split.images.or_else(|| {
+                // Images of other splits: of the last that has asked about them.
+                let mut others = splits.iter().rev().filter_map(|other| other.images);
+                others.find(|other| dataset.has_image_of(&image, other))
+            });
+            let given = split.annotations.answers(i).iter();
             dataset.push(
-                annotation.question_id.into(),
-                id_of_image(annotation.image_id),
-                words.map(|word| word_ids[*word as usize]),
+                id.into(),
+                (image, images),
+                words.map(|word| word_ids[asked][*word as usize]),
                 targets(given.map(|answer| indices[*answer as usize])),
+            );
+        }
+        if of_others > 0 {
+            crate::note!(
+                "{}: {of_others} of {} annotations are of questions that {} lacks; those of the other question files are used",
+                split.annotations.name(),
+                split.annotations.annotations().len(),
+                split.questions.name()
             );
         }
     }
@@ -67,7 +87,7 @@ pub(super) fn for_answering(
         let words = words.map(|word| word_ids[*word as usize]);
         dataset.push(
             question.question_id.into(),
-            id_of_image(question.image_id),
+            (id_of_image(question.image_id), None),
             words,
             [],
         );
@@ -123,14 +143,21 @@ mod tests {
                 .unwrap()
                 .len()
         };
-        assert_eq!(size(&[(train, train_answers)]), 240);
-        assert_eq!(
-            size(&[(train, train_answers), (val, val_answers), (vg, vg_answers)]),
-            376
-        );
+        let train = split(Some("train"), train, train_answers);
+        assert_eq!(size(&[train]), 240);
+        let others = [split(Some("val"), val, val_answers), split(None, vg, vg_answers)];
+        assert_eq!(size(&[train, others[0], others[1]]), 376);
         let val = for_answering(val, &vocabulary, MAX_TOKEN);
         assert_eq!((val.len(), val.question_id(119)), (120, &111004.into()));
         assert_eq!(for_answering(test, &vocabulary, MAX_TOKEN).len(), 60);
+    }
+
+    fn split<'a>(
+        images: Option<SplitName>,
+        questions: &'a QuestionFile,
+        annotations: &'a AnnotationFile,
+    ) -> SplitOf<'a> {
+        SplitOf { images, questions, annotations }
     }
 
     fn golden(
@@ -182,7 +209,7 @@ mod tests {
         let splits = [0, 1, 3]
             .into_iter()
             .zip(&annotations)
-            .map(|(q, a)| (&questions[q], a))
+            .map(|(q, a)| split([Some("train"), Some("val"), None, None][q], &questions[q], a))
             .collect::<Vec<_>>();
         let dataset = for_training(&splits, &vocabulary, &answers, MAX_TOKEN).unwrap();
         type Expected = (i64, u64, Vec<u32>, Vec<Target>);
@@ -201,37 +228,47 @@ mod tests {
         }
     }
 
-    #[test]
-    fn of_several_questions_with_one_id_that_of_the_last_file_counts() {
-        let asked = |text: &str| {
-            question_file(
-                &json!({"questions": [{"question_id": 1, "image_id": 7, "question": text}]}),
-            )
-        };
-        let answered = |id: i64| {
-            annotation_file(
-                &json!({"annotations": [{"question_id": id, "image_id": 7, "answers": [{"answer": "Yes."}]}]}),
-            )
-        };
-        let (train, vg, annotations) = (asked("why not"), asked("what"), answered(1));
-        let vocabulary = vocabulary_of([&train, &vg]);
-        let answers = AnswerList::from_answers(vec!["no".into(), "yes".into()]).unwrap();
-        let both = for_training(
-            &[(&train, &annotations), (&vg, &annotations)],
-            &vocabulary,
-            &answers,
-            1,
-        )
-        .unwrap();
-        assert_eq!((both.words(0), both.words(1)), (&[4][..], &[4][..]));
-        assert_eq!(both.targets(1), [(1, 0.3)]);
+    fn asked(questions: &[(i64, &str)]) -> QuestionFile {
+        let question = |(id, text): &(i64, &str)| json!({"question_id": id, "image_id": 7, "question": text});
+        let questions: Vec<_> = questions.iter().map(question).collect();
+        question_file(&json!({"questions": questions}))
+    }
 
-        let stray = for_training(&[(&train, &answered(5))], &vocabulary, &answers, 14)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            stray.contains("annotates question 5, which is not in"),
-            "{stray}"
-        );
+    fn answered(id: i64) -> AnnotationFile {
+        annotation_file(
+            &json!({"annotations": [{"question_id": id, "image_id": 7, "answers": [{"answer": "Yes."}]}]}),
+        )
+    }
+
+    #[test]
+    fn an_annotation_means_the_question_and_the_image_of_its_own_split() {
+        let (train, val, annotations) = (asked(&[(1, "why")]), asked(&[(1, "what")]), answered(1));
+        let vocabulary = vocabulary_of([&train, &val]);
+        let answers = AnswerList::from_answers(vec!["no".into(), "yes".into()]).unwrap();
+        let splits = [
+            split(Some("train"), &train, &annotations),
+            split(Some("val"), &val, &annotations),
+            split(None, &val, &annotations),
+        ];
+        let all = for_training(&splits, &vocabulary, &answers, 1).unwrap();
+        assert_eq!([0, 1, 2].map(|i| all.words(i)[0]), [2, 3, 3]);
+        assert_eq!([0, 1, 2].map(|i| all.image(i)), [0, 1, 1]);
+        assert_eq!(all.image_splits(), [Some("train"), Some("val")]);
+        assert_eq!(all.targets(1), [(1, 0.3)]);
+    }
+
+    #[test]
+    fn a_question_that_the_own_file_lacks_is_that_of_the_last_file_that_has_it() {
+        let (train, val) = (asked(&[(1, "why")]), asked(&[(1, "what"), (2, "who")]));
+        let (first, second, vocabulary) = (answered(2), answered(1), vocabulary_of([&train, &val]));
+        let answers = AnswerList::from_answers(vec!["no".into(), "yes".into()]).unwrap();
+        let splits = [split(Some("train"), &train, &first), split(Some("val"), &val, &second)];
+        let all = for_training(&splits, &vocabulary, &answers, 14).unwrap();
+        assert_eq!([all.words(0)[0], all.words(1)[0]], [4, 3]);
+
+        let stray = answered(5);
+        let stray = for_training(&[split(None, &train, &stray)], &vocabulary, &answers, 14);
+        let message = stray.unwrap_err().to_string();
+        assert!(message.contains("annotates question 5, which is not in"), "{message}");
     }
 }

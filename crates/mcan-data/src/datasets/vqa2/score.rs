@@ -2,6 +2,7 @@
 
 use super::metric::{Accuracy, Evaluator, Matching};
 use super::read_answers;
+use crate::datasets::Measure;
 use crate::datasets::vqa2::{AnnotationFile, QuestionFile};
 use anyhow::{Context, Result, bail};
 use std::fmt;
@@ -25,6 +26,7 @@ pub(super) fn score(
     result_file: &Path,
     questions: &Path,
     annotations: &Path,
+    measure: Measure,
 ) -> Result<ScoreReport> {
     // Reading the annotations takes longest; the other files are read at the same time.
     let (annotations, (questions, answers)) = rayon::join(
@@ -46,7 +48,7 @@ pub(super) fn score(
             );
         }
     }
-    let evaluator = Evaluator::new(&annotations)?;
+    let evaluator = Evaluator::new(&annotations, measure)?;
     let ids: Vec<i64> = answers.iter().map(|entry| entry.question_id).collect();
     evaluator
         .check_questions(&ids)
@@ -99,6 +101,7 @@ mod tests {
             &world.join("results/cache/result_run_golden.json"),
             &world.join("datasets/vqa/v2_OpenEnded_mscoco_val2014_questions.json"),
             &world.join("datasets/vqa/v2_mscoco_val2014_annotations.json"),
+            Measure::Official,
         )
         .unwrap();
         let printed = std::fs::read_to_string(world.join("out_val.txt")).unwrap();
@@ -122,7 +125,7 @@ mod tests {
         let (_q, questions) =
             write_json(&json!({"questions": [{"question_id": 2, "image_id": 1, "question": "d"}]}));
         let (_r, results) = write_json(&json!([{"question_id": 1, "answer": "c"}]));
-        let message = score(&results, &questions, &annotations)
+        let message = score(&results, &questions, &annotations, Measure::Official)
             .unwrap_err()
             .to_string();
         assert!(
