@@ -183,7 +183,7 @@ mod tests {
             ),
             (json!([{"a": 0}, {"00": "a"}]), "index 0 has no answer"),
             (json!([{}, {}]), "no answer"),
-            (json!({"a": 0}), "invalid type: map"),
+            (json!({"a": 0}), "it has an object where a list"),
             (json!([{"a": -1}, {"-1": "a"}]), "line 1 column"),
         ];
         for (value, reason) in cases {

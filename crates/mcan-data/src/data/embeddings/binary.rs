@@ -18,9 +18,10 @@ pub(super) fn is_binary(start: &[u8]) -> bool {
     let Some(space) = rest.iter().position(|&byte| byte == b' ') else {
         return false;
     };
-    let values = &rest[space + 1..];
-    let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
-    super::text::is_word2vec_header(header.trim_ascii_end()) && !values.iter().take(64).all(is_text)
+    // Text has no control characters. Among random bytes there soon is one.
+    let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
+    let is_header = super::text::is_word2vec_header(header.trim_ascii_end());
+    is_header && rest[space + 1..].iter().any(is_control)
 }
 
 /// The vectors of the words. Of several vectors for one word, the first counts.

@@ -237,11 +237,12 @@ fn a_later_split_wins_and_a_bank_wins_over_its_folder() {
         rows(8, 1),
         "from the f16 bank, widened beside an f32 folder"
     );
-    assert_eq!(features.missing(), [0, 1], "9 came after packing");
+    assert_eq!(f32s(&features, 0), rows(9, 1), "9 came after packing");
+    assert_eq!(features.missing(), [1]);
     let mut out = features.no_values(0);
-    let message = format!("{:#}", features.append(0, &mut out).unwrap_err());
+    let message = format!("{:#}", features.append(1, &mut out).unwrap_err());
     assert!(
-        message.contains("image 9") && message.contains("train2014") && message.contains("val2014"),
+        message.contains("image 3") && message.contains("train2014") && message.contains("val2014"),
         "{message}"
     );
     let only_bank = open(&[train], 4, 100, [7]);

@@ -41,7 +41,7 @@ fn the_answers_of_openvqa_have_the_scores_of_openvqa() {
         .map(|number: i64| number.into())
         .zip(answers.iter().map(String::as_str));
     let scores = files
-        .metric(Clevr.evaluated_split())
+        .metric(Clevr.evaluated_split(), Measure::Official)
         .unwrap()
         .score(&numbered.collect::<Vec<_>>())
         .unwrap();
@@ -63,7 +63,7 @@ fn the_answers_of_openvqa_have_the_scores_of_openvqa() {
         .join("raw/questions/CLEVR_val_questions.json");
     let file = run.join("results/cache/result_run_golden.txt");
     assert_eq!(
-        Clevr.score(&file, &questions, None).unwrap(),
+        Clevr.score(&file, &questions, None, Measure::Official).unwrap(),
         scores.printed + "\n"
     );
 }
@@ -192,7 +192,7 @@ fn an_error_in_a_question_file_names_file_and_question() {
         ),
         (
             r#"{"questions": [{"image_index": -1, "question": "a"}]}"#,
-            "expected u32",
+            "question 0 has the image_index -1",
         ),
         (
             r#"{"questions": [{"image_index": 1, "question": "a", "program": [{}]}]}"#,

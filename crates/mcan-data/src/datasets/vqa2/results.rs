@@ -127,22 +127,28 @@ mod tests {
         let cases = [
             (
                 r#"{"answer": "a", "question_id": 1}"#,
-                "invalid type: map, expected a list",
+                "it has an object where a list is expected",
             ),
             (r#"[{"answer": "a"}]"#, "an answer has no \"question_id\""),
             (
                 r#"[{"question_id": 1}]"#,
                 "the entry of question 1 has no \"answer\"",
             ),
-            (r#"[{"question_id": 1.5, "answer": "a"}]"#, "expected i64"),
-            (r#"[{"question_id": 1, "answer": 2}]"#, "expected a string"),
+            (
+                r#"[{"question_id": 1.5, "answer": "a"}]"#,
+                "question_id: it has the number 1.5 where a whole number is expected",
+            ),
+            (
+                r#"[{"question_id": 1, "answer": true}]"#,
+                "answer: it has true where a text is expected",
+            ),
             (
                 r#"[{"question_id": 1, "answer": "a"}, {"question_id": 1, "answer": "a"}]"#,
                 "question 1 is answered twice",
             ),
             (
                 r#"[{"question_id": 1, "answer": "a"}"#,
-                "not valid JSON: EOF",
+                "not valid JSON: it ends too early",
             ),
         ];
         for (text, reason) in cases {

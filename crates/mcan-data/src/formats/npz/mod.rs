@@ -18,7 +18,7 @@ pub(crate) use write::{Storage, Writer};
 
 use crate::base::files;
 use crate::formats::npy::{self, Header, Layout};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use crc32fast::hash as crc32;
 use libdeflater::Decompressor;
 use std::cell::RefCell;
@@ -153,7 +153,7 @@ impl Reader {
         let mut read = || -> Result<_> {
             let array = Array::open(&member, &mut self.inflate)?;
             let layout = arrays::layout(&array.header, &wanted, rows_first);
-            let layout = layout.with_context(|| arrays::contents(file))?;
+            let layout = layout.map_err(|error| anyhow!("{error}; {}", arrays::contents(file)))?;
             layout.copy(array.data, out);
             Ok((layout.taken, layout.rows))
         };

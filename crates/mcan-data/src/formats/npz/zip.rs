@@ -9,6 +9,7 @@
 //! Field offsets are those of PKWARE's APPNOTE.TXT, sections 4.3.7 (local header), 4.3.12 (central directory), 4.3.14
 //! to 4.3.16 (its end, zip64 and plain) and 4.5.3 (zip64 sizes).
 
+use crate::formats::magic;
 use anyhow::{Context, Result, bail, ensure};
 
 const LOCAL: &[u8] = b"PK\x03\x04";
@@ -88,7 +89,10 @@ fn directory(file: &[u8]) -> Result<(u64, usize)> {
         .windows(END_BYTES)
         .rposition(|w| w.starts_with(END))
         .map(|p| from + p)
-        .context("it is not a zip file, or is cut short (no end of its zip directory)")?;
+        .with_context(|| match magic::looks_like(file).filter(|_| !file.starts_with(LOCAL)) {
+            Some(is) => format!("it is {is}, not a zip file"),
+            None => "it is not a zip file, or is cut short (no end of its zip directory)".into(),
+        })?;
     let record = &file[end..];
     let (entries, start) = (u16_at(record, 10) as u64, u32_at(record, 16));
     if entries != u64::from(u16::MAX) && start != IN_ZIP64 {

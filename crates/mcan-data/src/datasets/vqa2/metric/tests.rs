@@ -20,7 +20,7 @@ fn evaluator(answers: &[&str]) -> Evaluator {
 fn evaluator_of(answers: Value) -> Evaluator {
     Evaluator::new(&annotation_file(&json!({"annotations": [
         {"question_id": 1, "image_id": 1, "question_type": "what", "answer_type": "other", "answers": answers}
-    ]})))
+    ]})), Measure::Official)
     .unwrap()
 }
 
@@ -116,7 +116,7 @@ fn there_must_be_one_answer_for_each_annotated_question() {
     let annotation = |id| json!({"question_id": id, "image_id": 1, "question_type": "a", "answer_type": "b", "answers": [{"answer": "c"}]});
     let evaluator = Evaluator::new(&annotation_file(
         &json!({"annotations": (1..9).map(annotation).collect::<Vec<_>>()}),
-    ))
+    ), Measure::Official)
     .unwrap();
     let wrong = evaluator
         .accuracy([(1, "c"), (77, "c"), (8, "d"), (1, "e")], Matching::Exact)
@@ -130,7 +130,7 @@ fn there_must_be_one_answer_for_each_annotated_question() {
 #[test]
 fn annotations_without_types_and_files_without_questions_are_errors() {
     let lacking = json!({"annotations": [{"question_id": 3, "image_id": 1, "answer_type": "b", "answers": [{"answer": "c"}]}]});
-    let message = Evaluator::new(&annotation_file(&lacking))
+    let message = Evaluator::new(&annotation_file(&lacking), Measure::Official)
         .err()
         .unwrap()
         .to_string();
@@ -138,7 +138,7 @@ fn annotations_without_types_and_files_without_questions_are_errors() {
         message.contains("question 3 has no \"question_type\""),
         "{message}"
     );
-    let message = Evaluator::new(&annotation_file(&json!({"annotations": []})))
+    let message = Evaluator::new(&annotation_file(&json!({"annotations": []})), Measure::Official)
         .err()
         .unwrap()
         .to_string();
@@ -153,7 +153,7 @@ fn real_answers_have_every_accuracy_of_the_official_evaluation() {
     let path = |part: &str| folder.join(format!("smallval_annotator1.{part}.json"));
     let value =
         |part: &str| serde_json::from_slice::<Value>(&fs::read(path(part)).unwrap()).unwrap();
-    let evaluator = Evaluator::new(&AnnotationFile::read(&path("annotations")).unwrap()).unwrap();
+    let evaluator = Evaluator::new(&AnnotationFile::read(&path("annotations")).unwrap(), Measure::Official).unwrap();
     let answers = read_answers(&path("results")).unwrap();
     let pairs = answers
         .iter()
