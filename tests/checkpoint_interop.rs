@@ -58,6 +58,7 @@ fn pytorch_loads_what_is_saved_and_its_adam_takes_the_state() {
             loss_sum: 0.5,
             seed: u64::MAX,
             data_size: 7,
+            data_digest: None,
             config: serde_json::json!({"MODEL": "small", "LR_DECAY_LIST": [10, 12], "AMP": null}),
             vocabulary: vec!["PAD".into(), "café".into()],
             answers: (0..70_000).map(|i| i.to_string()).collect(),

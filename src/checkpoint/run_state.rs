@@ -23,6 +23,8 @@ pub struct RunState {
     pub seed: u64,
     /// Questions in the training data.
     pub data_size: u64,
+    /// The digest of the training data: see [`Dataset::digest`](crate::data::Dataset::digest). Older versions did not write it.
+    pub data_digest: Option<String>,
     /// The resolved configuration.
     pub config: Json,
     /// The words, in the order of the rows of the embedding.
@@ -34,6 +36,8 @@ pub struct RunState {
 pub(super) fn write(state: &RunState) -> Value {
     let texts = |texts: &[String]| Value::List(texts.iter().map(|text| Value::str(text)).collect());
     let count = |count: u64| Value::Int(count.into());
+    let digest = state.data_digest.as_deref();
+    let digest = digest.map_or(Value::None, Value::str);
     Value::dict([
         ("epoch", count(state.epoch)),
         ("step", count(state.step)),
@@ -41,6 +45,7 @@ pub(super) fn write(state: &RunState) -> Value {
         ("loss_sum", Value::Float(state.loss_sum)),
         ("seed", count(state.seed)),
         ("data_size", count(state.data_size)),
+        ("data_digest", digest),
         ("config", from_json(&state.config)),
         ("vocabulary", texts(&state.vocabulary)),
         ("answers", texts(&state.answers)),
@@ -84,6 +89,7 @@ pub(super) fn read(value: &Value) -> Result<RunState> {
             .context("`loss_sum` of its `mcan` entry is no finite number; it is damaged")?,
         seed: number("seed")?,
         data_size: count("data_size")?,
+        data_digest: value.get("data_digest").and_then(Value::as_str).map(str::to_owned),
         config: to_json(entry("config")?)?,
         vocabulary: texts("vocabulary")?,
         answers: texts("answers")?,

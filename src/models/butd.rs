@@ -28,9 +28,9 @@ keys! {
         /// Width of the question and of the joint representation
         hidden_size: usize = 512;
         /// Probability that dropout zeroes a value before the attention
-        dropout_r: f64 = 0.2;
+        dropout_r: f64 = 0.2 => may_change;
         /// Probability that dropout zeroes a value in the classifier
-        classifer_dropout_r: f64 = 0.5;
+        classifer_dropout_r: f64 = 0.5 => may_change;
         /// Hidden width of the classifier
         flat_out_size: usize = 1024;
         /// Width of a word vector

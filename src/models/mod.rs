@@ -8,6 +8,7 @@ pub mod mcan;
 mod network;
 
 pub use network::Network;
+pub(crate) use network::NamedRows;
 
 use crate::config::{ConfigError, FamilyKeys, ModelValues, Schema};
 use crate::data::Convention;

@@ -61,7 +61,7 @@ pub(super) fn run(config: &Config) -> Result<()> {
 /// The configuration of one stage of the demo: the values that the user gives, replaced by those of the stage.
 fn stage(config: &Config, seed: u64, mode: RunMode) -> Result<Config> {
     let mut given = config.run.given.clone();
-    for (key, value) in [
+    let mut values = vec![
         ("RUN_MODE", json!(mode)),
         ("TRAIN_SPLIT", json!("train")),
         ("DATASET_PATH", json!(format!("{ROOT}/vqa"))),
@@ -70,9 +70,12 @@ fn stage(config: &Config, seed: u64, mode: RunMode) -> Result<Config> {
         ("OVERWRITE", json!(true)),
         ("SEED", json!(seed)),
         ("VERSION", json!(VERSION)),
-        ("CKPT_VERSION", json!(VERSION)),
-        ("CKPT_EPOCH", json!(config.train.max_epoch)),
-    ] {
+    ];
+    if mode != RunMode::Train {
+        values.push(("CKPT_VERSION", json!(VERSION)));
+        values.push(("CKPT_EPOCH", json!(config.train.max_epoch)));
+    }
+    for (key, value) in values {
         given.set_flag(key, value);
     }
     Config::resolve(&given, &SCHEMA)

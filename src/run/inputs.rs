@@ -196,7 +196,7 @@ fn read_files(
         Some(file) => exists(&file)?,
         None => false,
     };
-    let counts_answers = words && !config.loads_checkpoint() && !has_answers;
+    let counts_answers = words && !config.continues_checkpoint() && !has_answers;
     let further: &[SplitName] = if words {
         benchmark.vocabulary_splits()
     } else {
@@ -280,7 +280,7 @@ fn answers_of(
         return Ok(answers);
     }
     ensure!(
-        !config.loads_checkpoint(),
+        !config.continues_checkpoint(),
         "{} is missing, and without it the answers of a published checkpoint have no names; ./setup.sh data \
          fetches it",
         path.display()

@@ -6,10 +6,10 @@
 use super::network;
 use super::preflight::Preflight;
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::{Config, RunMode};
+use crate::config::{Change, Config, OnResume, RunMode};
 use crate::distributed::{self, Replica};
 use crate::models::{SCHEMA, family};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 use tracing::info;
@@ -72,7 +72,7 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
         });
     }
     info!(path = %path.display(), "loading the checkpoint");
-    let checkpoint = if evaluates {
+    let checkpoint = if evaluates || config.starts_from_weights() {
         checkpoint::load_weights(&path)?
     } else {
         checkpoint::load(&path)?
@@ -122,8 +122,8 @@ impl Plan {
             config,
             start: Start::default(),
         };
-        if let Some(checkpoint) = checkpoint {
-            plan.start = plan.start_of(checkpoint);
+        if let Some(checkpoint) = checkpoint.filter(|_| !plan.config.starts_from_weights()) {
+            plan.start = plan.start_of(checkpoint)?;
         }
         info!(seed = plan.seed(), version = %plan.version(), start = ?plan.start, "plan made");
         Ok(plan)
@@ -167,18 +167,29 @@ impl Plan {
     }
 
     /// The start point that a checkpoint gives: from its run state; from a checkpoint of the reference, the epoch in
-    /// its file name, or `CKPT_EPOCH`.
-    fn start_of(&self, checkpoint: &Checkpoint) -> Start {
-        match &checkpoint.mcan {
-            Some(state) => Start {
+    /// its file name, or `CKPT_EPOCH`, if the command line gives it.
+    ///
+    /// # Errors
+    /// A training that continues a checkpoint of which nobody says how many epochs are behind it.
+    fn start_of(&self, checkpoint: &Checkpoint) -> Result<Start> {
+        let run = &self.config.run;
+        if let Some(state) = &checkpoint.mcan {
+            return Ok(Start {
                 epoch: state.epoch,
                 step: state.step,
-            },
-            None => Start {
-                epoch: epoch_of_file(&self.ckpt_to_load()).unwrap_or(self.config.run.ckpt_epoch),
-                step: 0,
-            },
+            });
         }
+        // CKPT_EPOCH of a configuration file is about the checkpoint that the file names.
+        let is_about_it = run.ckpt_path.is_none() || run.given.names("CKPT_EPOCH");
+        let given = is_about_it.then_some(run.ckpt_epoch);
+        let epoch = epoch_of_file(&self.ckpt_to_load()).or(given);
+        let continues = run.run_mode == RunMode::Train;
+        let epoch = epoch.or((!continues).then_some(0));
+        let epoch = epoch.context(
+            "neither the file nor its name says how many epochs are behind it; say it with --CKPT_E=N, or leave out \
+             --RESUME to start a new run from its weights",
+        )?;
+        Ok(Start { epoch, step: 0 })
     }
 }
 
@@ -338,9 +349,9 @@ pub(crate) fn log_of(config: &Config, version: &str) -> PathBuf {
 /// shapes of its tensors show.
 fn with_sizes_of(config: &Config, checkpoint: &Checkpoint) -> Result<Config> {
     let mut config = config.clone();
-    if let Some(state) = &checkpoint.mcan
-        && let Ok(own) = Config::from_saved(&state.config, &SCHEMA)
-    {
+    if let Some(state) = &checkpoint.mcan {
+        let own = Config::from_saved(&state.config, &SCHEMA)?;
+        refuse_other_values(&config, &own)?;
         config.model = own.model;
         config.run.model_use = own.run.model_use;
         config.data.max_token = own.data.max_token;
@@ -353,6 +364,22 @@ fn with_sizes_of(config: &Config, checkpoint: &Checkpoint) -> Result<Config> {
     let shapes: Vec<_> = checkpoint.state_dict.iter().map(shape).collect();
     config.model = (family.sizes_of)(&shapes, &config.model)?;
     Ok(config)
+}
+
+/// Refuses values of the command line that an evaluation cannot use, because the checkpoint has others: such as another
+/// number of heads. Sizes that the tensors show are not compared.
+fn refuse_other_values(given: &Config, own: &Config) -> Result<()> {
+    let saved = serde_json::to_value(own)?;
+    let changes = given.changes_since(&saved, &SCHEMA, OnResume::MustMatch);
+    let set = |change: &&Change| {
+        let set = given.run.given.set.iter();
+        let mut keys = set.filter_map(|pair| pair.split_once('=')).map(|(key, _)| key.trim());
+        keys.any(|key| key == change.key)
+    };
+    if let Some(Change { key, saved, now }) = changes.iter().find(set) {
+        bail!("it was trained with {key} = {saved}, and --SET {key}={now} says otherwise; leave that out");
+    }
+    Ok(())
 }
 
 /// `NUM_WORKERS`, limited to the number of threads that can help to hide the time of disk reads.

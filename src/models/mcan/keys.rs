@@ -16,7 +16,7 @@ keys! {
         /// Width of the feed-forward networks; 4 HIDDEN_SIZE in configurations of the reference, set in OpenVQA's
         ff_size: usize = 2048 => computed_in_reference(ff_size);
         /// Probability that dropout zeroes a value
-        dropout_r: f64 = 0.1;
+        dropout_r: f64 = 0.1 => may_change;
         /// Hidden width of the pooling MLPs
         flat_mlp_size: usize = 512;
         /// Attention distributions per pooling

@@ -45,6 +45,11 @@ impl Optimizer {
         }
     }
 
+    /// Replaces the decay rates of the moments, and the offset of the denominator.
+    pub(crate) fn set_hyper_parameters(&mut self, hyper: HyperParameters) {
+        self.hyper = hyper;
+    }
+
     /// Continues from a saved state. The saved hyper-parameters replace the present ones, as in PyTorch's
     /// `load_state_dict`.
     ///

@@ -53,6 +53,11 @@ impl Schedule {
         }
     }
 
+    /// Base rate of a run that begins with `lr_base`, after the decays at the starts of the first `epochs` epochs.
+    pub(crate) fn base_after(&self, epochs: u64, lr_base: f64) -> f64 {
+        (0..epochs).fold(lr_base, |base, epoch| self.base_at(epoch, base))
+    }
+
     /// Optimizer steps after `epochs` epochs, as the reference counts them.
     pub(crate) fn steps_in(&self, epochs: u64) -> u64 {
         (self.steps_per_epoch() * epochs as f64) as u64

@@ -5,6 +5,7 @@ mod batches;
 mod listeners;
 mod resume;
 mod trainer;
+mod weights;
 
 pub use listeners::{MicroBatch, Step, StepListener};
 pub use trainer::Trainer;
@@ -40,13 +41,15 @@ pub(crate) fn run(config: &Config, held: Option<&Lock>) -> Result<()> {
     let _lock = (writes && held.is_none())
         .then(|| Lock::take(&plan.ckpt_folder()))
         .transpose()?;
-    if checkpoint.is_some() {
+    let resumes = plan.config().train.resume;
+    if resumes {
         resume::check_something_is_left(&plan)?;
     }
     if writes {
         preflight(&plan, checkpoint.as_ref())?;
     }
-    let carried = checkpoint.as_ref().and_then(|from| from.mcan.as_ref());
+    let carried = checkpoint.as_ref().filter(|_| resumes);
+    let carried = carried.and_then(|from| from.mcan.as_ref());
     let inputs = Inputs::read(&plan, carried, &replicas)?;
     // Parsing a million questions takes as much memory as training on them.
     native::return_freed_memory();
@@ -58,8 +61,10 @@ pub(crate) fn run(config: &Config, held: Option<&Lock>) -> Result<()> {
     distributed::check_same_inputs(&replicas, || inputs.fingerprint())?;
     let begin = |replica| {
         let mut trainer = Trainer::new(&plan, &inputs, replica)?;
-        if let Some(checkpoint) = &checkpoint {
-            trainer.restore(checkpoint)?;
+        match &checkpoint {
+            Some(checkpoint) if resumes => trainer.restore(checkpoint)?,
+            Some(checkpoint) if trainer.replica.is_first() => trainer.start_from(checkpoint)?,
+            _ => {}
         }
         Ok(trainer)
     };

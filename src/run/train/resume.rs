@@ -3,11 +3,16 @@
 use super::trainer::Trainer;
 use crate::base::files;
 use crate::checkpoint::{self, Checkpoint, RunState};
+use crate::config::{Change, Config, OnResume};
+use crate::data::Dataset;
 use crate::distributed;
+use crate::models::SCHEMA;
 use crate::report::LogState;
+use crate::run::network::hyper_parameters;
 use crate::run::plan::Plan;
 use crate::run::stop::{self, Stopped, attribute};
 use anyhow::{Context, Error, Result, bail, ensure};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 use tracing::info;
@@ -32,13 +37,33 @@ pub(super) fn check_something_is_left(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// Checks that the run of `plan` has the network and the inputs of the checkpoint with the configuration `saved`, as far as
+/// the shapes of tensors do not show them: the number of heads, lengths.
+pub(super) fn check_same_network(plan: &Plan, saved: &Value) -> Result<()> {
+    // What this version cannot read would compare as different for no reason that a user knows.
+    Config::from_saved(saved, &SCHEMA)?;
+    let changes = plan.config().changes_since(saved, &SCHEMA, OnResume::MustMatch);
+    if let Some(Change { key, saved, now }) = changes.first() {
+        bail!(
+            "it was trained with {key} = {saved}, and {key} is {now} now; give the value of the checkpoint (--SET {key}=..., \
+             or the --MODEL or --CFG that has it)"
+        );
+    }
+    Ok(())
+}
+
 /// Checks that an epoch continued in its middle has the same questions, batches and order.
-fn check_same_epoch(plan: &Plan, state: &RunState, data_size: usize) -> Result<()> {
-    let differs = plan
-        .config()
-        .first_change_since(&state.config)
+fn check_same_epoch(plan: &Plan, state: &RunState, data: &Dataset) -> Result<()> {
+    let rule = OnResume::MustMatchWithinEpoch;
+    let changes = plan.config().changes_since(&state.config, &SCHEMA, rule);
+    let changed = changes.into_iter().map(|change| change.key).find(|key| *key != "SEED");
+    let is_other = |digest: &String| *digest != data.digest();
+    let differs = changed
         .or((state.seed != plan.seed()).then_some("SEED"))
-        .or((state.data_size != data_size as u64).then_some("the number of training questions"));
+        .or((state.data_size != data.len() as u64).then_some("the number of training questions"))
+        .or(state.data_digest.as_ref().is_some_and(is_other).then_some(
+            "the list of training questions (their ids, images, words, targets or order)",
+        ));
     if let Some(what) = differs {
         bail!(
             "it was saved in the middle of epoch {}, and {what} is another now; continue with the same, or from the \
@@ -46,7 +71,7 @@ fn check_same_epoch(plan: &Plan, state: &RunState, data_size: usize) -> Result<(
             state.epoch + 1
         );
     }
-    let steps = (data_size / plan.config().train.batch_size) as u64;
+    let steps = (data.len() / plan.config().train.batch_size) as u64;
     ensure!(
         state.batch < steps,
         "its batch is {}, but an epoch has {steps}; it is damaged",
@@ -75,6 +100,12 @@ impl Trainer<'_> {
             "{}: its lr_base is {lr_base}",
             cannot()
         );
+        if let Some(state) = &checkpoint.mcan {
+            check_same_network(self.plan, &state.config).with_context(cannot)?;
+            if state.batch > 0 {
+                check_same_epoch(self.plan, state, &self.task.dataset).with_context(cannot)?;
+            }
+        }
         self.net
             .assign(&checkpoint.state_dict)
             .with_context(cannot)?;
@@ -83,11 +114,9 @@ impl Trainer<'_> {
         self.epoch = self.plan.start().epoch;
         self.step = self.schedule.steps_in(self.epoch);
         if let Some(state) = &checkpoint.mcan {
-            if state.batch > 0 {
-                check_same_epoch(self.plan, state, self.task.dataset.len()).with_context(cannot)?;
-            }
             (self.step, self.batch, self.loss_sum) = (state.step, state.batch, state.loss_sum);
         }
+        self.use_changed_keys(checkpoint.mcan.as_ref());
         info!(
             epoch = self.epoch,
             step = self.step,
@@ -95,6 +124,41 @@ impl Trainer<'_> {
             "training state restored"
         );
         Ok(())
+    }
+
+    /// Uses the learning rate and the hyper-parameters of the optimizer that the configuration has, where they are not those
+    /// of the checkpoint. A checkpoint of another program does not say which it was trained with; there, values count that
+    /// the command line gives.
+    fn use_changed_keys(&mut self, state: Option<&RunState>) {
+        let config = self.plan.config();
+        let changed: Vec<Change> = match state {
+            Some(state) => config.changes_since(&state.config, &SCHEMA, OnResume::MayChange),
+            None => Vec::new(),
+        };
+        let is_new = |key: &str| match state {
+            Some(_) => changed.iter().any(|change| change.key == key),
+            None => config.run.given.names(key),
+        };
+        let mut used = Vec::new();
+        if is_new("LR_BASE") {
+            // The decay of the epoch that is continued in its middle has happened, too.
+            let begun = self.epoch + u64::from(self.batch > 0);
+            self.lr_base = self.schedule.base_after(begun, config.train.lr_base);
+            used.push(format!("LR_BASE = {}", config.train.lr_base));
+        }
+        if ["OPT_BETAS", "OPT_EPS", "OPT_PARAMS"].into_iter().any(is_new) {
+            let (b1, b2) = config.train.opt_betas;
+            self.optimizer.set_hyper_parameters(hyper_parameters(config));
+            used.push(format!("OPT_BETAS = [{b1}, {b2}], OPT_EPS = {}", config.train.opt_eps));
+        }
+        if !used.is_empty() && self.replica.is_first() {
+            let path = self.plan.ckpt_to_load();
+            crate::note!(
+                "{} was trained with other values; from now on {}",
+                path.display(),
+                used.join(", ")
+            );
+        }
     }
 
     /// Saves the state to `path`; only in the first replica.
@@ -138,6 +202,7 @@ impl Trainer<'_> {
                 loss_sum: self.loss_sum,
                 seed: self.plan.seed(),
                 data_size: self.task.dataset.len() as u64,
+                data_digest: Some(self.digest.get_or_init(|| self.task.dataset.digest()).clone()),
                 config: serde_json::to_value(self.plan.config()).unwrap_or_default(),
                 vocabulary: inputs.vocabulary.words().map(str::to_owned).collect(),
                 answers: inputs.answers.answers().map(str::to_owned).collect(),

@@ -19,6 +19,7 @@ use crate::run::prefetch::Prefetcher;
 use crate::run::{glove, network, stop};
 use crate::say;
 use anyhow::{Context, Result};
+use std::cell::OnceCell;
 use tch::Tensor;
 
 /// The whole state of a training run, in one of its replicas.
@@ -42,6 +43,8 @@ pub struct Trainer<'a> {
     pub(super) batch: u64,
     /// Summed loss of the current epoch so far, or of the epoch that has just ended.
     pub(super) loss_sum: f64,
+    /// The digest of the training data, once it is needed.
+    pub(super) digest: OnceCell<String>,
     /// Whether the reducer has seen the order of the gradients.
     rehearsed: bool,
 }
@@ -71,6 +74,7 @@ impl<'a> Trainer<'a> {
             step: 0,
             batch: 0,
             loss_sum: 0.0,
+            digest: OnceCell::new(),
             rehearsed: false,
         };
         // The first replica broadcasts its parameters before the first step.

@@ -11,8 +11,9 @@ pub fn markdown(schema: &Schema) -> String {
          This page is made from the table of keys in the program. Every key can be set in a configuration file \
          (`KEY: value`) and with `--SET KEY=VALUE`; some have a flag of their own. Flags win over `--SET`, which wins \
          over the file, which wins over the defaults. A key marked * is unknown to the reference.\n\n\
-         Resume: a key marked \"same\" must keep its value when a run continues in the middle of an epoch; a key marked \
-         \"anew\" is given by the command that resumes a run. Processes: a key marked \"own\" may differ between the \
+         Resume: a key marked \"same\" must have the value of the checkpoint when a run continues; a key marked \"same within \
+         an epoch\", only when it continues in the middle of an epoch; a key marked \"anew\" is given by the command that \
+         resumes a run. All others may change, and the new value is used. Processes: a key marked \"own\" may differ between the \
          processes of a job.\n",
     );
     section(&mut page, "All models and data sets", common_keys());
@@ -43,6 +44,7 @@ fn row(key: &Key) -> String {
     };
     let resume = match key.on_resume {
         OnResume::MustMatch => "same",
+        OnResume::MustMatchWithinEpoch => "same within an epoch",
         OnResume::MayChange | OnResume::MachinesOwn => "",
         OnResume::GivenAnew => "anew",
     };

@@ -85,9 +85,24 @@ impl Config {
         Ok(self.train.eval_every_epoch && !is_trained_on)
     }
 
-    /// Whether the run starts from a checkpoint.
+    /// Whether the run reads a checkpoint.
     pub fn loads_checkpoint(&self) -> bool {
+        self.continues_checkpoint() || self.starts_from_weights()
+    }
+
+    /// Whether the run evaluates or continues a checkpoint, whose words and answers it needs.
+    pub fn continues_checkpoint(&self) -> bool {
         matches!(self.run.run_mode, RunMode::Val | RunMode::Test) || self.train.resume
+    }
+
+    /// Whether the run is a new training whose parameters start from those of a checkpoint: the command line names one
+    /// without `--RESUME`. (The configuration files of the reference name one for evaluations.)
+    pub fn starts_from_weights(&self) -> bool {
+        let given = &self.run.given;
+        let names = |key| given.names(key);
+        self.run.run_mode == RunMode::Train
+            && !self.train.resume
+            && (self.run.ckpt_path.is_some() || names("CKPT_VERSION") || names("CKPT_EPOCH"))
     }
 
     /// The split that the run answers, if any.

@@ -15,7 +15,7 @@ keys! {
     /// The data: its places, and how it is read.
     pub struct DataConfig: Data {
         /// Data set
-        dataset: String = "vqa".into() => flag("DATASET"), value("NAME"), listing(dataset_names), ours;
+        dataset: String = "vqa".into() => flag("DATASET"), value("NAME"), listing(dataset_names), ours, must_match;
         /// Folder of questions, annotations and answer_dict.json
         dataset_path: PathBuf = "./datasets/vqa/".into() => flag("DATA_PATH"), value("DIR");
         /// Folder of the image features
@@ -31,13 +31,13 @@ keys! {
         /// Word vectors: en_vectors_web_lg-2.1.0 (.tar.gz or folder) or a GloVe text file; searched for when absent
         glove_path: Option<PathBuf> = None => flag("GLOVE_PATH"), value("PATH"), ours;
         /// Largest number of words of a question; further words are cut off
-        max_token: usize = 14;
+        max_token: usize = 14 => must_match;
         /// Largest number of regions of an image; further regions are cut off
-        img_feat_pad_size: usize = 100;
+        img_feat_pad_size: usize = 100 => must_match;
         /// OpenVQA: number and width of each kind of feature, by data set; replaces IMG_FEAT_PAD_SIZE and IMG_FEAT_SIZE
-        feat_size: FeatSize = FeatSize::default() => absent("the data set's"), ours;
+        feat_size: FeatSize = FeatSize::default() => absent("the data set's"), ours, must_match;
         /// OpenVQA: divide the coordinates of boxes by the size of the image, for a model that reads boxes
-        bbox_normalize: Option<bool> = None => absent("the model's"), ours;
+        bbox_normalize: Option<bool> = None => absent("the model's"), ours, must_match;
         /// Question files to train on; `train` evaluates val after each epoch
         train_split: String = "train+val+vg".into() => flag("SPLIT"), one_of(datasets::training_names);
         /// Which test questions to answer
@@ -51,7 +51,7 @@ keys! {
         /// Page-lock batches bound for a GPU
         pin_mem: bool = true => flag("PINM"), machine;
         /// Order of the training questions: external or internal (a new random order each epoch), none (file order)
-        shuffle_mode: ShuffleMode = ShuffleMode::External => must_match;
+        shuffle_mode: ShuffleMode = ShuffleMode::External => must_match_within_epoch;
         /// Number format of a packed bank
         bank_dtype: BankDtype = BankDtype::F16 => ours;
         /// Leave damaged images out of a bank instead of stopping
@@ -63,7 +63,7 @@ keys! {
     /// Optimisation.
     pub struct TrainConfig: Train {
         /// Questions per optimizer step
-        batch_size: usize = 64 => flag("BS"), must_match;
+        batch_size: usize = 64 => flag("BS"), must_match_within_epoch;
         /// Split each batch in this many parts and accumulate their gradients: less memory, same result
         grad_accu_steps: usize = 1 => flag("ACCU");
         /// Learning rate after warm-up
@@ -79,11 +79,11 @@ keys! {
         /// Largest norm of the whole gradient; unlimited if not positive
         grad_norm_clip: f64 = -1.0;
         /// Loss, or '' for that of the data set
-        loss_func: LossFunc = LossFunc::OfDataset => ours;
+        loss_func: LossFunc = LossFunc::OfDataset => ours, must_match;
         /// How the losses of a batch become one number
-        loss_reduction: LossReduction = LossReduction::Sum => ours;
+        loss_reduction: LossReduction = LossReduction::Sum => ours, must_match;
         /// Optimizer, or '' for the reference's Adam
-        opt: Opt = Opt::Reference => ours;
+        opt: Opt = Opt::Reference => ours, must_match;
         /// OpenVQA: arguments of the optimizer, {betas: '(0.9, 0.98)', eps: '1e-9'}; replaces OPT_BETAS and OPT_EPS
         opt_params: OptParams = OptParams::default() => ours;
         /// Decay rates of the optimizer's two moments
@@ -113,18 +113,18 @@ keys! {
         /// Model: NAME of configs/DATASET/NAME.yml or configs/NAME_model.yml; built in
         model: String = "small".into() => flag("MODEL"), value("NAME"), listing(model_file::built_in), about_model;
         /// Family of the model, configured by OpenVQA's conventions; absent: the reference's MCAN
-        model_use: Option<String> = None => ours, about_model;
+        model_use: Option<String> = None => ours, about_model, must_match;
         /// GPU indices, as in '0' or '0, 1', or cpu (cpu,cpu: two replicas)
         gpu: Option<String> = None => flag("GPU"), machine, absent("GPU 0 if there is one, else the CPU");
         /// Seed of everything random
-        seed: Option<u64> = None => flag("SEED"), absent("drawn and printed"), must_match;
+        seed: Option<u64> = None => flag("SEED"), absent("drawn and printed"), must_match_within_epoch;
         /// Name of this run: its checkpoints and log
         version: Option<String> = None => flag("VERSION"), absent("the seed"), given_anew;
         /// Version of the checkpoint to load
         ckpt_version: Option<String> = None => flag("CKPT_V"), absent("VERSION"), given_anew;
-        /// Epoch of the checkpoint to load
+        /// Epoch of the checkpoint to load: the number of epochs behind it
         ckpt_epoch: u64 = 0 => flag("CKPT_E"), given_anew;
-        /// Path of the checkpoint to load, instead of --CKPT_V and --CKPT_E
+        /// Path of the checkpoint to load, instead of --CKPT_V and --CKPT_E; without --RESUME, training starts from its weights
         ckpt_path: Option<PathBuf> = None => flag("CKPT_PATH"), value("FILE"), given_anew;
         /// Show the loss of each step
         verbose: bool = true => flag("VERB"), per_process;

@@ -44,14 +44,16 @@ pub fn common_keys() -> impl Iterator<Item = &'static Key> {
     groups.into_iter().flatten()
 }
 
-/// Whether the command that resumes a run gives `flag` anew, such as `--RESUME=True`: flags that say where a run starts
+/// Whether the command that resumes a run gives `flag` anew, such as `--RESUME=True` or `--SET=VERSION=a`: flags that say where a run starts
 /// and what its name is.
 pub fn is_given_anew(flag: &str) -> bool {
-    let name = flag.split('=').next().unwrap_or(flag);
-    common_keys()
-        .filter(|key| key.on_resume == OnResume::GivenAnew)
-        .filter_map(|key| key.flag)
-        .any(|flag| name.strip_prefix("--") == Some(flag.name))
+    let anew = common_keys().filter(|key| key.on_resume == OnResume::GivenAnew);
+    let set = flag.strip_prefix("--SET=");
+    let name = set.unwrap_or(flag).split('=').next().unwrap_or(flag).trim();
+    anew.into_iter().any(|key| match set {
+        Some(_) => key.name == name,
+        None => key.flag.is_some_and(|flag| name.strip_prefix("--") == Some(flag.name)),
+    })
 }
 
 /// The resolved configuration of a run.
@@ -159,15 +161,39 @@ impl Config {
         values
     }
 
-    /// The first key whose value differs from `saved`, the configuration in a checkpoint, although a run that continues in
-    /// the middle of an epoch needs the same value.
-    pub fn first_change_since(&self, saved: &Value) -> Option<&'static str> {
+    /// The keys with this rule for resuming whose values differ from `saved`, the configuration in a checkpoint. A key that
+    /// an older version did not have had its default.
+    pub fn changes_since(&self, saved: &Value, schema: &Schema, rule: OnResume) -> Vec<Change> {
         let now = self.values();
-        common_keys()
-            .filter(|key| key.on_resume == OnResume::MustMatch)
-            .map(|key| key.name)
-            .find(|&name| saved.get(name) != now.get(name))
+        let family = schema.family(self.run.model_use.as_deref());
+        let keys = family.map_or(&[][..], |family| family.keys).iter();
+        let keys = keys.chain(common_keys()).filter(|key| key.on_resume == rule);
+        let change = |key: &Key| {
+            let absent = || match key.computed {
+                Some(_) => now.get(key.name).cloned().unwrap_or_default(),
+                None => (key.default)(),
+            };
+            let saved = saved.get(key.name).cloned().unwrap_or_else(absent);
+            let now = now.get(key.name)?;
+            (saved != *now).then(|| Change {
+                key: key.name,
+                saved: show(&saved),
+                now: show(now),
+            })
+        };
+        keys.filter_map(change).collect()
     }
+}
+
+/// A key whose value is not that of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The key.
+    pub key: &'static str,
+    /// The value in the checkpoint.
+    pub saved: String,
+    /// The value of the run.
+    pub now: String,
 }
 
 /// `value` as the printed configuration shows it.

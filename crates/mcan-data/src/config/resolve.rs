@@ -37,6 +37,13 @@ impl Given {
         flags.chain(cfg).chain(set).collect()
     }
 
+    /// Whether the command line gives `key`, with its flag or with `--SET`.
+    pub fn names(&self, key: &str) -> bool {
+        let set = self.set.iter().filter_map(|pair| pair.split_once('='));
+        let mut set = set.map(|(key, _)| key.trim());
+        self.flags.iter().any(|(_, given, _)| *given == key) || set.any(|given| given == key)
+    }
+
     /// Gives the flag of `key` this value in place of a value that was given. Does nothing for a key without a flag.
     pub fn set_flag(&mut self, key: &str, value: Value) {
         let known = common_keys().find(|known| known.name == key);
@@ -94,14 +101,14 @@ impl Config {
     /// checkpoints load. Unknown keys are ignored.
     ///
     /// # Errors
-    /// An unknown family, or a value of the wrong type.
+    /// An unknown family, or a value that this version cannot read; the message names the key.
     pub fn from_saved(saved: &Value, schema: &Schema) -> Result<Config> {
         let model_use = saved.get("MODEL_USE").and_then(Value::as_str);
         let mut layers = Layers::new(schema.family(model_use)?, convention(model_use));
         for (name, value) in saved.as_object().into_iter().flatten() {
             let key = layers.table.get(name.as_str()).copied();
             if key.is_some_and(|key| !key.is_computed(layers.convention)) {
-                layers.set(setting(name, value.clone(), "the saved configuration"))?;
+                layers.set(setting(name, value.clone(), "the configuration in the checkpoint"))?;
             }
         }
         layers.compute();
@@ -336,14 +343,14 @@ impl Layers {
     }
 }
 
-/// A YAML scalar as its key needs it: `VERSION: 5` is the text "5", `RESUME: 1` is true.
+/// A YAML scalar as its key needs it: `VERSION: 5` is the text "5", `VERSION: true` the text "true", `RESUME: 1` is true.
 fn as_meant(kind: Kind, setting: &Setting) -> Value {
     match (kind, &setting.value) {
         (Kind::Bool | Kind::BoolOr(_), Value::Number(n)) if n.as_u64() == Some(0) => false.into(),
         (Kind::Bool | Kind::BoolOr(_), Value::Number(n)) if n.as_u64() == Some(1) => true.into(),
-        (Kind::Text, Value::Number(n)) => {
-            let digits = || n.to_string();
-            setting.typed.clone().unwrap_or_else(digits).into()
+        (Kind::Text | Kind::Path, value @ (Value::Number(_) | Value::Bool(_))) => {
+            let written = || value.to_string();
+            setting.typed.clone().unwrap_or_else(written).into()
         }
         (_, value) => value.clone(),
     }

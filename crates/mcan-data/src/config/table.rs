@@ -29,9 +29,11 @@ pub enum Scope {
 /// Whether a resumed run may change a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnResume {
-    /// A run that continues in the middle of an epoch needs the same value.
+    /// The run needs the same value: with another one the parameters mean something else.
     MustMatch,
-    /// The value may change.
+    /// A run that continues in the middle of an epoch needs the same value.
+    MustMatchWithinEpoch,
+    /// The value may change, and the new one is used.
     MayChange,
     /// The key describes the machine, which may be another one.
     MachinesOwn,
@@ -114,7 +116,7 @@ pub struct Computed {
 }
 
 impl Key {
-    /// A key without flag that may change on resume. Used by [`keys!`](crate::keys!).
+    /// A key without flag. On resume, keys of models must match, and others may change. Used by [`keys!`](crate::keys!).
     pub const fn new<T: KeyType>(
         name: &'static str,
         doc: &'static str,
@@ -131,7 +133,10 @@ impl Key {
             one_of: None,
             listing: None,
             scope,
-            on_resume: OnResume::MayChange,
+            on_resume: match scope {
+                Scope::Model => OnResume::MustMatch,
+                _ => OnResume::MayChange,
+            },
             // Each machine of a job may have its files in another place.
             per_process: matches!(T::KIND, Kind::Path | Kind::Paths),
             is_ours: false,
@@ -181,9 +186,21 @@ impl Key {
         self
     }
 
-    /// Mark: a run that continues in the middle of an epoch needs the same value.
+    /// Mark: a resumed run needs the same value.
     pub const fn must_match(mut self) -> Key {
         self.on_resume = OnResume::MustMatch;
+        self
+    }
+
+    /// Mark: a run that continues in the middle of an epoch needs the same value.
+    pub const fn must_match_within_epoch(mut self) -> Key {
+        self.on_resume = OnResume::MustMatchWithinEpoch;
+        self
+    }
+
+    /// Mark: a resumed run may change the value.
+    pub const fn may_change(mut self) -> Key {
+        self.on_resume = OnResume::MayChange;
         self
     }
 

@@ -4,6 +4,7 @@ use super::answers::Target;
 use super::ids::{ImageId, QuestionId};
 use crate::formats::ragged::RaggedVec;
 use rustc_hash::FxHashMap;
+use sha2::{Digest, Sha256};
 
 /// A question with its image, words and targets.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +72,22 @@ impl Dataset {
         self.images.push(image);
         self.words.push(words);
         self.targets.push(targets);
+    }
+
+    /// A text that differs if the samples or their order differ: SHA-256 over all ids, words and targets.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for i in 0..self.len() {
+            // With lengths, so that no two sequences of samples give the same bytes.
+            let (words, targets) = (self.words(i), self.targets(i));
+            hash.update(format!("{} {} {} {}\n", self.question_id(i), self.image_id(i), words.len(), targets.len()));
+            words.iter().for_each(|word| hash.update(word.to_le_bytes()));
+            for (answer, score) in targets {
+                hash.update(answer.to_le_bytes());
+                hash.update(score.to_le_bytes());
+            }
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// How many samples there are.
