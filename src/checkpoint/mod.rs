@@ -113,6 +113,9 @@ fn interpret(archive: &Archive, with_optimizer: bool) -> Result<Checkpoint> {
     })
 }
 
+/// The names under which programs save a state dict.
+const NAMES: [&str; 4] = ["state_dict", "model_state_dict", "model", "net"];
+
 /// The entries of the state dict, and whether the file has nothing else.
 fn parameters(top: &Value) -> Result<(&[(Value, Value)], bool)> {
     let Some(entries) = top.entries() else {
@@ -123,13 +126,17 @@ fn parameters(top: &Value) -> Result<(&[(Value, Value)], bool)> {
     };
     let is_tensor = |(_, value): &(Value, Value)| matches!(value, Value::Tensor(_));
     let is_bare = !entries.is_empty() && entries.iter().all(is_tensor);
-    match top.get("state_dict") {
-        Some(state_dict) => {
-            let entries = state_dict.entries();
-            let entries =
-                entries.context("its `state_dict` is no dict; save the model's state_dict()")?;
-            Ok((entries, is_bare))
-        }
+    // Other programs have other names for it.
+    let found = NAMES.iter().find_map(|name| Some((name, top.get(name)?)));
+    match found {
+        Some((name, state_dict)) if !is_bare => match state_dict.entries() {
+            Some(entries) => Ok((entries, is_bare)),
+            None => bail!(
+                "its `{name}` is {}; save the model's state_dict()",
+                state_dict.kind_name()
+            ),
+        },
+        Some(_) => Ok((entries, is_bare)),
         None if is_bare => Ok((entries, is_bare)),
         None => bail!(
             "it has no `state_dict`; save it with torch.save({{'state_dict': model.state_dict()}})"

@@ -139,7 +139,7 @@ fn to_json(value: &Value) -> Result<Json> {
             };
             Json::Object(entries.iter().map(entry).collect::<Result<_>>()?)
         }
-        Value::Bytes(_) | Value::Tensor(_) => {
+        Value::Bytes(_) | Value::Tensor(_) | Value::Opaque(_) => {
             bail!("its configuration holds {}", value.kind_name())
         }
     })

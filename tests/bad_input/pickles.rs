@@ -60,8 +60,8 @@ pub(super) fn hostile_pickles(wrap: fn(&[u8]) -> Vec<u8>) -> Vec<Row> {
         ),
         of(
             "another protocol",
-            b"\x80\x05N.".to_vec(),
-            &["pickle protocol 5", "at byte 0"],
+            b"\x80\x06N.".to_vec(),
+            &["pickle protocol 6", "at byte 0"],
         ),
         of(
             "wrong type: a list",
@@ -71,7 +71,7 @@ pub(super) fn hostile_pickles(wrap: fn(&[u8]) -> Vec<u8>) -> Vec<Row> {
         of(
             "wrong type: state_dict is a number",
             protocol_2(b"}X\x0a\x00\x00\x00state_dictK\x05s"),
-            &["its `state_dict` is no dict"],
+            &["its `state_dict` is an integer"],
         ),
         of(
             "wrong shape: a view beyond its storage",

@@ -244,6 +244,8 @@ fn read_folder(folder: &Path, names: FileNames, groups: &mut Groups) -> Result<(
 
 fn read_tar_gz(path: &Path, names: FileNames, groups: &mut Groups) -> Result<()> {
     let mut archive = tar::Archive::new(open_archive(path)?);
+    // Behind the end of an archive another one may follow.
+    archive.set_ignore_zeros(true);
     let mut last = String::from("its start");
     let damaged = |last: &str| format!("the archive is cut short or damaged after {last}");
     for member in Members::of(&mut archive).with_context(|| damaged(&last))? {

@@ -82,6 +82,7 @@ pub(super) fn from_archive(
     let (mut tokenizer, mut key2row, mut plan) = (None, None, None);
     for _pass in 0..2 {
         let mut archive = tar::Archive::new(open()?);
+        archive.set_ignore_zeros(true);
         for member in Members::of(&mut archive)? {
             let Member { path, mut entry } =
                 member.context("the archive is damaged or cut short; fetch it again")?;

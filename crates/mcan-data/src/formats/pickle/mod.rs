@@ -1,7 +1,7 @@
 //! Python's pickle, read as data and never run.
 //!
-//! [`read()`] knows the opcodes of protocols 2 to 4 and the few Python names that PyTorch writes for tensors and plain
-//! containers. It refuses every other opcode and name, and the error says which. [`write()`] writes protocol 2, as
+//! [`read()`] knows the opcodes of protocols 2 to 5 and the few Python names that PyTorch writes for tensors and plain
+//! containers. What other names would make is an opaque object: neither looked into nor run. [`write()`] writes protocol 2, as
 //! `torch.save` does. A tensor is a view of a storage, which the pickle names by a key; [`pt`](super::pt) finds the
 //! storage.
 
@@ -17,6 +17,7 @@ pub use read::{Pickle, read};
 pub use tensor::TensorView;
 pub use write::write;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Values may be nested this deep. The state of a model is about six deep.
@@ -51,6 +52,8 @@ pub enum Value {
     OrderedDict(Vec<(Value, Value)>),
     /// A tensor or parameter: a view of a storage.
     Tensor(Arc<TensorView>),
+    /// An object of the class or function of this name, which is not read.
+    Opaque(Arc<str>),
 }
 
 impl Value {
@@ -120,8 +123,8 @@ impl Value {
     }
 
     /// The name of its type for messages, with an article.
-    pub fn kind_name(&self) -> &'static str {
-        match self {
+    pub fn kind_name(&self) -> Cow<'static, str> {
+        let name = match self {
             Value::None => "None",
             Value::Bool(_) => "a bool",
             Value::Int(_) => "an integer",
@@ -132,7 +135,9 @@ impl Value {
             Value::List(_) => "a list",
             Value::Dict(_) | Value::OrderedDict(_) => "a dict",
             Value::Tensor(_) => "a tensor",
-        }
+            Value::Opaque(name) => return format!("an object of {name}, which is never run here").into(),
+        };
+        name.into()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The Python names that a pickle may use. Each stands for a form of data; none of them is ever called.
+//! The Python names that stand for a form of data. None of them is ever called.
 
 use super::Value;
 use super::read::{Object, Reader};
@@ -23,7 +23,7 @@ pub(super) enum Global {
 impl Reader<'_> {
     pub(super) fn global(&mut self) -> Result<()> {
         let (module, name) = (self.line()?, self.line()?);
-        self.push(Object::Global(allowed(&module, &name)?))
+        self.push(meaning(&module, &name))
     }
 
     fn line(&mut self) -> Result<String> {
@@ -44,8 +44,8 @@ impl Reader<'_> {
         else {
             bail!("a name is no string; the file is damaged");
         };
-        let global = allowed(module, name)?;
-        self.push(Object::Global(global))
+        let object = meaning(module, name);
+        self.push(object)
     }
 }
 
@@ -65,11 +65,8 @@ pub(super) fn storage_class(dtype: Dtype) -> &'static str {
     }
 }
 
-/// The meaning of a name.
-///
-/// # Errors
-/// The name is not on the list.
-fn allowed(module: &str, name: &str) -> Result<Global> {
+/// The meaning of a name: data of the list, else an object that is not read.
+fn meaning(module: &str, name: &str) -> Object {
     let of = |name_of: fn(Dtype) -> &'static str| {
         let mut all = Dtype::ALL.into_iter();
         all.find(|&dtype| name_of(dtype) == name)
@@ -90,12 +87,8 @@ fn allowed(module: &str, name: &str) -> Result<Global> {
         _ => None,
     };
     match global {
-        Some(global) => Ok(global),
-        None => bail!(
-            "it uses the Python name {:?}, which is neither tensor nor plain data and is never run here; load the \
-             file with the program that wrote it and save its state_dict alone",
-            shown(module, name)
-        ),
+        Some(global) => Object::Global(global),
+        None => Object::Opaque(shown(module, name).into()),
     }
 }
 

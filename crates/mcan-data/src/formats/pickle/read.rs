@@ -1,4 +1,4 @@
-//! Reads pickles: a stack machine for the opcodes of protocols 2 to 4 that PyTorch's files use.
+//! Reads pickles: a stack machine for the opcodes of protocols 2 to 5.
 //!
 //! Objects are kept in a table and referred to by number, so that the memo can name a container that is filled later, as
 //! Python's memo does. At the end, [`Reader::tree`] makes a tree of the object on the stack, within limits: a container
@@ -68,6 +68,8 @@ pub(super) enum Object {
     },
     Global(Global),
     Storage(Storage),
+    /// A class or function that is not on the list, or what it would make.
+    Opaque(Arc<str>),
 }
 
 /// The stack machine.
@@ -117,6 +119,8 @@ impl Reader<'_> {
             0x93 => self.stack_global()?,
             b'R' => self.reduce()?,
             b'b' => self.build()?,
+            0x81 => self.new_object(2)?,
+            0x92 => self.new_object(3)?,
             b'Q' => self.persistent()?,
             _ => self.scalar(opcode)?,
         }
@@ -126,8 +130,8 @@ impl Reader<'_> {
     fn protocol(&mut self) -> Result<()> {
         let [version] = self.array()?;
         ensure!(
-            (2..=4).contains(&version),
-            "pickle protocol {version} is not supported; save it with 2, 3 or 4"
+            (2..=5).contains(&version),
+            "pickle protocol {version} is not supported; save it with 2 to 5"
         );
         Ok(())
     }
@@ -151,7 +155,7 @@ impl Reader<'_> {
             b'T' => self.text_of_python_2(4),
             b'C' => self.byte_string(1),
             b'B' => self.byte_string(4),
-            0x8e => self.byte_string(8),
+            0x8e | 0x96 => self.byte_string(8),
             _ => self.container(opcode),
         }
     }
@@ -167,6 +171,11 @@ impl Reader<'_> {
             b't' => {
                 let items = self.pop_mark()?;
                 self.push(Object::Tuple(items))
+            }
+            0x8f => self.push(Object::Opaque("set".into())),
+            0x91 => {
+                self.pop_mark()?;
+                self.push(Object::Opaque("frozenset".into()))
             }
             b']' => self.push(Object::List(Vec::new())),
             b'l' => {
@@ -188,13 +197,18 @@ impl Reader<'_> {
         let items = match opcode {
             b'a' => self.pop_n(1)?,
             b's' => self.pop_n(2)?,
-            b'e' | b'u' => self.pop_mark()?,
+            b'e' | b'u' | 0x90 => self.pop_mark()?,
             _ => bail!(
                 "opcode {opcode:#04x} is none that PyTorch's checkpoints use; the file is damaged or no checkpoint"
             ),
         };
+        // What is put into an object that is not read is dropped.
+        if let Object::Opaque(_) = self.object(self.top()?)? {
+            return Ok(());
+        }
         match opcode {
             b'a' | b'e' => self.append(items),
+            0x90 => bail!("items are added to something that is no set; the file is damaged"),
             _ => self.set(items),
         }
     }

@@ -19,8 +19,14 @@ pub(super) struct Storage {
 
 impl Reader<'_> {
     /// Replaces a name and its arguments by the data that they stand for.
+    ///
+    /// A name that is not on the list makes an object that is not read.
     pub(super) fn reduce(&mut self) -> Result<()> {
         let parts = self.pop_n(2)?;
+        if let Object::Opaque(name) = self.object(parts[0])? {
+            let name = Arc::clone(name);
+            return self.push(Object::Opaque(name));
+        }
         let (&Object::Global(global), Object::Tuple(arguments)) =
             (self.object(parts[0])?, self.object(parts[1])?)
         else {
@@ -55,6 +61,17 @@ impl Reader<'_> {
                 arguments.len()
             ),
         }
+    }
+
+    /// Makes an object of a class from its arguments: the class and `parts - 1` arguments are on the stack.
+    pub(super) fn new_object(&mut self, parts: usize) -> Result<()> {
+        let class = self.pop_n(parts)?[0];
+        let name = match self.object(class)? {
+            Object::Opaque(name) => Arc::clone(name),
+            Object::Global(Global::OrderedDict) => return self.push(EMPTY_ORDERED_DICT),
+            _ => bail!("an object of something that is no class would be made; the file is damaged"),
+        };
+        self.push(Object::Opaque(name))
     }
 
     /// The bytes that protocol 2 has as Latin-1 text.
@@ -154,7 +171,7 @@ impl Reader<'_> {
     pub(super) fn build(&mut self) -> Result<()> {
         self.pop()?;
         match self.object(self.top()?)? {
-            Object::Dict { .. } | Object::Leaf(Value::Tensor(_)) => Ok(()),
+            Object::Dict { .. } | Object::Leaf(Value::Tensor(_)) | Object::Opaque(_) => Ok(()),
             _ => bail!(
                 "attributes are given to something that is neither dict nor tensor; the file is damaged"
             ),

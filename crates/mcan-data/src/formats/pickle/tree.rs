@@ -4,6 +4,7 @@ use super::names::Global;
 use super::read::{Id, Object, Reader};
 use super::{MAX_DEPTH, Value};
 use anyhow::{Context, Result, bail, ensure};
+use std::sync::Arc;
 
 impl Reader<'_> {
     /// The object as a tree of values. `budget` is the number of values that it may still have.
@@ -38,6 +39,7 @@ impl Reader<'_> {
                     Value::Dict(pairs)
                 }
             }
+            Object::Opaque(name) => Value::Opaque(Arc::clone(name)),
             Object::Global(Global::Dtype(dtype)) => Value::str(dtype.name()),
             Object::Global(_) => {
                 bail!("a class stands where data should; save the state dict, not the model")
