@@ -14,7 +14,8 @@
 )]
 
 use anyhow::Result;
-use mcan::base::errors::{explain, panic_text};
+use mcan::base::errors::{explain, explain_panic, panic_text};
+use mcan::base::memory::Allocator;
 use mcan::cli::Args;
 use mcan::config::Config;
 use mcan::models::SCHEMA;
@@ -24,6 +25,9 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     let args = Args::from_command_line();
@@ -46,11 +50,11 @@ fn main() -> ExitCode {
                 note!("mcan: {error:#}");
                 return ExitCode::from(stopped.exit_status());
             }
-            format!("{error:#}")
+            explain(&format!("{error:#}"))
         }
-        Err(panic) => panic_text(&*panic).to_string(),
+        Err(panic) => explain_panic(panic_text(&*panic)),
     };
-    note!("mcan: {}", explain(&message));
+    note!("mcan: {message}");
     ExitCode::FAILURE
 }
 

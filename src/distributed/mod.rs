@@ -22,6 +22,7 @@ use std::fmt;
 use std::net::UdpSocket;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread::Builder;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 use tch::Device;
@@ -37,12 +38,16 @@ pub(crate) fn is_one_of_several() -> bool {
 
 /// Connects the replicas of this process to each other and to those of other processes. Returns them, the configuration
 /// with the seed that the first process names, and the seed that it has drawn, for a job that names none; `drawn` was
-/// drawn here.
+/// drawn here. `check_open_files` checks that so many replicas can be connected in this process.
 ///
 /// # Errors
 /// A device that does not exist, a batch that cannot be shared evenly, processes that do not find each other or have
 /// different configurations.
-pub(crate) fn assemble(config: &Config, drawn: u64) -> Result<(Vec<Replica>, Config, u64)> {
+pub(crate) fn assemble(
+    config: &Config,
+    drawn: u64,
+    check_open_files: &dyn Fn(usize) -> Result<()>,
+) -> Result<(Vec<Replica>, Config, u64)> {
     let mut config = config.clone();
     prepare_engine();
     let timeout = Duration::from_secs(config.run.dist_timeout);
@@ -51,7 +56,10 @@ pub(crate) fn assemble(config: &Config, drawn: u64) -> Result<(Vec<Replica>, Con
         config.check_shares(devices.len())?;
         let replicas = match devices[..] {
             [device] => vec![Replica::alone(device)],
-            _ => in_threads(&devices, timeout)?,
+            _ => {
+                check_open_files(devices.len())?;
+                in_threads(&devices, timeout)?
+            }
         };
         return Ok((replicas, config, drawn));
     };
@@ -106,12 +114,12 @@ fn in_threads(devices: &[Device], timeout: Duration) -> Result<Vec<Replica>> {
     };
     std::thread::scope(|scope| {
         let join = &join;
-        let threads: Vec<_> = (0..devices.len())
-            .map(|rank| scope.spawn(move || join(rank)))
-            .collect();
-        let joined = threads
-            .into_iter()
-            .map(|t| t.join().unwrap_or_else(|p| bail!("{}", panic_text(&*p))));
+        let start = |rank| Builder::new().spawn_scoped(scope, move || join(rank));
+        let threads: Vec<_> = (0..devices.len()).map(start).collect();
+        let joined = threads.into_iter().map(|thread| {
+            let outcome = thread?.join();
+            outcome.unwrap_or_else(|panic| bail!("{}", panic_text(&*panic)))
+        });
         joined
             .collect::<Result<Vec<_>>>()
             .context("the devices of --GPU cannot work together")
@@ -216,7 +224,7 @@ pub(crate) fn run_all<T: Send>(
     std::thread::scope(|scope| {
         for (rank, mut member) in members.into_iter().enumerate() {
             let (sender, work) = (sender.clone(), &work);
-            scope.spawn(move || {
+            let replica = move || {
                 if rank > 0 {
                     output::silence_this_thread();
                 }
@@ -227,7 +235,8 @@ pub(crate) fn run_all<T: Send>(
                 // Sent before the connection is closed, so that the cause arrives before its consequences.
                 let _ = sender.send(outcome);
                 drop(member);
-            });
+            };
+            Builder::new().spawn_scoped(scope, replica)?;
         }
         drop(sender);
         first_failure(&outcomes)

@@ -9,6 +9,10 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
+#include <unistd.h>
+
+#include <exception>
+
 #include "common.h"
 
 C10_DECLARE_int(caffe2_log_level);
@@ -44,6 +48,31 @@ class Sum : public c10d::CppCommHookInterface<intrusive_ptr<Backend>> {
 
 }  // namespace
 
+namespace {
+
+// Threads of Gloo and NCCL end the program when they throw. The message is the program's, and so is
+// the status.
+[[noreturn]] void end_with_a_message() {
+  std::string reason = "its cause is not known";
+  try {
+    if (std::exception_ptr thrown = std::current_exception()) std::rethrow_exception(thrown);
+  } catch (const std::exception &error) {
+    reason = error.what();
+  } catch (...) {
+  }
+  const char *remedy = "";
+  if (reason.find("Too many open files") != std::string::npos) {
+    reason = "too many open files";
+    remedy = "; lower --NW, name fewer devices, or allow more open files (ulimit -n)";
+  }
+  const std::string message = "mcan: a thread that connects the devices of this run has failed: " +
+                              reason.substr(0, reason.find('\n')) + remedy + "\n";
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, message.data(), message.size());
+  _exit(1);
+}
+
+}  // namespace
+
 struct mcan_store {
   intrusive_ptr<c10d::Store> store;
 };
@@ -58,6 +87,7 @@ struct mcan_group {
 extern "C" {
 
 void mcan_prepare_engine() {
+  std::set_terminate(end_with_a_message);
   FLAGS_caffe2_log_level = 3;  // fatal
   // When a replica is lost, end the work that waits for it, not the process.
   setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2", /*overwrite=*/0);

@@ -4,9 +4,8 @@
 //! have put another file in its place. Nothing is ever removed from the log. If a machine stopped while it wrote an
 //! entry, the resumed run writes the rest of that entry.
 
-use crate::base::{atomic, files};
+use crate::base::{atomic, clock, files};
 use anyhow::{Context, Result};
-use chrono::Local;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -122,7 +121,7 @@ impl Log {
         self.state.begun = true;
         self.append(&format!(
             "nowTime: {}\n",
-            Local::now().format("%Y-%m-%d %H:%M:%S")
+            clock::now().format("%Y-%m-%d %H:%M:%S")
         ))
     }
 

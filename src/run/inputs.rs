@@ -4,6 +4,7 @@ mod task;
 
 pub use task::{Tables, Task};
 
+use super::limits;
 use super::network;
 use super::plan::Plan;
 use crate::base::files::exists;
@@ -75,6 +76,9 @@ impl Inputs {
             None => None,
         };
         drop(files);
+        for task in [&training, &answering].into_iter().flatten() {
+            limits::check_lengths(plan, task)?;
+        }
         // Features are preloaded only after every file has been checked.
         let devices: Vec<Device> = replicas.iter().map(|replica| replica.device).collect();
         let preloaded = |task: Option<Task>| {

@@ -4,6 +4,7 @@ mod demo;
 mod evaluation;
 mod glove;
 pub mod inputs;
+mod limits;
 mod loss_monitor;
 pub(crate) mod network;
 mod pack;
@@ -28,6 +29,7 @@ use tracing::info;
 /// The error of the run, with advice on what to do about it.
 pub fn run(config: Config) -> Result<()> {
     stop::take_over(&config.run.stop_signals)?;
+    limits::prepare()?;
     let mode = config.run.run_mode;
     info!(?mode, "run");
     note_useless_workers(config.data.num_workers);

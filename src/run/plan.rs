@@ -3,6 +3,7 @@
 //! A [`Plan`] is made by one function, [`Plan::new`], and nothing changes it afterwards. [`prepare`] collects what the
 //! function needs: it connects the replicas, checks that the files are there and loads the checkpoint.
 
+use super::limits;
 use super::network;
 use super::preflight::Preflight;
 use crate::checkpoint::{self, Checkpoint};
@@ -55,7 +56,8 @@ pub(crate) struct Prepared {
 /// # Errors
 /// A device or file that is missing, processes that do not find each other, or a checkpoint that cannot be used.
 pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
-    let (replicas, config, drawn_seed) = distributed::assemble(config, draw_seed())?;
+    let (replicas, config, drawn_seed) =
+        distributed::assemble(config, draw_seed(), &limits::check_open_files)?;
     let before_loading = Plan::new(&config, drawn_seed, None)?;
     let path = before_loading.ckpt_to_load();
     let loaded = config.loads_checkpoint().then_some(path.as_path());

@@ -21,6 +21,8 @@ pub struct Task {
     pub features: Arc<FeatureStore>,
     /// Words of a question that are used.
     pub max_token: usize,
+    /// The most rows of an image, as far as images were looked at.
+    pub(crate) longest_image: usize,
     /// The features on the devices, with `--PRELOAD=gpu`.
     pub tables: Tables,
 }
@@ -49,14 +51,16 @@ impl Task {
         let (benchmark, places) = (config.data.benchmark()?, config.data.places());
         let place = |kind| places.feature_places(benchmark, splits, kind);
         let features = FeatureStore::open(&dataset, &config.streams()?, needs, &place)?;
+        let mut longest_image = 0;
         for stream in features.streams() {
             check_images(&dataset, stream, names)?;
-            check_use(stream, config.run.run_mode)?;
+            longest_image = longest_image.max(check_use(stream, config.run.run_mode)?);
         }
         Ok(Task {
             dataset: Arc::new(dataset),
             features: Arc::new(features),
             max_token,
+            longest_image,
             tables: Tables::default(),
         })
     }
@@ -123,8 +127,9 @@ fn check_images(dataset: &Dataset, features: &Features, names: &str) -> Result<(
     );
 }
 
-/// Says which rows of images are not used, and refuses to train on images without features.
-fn check_use(features: &Features, mode: RunMode) -> Result<()> {
+/// Says which rows of images are not used, and refuses to train on images without features. Returns the most rows of an
+/// image that was looked at, as the network gets them.
+fn check_use(features: &Features, mode: RunMode) -> Result<usize> {
     let found = features.survey()?;
     let (images, places) = (found.images, features.places());
     if found.beyond > 0 {
@@ -147,8 +152,10 @@ fn check_use(features: &Features, mode: RunMode) -> Result<()> {
             "{} of {images} images that were looked at in {places} have no region with a value other than 0",
             found.empty
         );
+        // An image without a region is padded.
+        return Ok(features.padded_to());
     }
-    Ok(())
+    Ok(found.most.min(features.padded_to()))
 }
 
 /// Reads all images of a stream into memory.

@@ -11,6 +11,7 @@ pub use listeners::{MicroBatch, Step, StepListener};
 pub use trainer::Trainer;
 
 use super::inputs::Inputs;
+use super::limits;
 use super::network::parameter_count;
 use super::plan::{Plan, Prepared, prepare};
 use super::preflight::Preflight;
@@ -57,6 +58,8 @@ pub(crate) fn run(config: &Config, held: Option<&Lock>) -> Result<()> {
         let (words, answers) = (inputs.vocabulary.len(), inputs.answers.len());
         let parameters = parameter_count(plan.config(), words, answers)?;
         Preflight::new(&plan).check_space(parameters)?;
+        let devices: Vec<_> = replicas.iter().map(|replica| replica.device).collect();
+        limits::check_network(plan.config(), parameters, &devices)?;
     }
     distributed::check_same_inputs(&replicas, || inputs.fingerprint())?;
     let begin = |replica| {

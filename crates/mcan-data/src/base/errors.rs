@@ -1,5 +1,6 @@
 //! Texts of failures for the user.
 
+use super::memory;
 use std::any::Any;
 
 /// The message of a panic. tch panics where libtorch throws, mostly because memory ran out.
@@ -8,6 +9,17 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
     owned
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no reason is known")
+}
+
+/// The message of a panic that ended a run: of libtorch's failures as of other errors, else that the program has a fault.
+pub fn explain_panic(text: &str) -> String {
+    let explained = explain(text);
+    match explained == text {
+        true => format!(
+            "this is a fault of the program; please report it with the command and the lines above: {text}"
+        ),
+        false => explained,
+    }
 }
 
 /// The text of a failure without the C++ stack that libtorch appends, and with advice where the cause is known: too little
@@ -28,10 +40,27 @@ pub fn explain(text: &str) -> String {
         "called `Result::unwrap()` on an `Err` value: Torch(\"",
         "libtorch: ",
     );
-    if reason.contains("out of memory") || reason.contains("can't allocate memory") {
+    // "could not execute a primitive": what oneDNN says when it gets no memory.
+    const MEMORY: [&str; 7] = [
+        "out of memory",
+        "can't allocate memory",
+        "memory ran out",
+        "could not execute a primitive",
+        "could not create a primitive",
+        "bad_alloc",
+        "Cannot allocate memory",
+    ];
+    if MEMORY.iter().any(|sign| reason.contains(sign)) {
+        return format!("{}; {}", shortage(&reason), memory::REMEDY);
+    }
+    const THREADS: [&str; 3] = [
+        "failed to spawn thread",
+        "global thread pool",
+        "Resource temporarily unavailable",
+    ];
+    if THREADS.iter().any(|sign| reason.contains(sign)) {
         return format!(
-            "{}; raise --ACCU, lower --BS, or use --AMP=bf16",
-            shortage(&reason)
+            "no more threads can be started ({reason}); lower --NW, or allow the program more (ulimit -u, the limit of the job)"
         );
     }
     if reason.contains("Too many open files") {
@@ -73,23 +102,16 @@ fn shortage(reason: &str) -> String {
     };
     let cpu = || {
         let asked: u64 = between("tried to allocate ", " bytes")?.parse().ok()?;
-        let free = available_mb().map_or(String::new(), |free| format!(", and {free} MB is free"));
+        let free = memory::available().map(|free| free / 1_000_000);
+        let free = free.map_or(String::new(), |free| format!(", and {free} MB is free"));
         Some(format!(
             "memory ran out: {} MB more was needed{free}",
             asked.div_ceil(1_000_000)
         ))
     };
-    gpu()
-        .or_else(cpu)
-        .unwrap_or_else(|| format!("memory ran out: {reason}"))
-}
-
-/// Free memory of the machine in MB, if the system tells.
-pub(crate) fn available_mb() -> Option<u64> {
-    let text = super::files::read("/proc/meminfo".as_ref(), 1 << 20).ok()?;
-    let text = String::from_utf8(text).ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? / 1000)
+    let other = || match reason.contains("memory ran out") {
+        true => reason.to_owned(),
+        false => format!("memory ran out: {reason}"),
+    };
+    gpu().or_else(cpu).unwrap_or_else(other)
 }

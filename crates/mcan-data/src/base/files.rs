@@ -4,6 +4,7 @@
 //! file system that fails once, would look as if the file did not exist, and the program would make one of its own. Here
 //! only what is certainly absent is absent; everything else is an error that names the path. Clippy forbids the others.
 
+use super::memory;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{DirEntry, File, Metadata};
 use std::io::{ErrorKind, Read};
@@ -115,11 +116,19 @@ pub(crate) fn read_open(file: File, path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // Some file systems do not know the size of a file, and a pipe has none.
     let known = usize::try_from(claimed.min(most)).unwrap_or(0);
-    let reserved = bytes.try_reserve_exact(known.saturating_add(1));
+    let reserved = memory::fallible(|| bytes.try_reserve_exact(known.saturating_add(1)));
     reserved.map_err(|_| no_memory(claimed)).with_context(cannot)?;
-    file.take(most.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .with_context(cannot)?;
+    // What is longer than it said, such as a pipe, grows with the same care.
+    let mut file = file.take(most.saturating_add(1));
+    loop {
+        let grown = memory::fallible(|| bytes.try_reserve(1));
+        grown.map_err(|_| no_memory(bytes.len() as u64)).with_context(cannot)?;
+        let room = bytes.capacity() - bytes.len();
+        let read = file.by_ref().take(room as u64).read_to_end(&mut bytes);
+        if read.with_context(cannot)? == 0 {
+            break;
+        }
+    }
     if bytes.len() as u64 > most {
         bail!("{} is longer than {most} bytes, the most that such a file has; is it another file?", path.display());
     }

@@ -58,7 +58,7 @@ impl Lock {
             file,
             "process {}, started {}",
             std::process::id(),
-            chrono::Local::now().format("%Y-%m-%d %H:%M:%S")
+            super::clock::now().format("%Y-%m-%d %H:%M:%S")
         )
         .with_context(cannot)?;
         Ok(Lock { _file: file })

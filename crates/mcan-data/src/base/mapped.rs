@@ -7,7 +7,7 @@
     reason = "memory maps, and the handler of the signal that they can raise"
 )]
 
-use super::{errors, files};
+use super::{files, memory};
 use anyhow::{Context, Result, ensure};
 use memmap2::Mmap;
 use signal_hook::consts::SIGBUS;
@@ -179,7 +179,7 @@ impl Deref for Mapped {
 /// The number of bytes that a file may take when it is read whole: what the machine has free.
 fn most_in_memory() -> u64 {
     // A system that does not tell has memory for a file of questions.
-    errors::available_mb().map_or(4 << 30, |free| free * 1_000_000)
+    memory::available().unwrap_or(4 << 30)
 }
 
 /// Says once in a run that a file system has no memory maps, because that takes time and memory.

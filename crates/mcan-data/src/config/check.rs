@@ -81,7 +81,8 @@ impl DataConfig {
     /// # Errors
     /// Names the key and the value.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        const MOST: usize = 1 << 16; // a padded question or image is held in memory
+        // The attention of a padded question or image takes the square of this.
+        const MOST: usize = 1 << 13;
         for (key, value) in [
             ("MAX_TOKEN", self.max_token),
             ("IMG_FEAT_PAD_SIZE", self.img_feat_pad_size),

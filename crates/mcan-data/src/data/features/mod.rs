@@ -96,7 +96,7 @@ pub struct Survey {
     pub beyond: usize,
     /// The most rows of one of them.
     pub most: usize,
-    /// Those in files whose values are all zeros.
+    /// Those in files whose values are all zeros, and those in banks without a row.
     pub empty: usize,
 }
 
@@ -359,6 +359,7 @@ impl Features {
                 }
             };
             survey.images += 1;
+            survey.empty += usize::from(rows == 0 && matches!(place, Place::Bank { .. }));
             survey.beyond += usize::from(rows > self.spec.padded_to);
             survey.most = survey.most.max(rows);
         }

@@ -8,7 +8,7 @@ mod words;
 
 pub(crate) use types::{Int, Text, entry};
 
-use crate::base::files;
+use crate::base::{files, memory};
 use crate::base::mapped::Mapped;
 use crate::formats::magic;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -283,9 +283,10 @@ fn inflate(
     // Memory for the claimed size is taken once, as far as the size of the archive makes the claim possible.
     let claimed = reader.size();
     let mut text = Vec::new();
-    text.try_reserve_exact(usize::try_from(
-        claimed.min(archive_bytes.saturating_mul(MAX_INFLATION)),
-    )?)?;
+    let possible = claimed.min(archive_bytes.saturating_mul(MAX_INFLATION));
+    let possible_bytes = usize::try_from(possible)?;
+    let reserved = memory::fallible(|| text.try_reserve_exact(possible_bytes));
+    reserved.map_err(|_| files::no_memory(possible))?;
     let read = reader
         .by_ref()
         .take(claimed.saturating_add(1))

@@ -16,7 +16,7 @@ mod zip;
 
 pub(crate) use write::{Storage, Writer};
 
-use crate::base::files;
+use crate::base::{files, memory};
 use crate::formats::npy::{self, Header, Layout};
 use anyhow::{Context, Result, anyhow, ensure};
 use crc32fast::hash as crc32;
@@ -254,7 +254,7 @@ pub(crate) fn load(path: &Path, buffer: &mut Vec<u8>) -> Result<()> {
         "it has {bytes} bytes; at most {MAX_FILE_BYTES} are accepted"
     );
     // One more byte than the file has, because reading stops only at an empty read, which needs room.
-    let reserved = buffer.try_reserve(bytes as usize + 1);
+    let reserved = memory::fallible(|| buffer.try_reserve(bytes as usize + 1));
     reserved.map_err(|_| files::no_memory(bytes))?;
     file.take(MAX_FILE_BYTES).read_to_end(buffer)?;
     Ok(())
@@ -312,7 +312,7 @@ impl Inflate {
             return Ok(member.data);
         }
         if let Some(more) = member.size.checked_sub(self.decoded.len()) {
-            let reserved = self.decoded.try_reserve(more);
+            let reserved = memory::fallible(|| self.decoded.try_reserve(more));
             reserved.map_err(|_| files::no_memory(more as u64))?;
             self.decoded.resize(member.size, 0);
         }
