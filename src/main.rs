@@ -16,10 +16,10 @@
 use anyhow::Result;
 use mcan::base::errors::{explain, explain_panic, panic_text};
 use mcan::base::memory::Allocator;
+use mcan::base::output::print_error;
 use mcan::cli::Args;
 use mcan::config::Config;
 use mcan::models::SCHEMA;
-use mcan::note;
 use mcan::run::stop::Stopped;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
@@ -47,14 +47,14 @@ fn main() -> ExitCode {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) => {
             if let Some(stopped) = error.downcast_ref::<Stopped>() {
-                note!("mcan: {error:#}");
+                print_error(format_args!("{error:#}"));
                 return ExitCode::from(stopped.exit_status());
             }
             explain(&format!("{error:#}"))
         }
         Err(panic) => explain_panic(panic_text(&*panic)),
     };
-    note!("mcan: {message}");
+    print_error(format_args!("{message}"));
     ExitCode::FAILURE
 }
 
@@ -72,6 +72,6 @@ fn run(args: &Args) -> Result<()> {
 fn print_place(panic: &PanicHookInfo) {
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
-        note!("{panic}\n{backtrace}");
+        print_error(format_args!("{panic}\n{backtrace}"));
     }
 }

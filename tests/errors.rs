@@ -36,7 +36,8 @@ fn when_memory_ran_out_what_was_needed_and_what_is_there_is_said() {
                 allocated memory 70 GiB is allocated by PyTorch.\nException raised from malloc at x.cpp:1";
     let told = explain(text);
     let expected = "the memory of GPU 1 ran out: 2.50 GiB more was needed, and of its 79.18 GiB 1.05 GiB is free; raise \
-                    --ACCU, lower --BS, or use --AMP=bf16";
+                    --ACCU, lower --BS or --NW, use --AMP=bf16, leave out --PRELOAD, or allow the program more memory \
+                    (ulimit -v, the limit of the job)";
     assert_eq!(told, expected);
     let impossible = Tensor::f_zeros([1 << 50], (Kind::Float, Device::Cpu))
         .unwrap_err()

@@ -10,7 +10,7 @@ use mcan::distributed::Replica;
 use mcan::run::inputs::Inputs;
 use mcan::run::plan::Plan;
 use mcan::run::train::{MicroBatch, StepListener, Trainer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 use tch::Device;
 
@@ -163,8 +163,26 @@ fn resuming_the_references_checkpoint_is_what_the_reference_did() {
         root.display()
     );
     let world = World::new(root.clone());
+    // Questions of val have ids of train in this world. The reference takes those of val for the annotations of train, and
+    // we do so where the file of train lacks the question.
+    let ids = |split: &str| -> Value {
+        let file = format!("datasets/vqa/v2_OpenEnded_mscoco_{split}2014_questions.json");
+        serde_json::from_slice(&std::fs::read(root.join(file)).unwrap()).unwrap()
+    };
+    let (mut train, val) = (ids("train"), ids("val"));
+    let id_of = |question: &Value| question["question_id"].as_i64().unwrap();
+    let of_val: Vec<i64> = val["questions"].as_array().unwrap().iter().map(id_of).collect();
+    for question in train["questions"].as_array_mut().unwrap() {
+        if of_val.contains(&id_of(question)) {
+            question["question_id"] = json!(id_of(question) + 1_000_000_000);
+        }
+    }
+    let without = world.path("train_questions.json");
+    std::fs::write(&without, train.to_string()).unwrap();
+    let questions = format!("--SET=QUESTION_PATH={{train: {}}}", without.display());
     let flags = [
         "--RUN=train",
+        &questions,
         "--SPLIT=train+val+vg",
         "--VERSION=resumed",
         "--BS=32",

@@ -57,6 +57,7 @@ fn blinded(task: &Task, blind: impl Fn(&mut Sample)) -> Task {
         dataset: Arc::new(dataset),
         features: task.features.clone(),
         max_token: task.max_token,
+        longest_image: task.longest_image,
         tables: Tables::default(),
     }
 }

@@ -265,7 +265,7 @@ fn first_failure(outcomes: &Receiver<Result<()>>) -> Result<()> {
                 Err(RecvTimeoutError::Disconnected) => return Err(error),
                 Err(RecvTimeoutError::Timeout) => {
                     // A GPU operation that waits for a lost replica cannot be cancelled.
-                    crate::note!("mcan: {}", explain(&format!("{error:#}")));
+                    output::print_error(format_args!("{}", explain(&format!("{error:#}"))));
                     std::process::exit(1);
                 }
             }

@@ -30,7 +30,7 @@ pub(crate) fn prepare() -> Result<()> {
         },
     );
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    let pool = rayon::ThreadPoolBuilder::new();
     pool.build_global()
         .context("failed to spawn threads that parse and decode")?;
     // OpenMP, which libtorch computes with, ends the program when it cannot start its threads.

@@ -10,17 +10,17 @@ const DICTIONARY: &str = "datasets/vqa/answer_dict.json";
 #[test]
 fn answer_dictionary() {
     let rows = vec![
-        bytes("empty", "", &["not valid JSON", "line 1 column 0"]),
+        bytes("empty", "", &["not valid JSON: it is empty"]),
         cut(&["not valid JSON", "line 1 column"]),
         bytes(
             "wrong type: a mapping",
             "{\"yes\": 0}",
-            &["invalid type: map", "line 1 column"],
+            &["an object where a list of two objects", "line 1 column"],
         ),
         bytes(
             "wrong type: an index is text",
-            "[{\"a\": \"0\"}, {\"0\": \"a\"}]",
-            &["invalid type: string", "line 1 column"],
+            "[{\"a\": \"x\"}, {\"0\": \"a\"}]",
+            &["the text \"x\" where a whole number is expected", "line 1 column"],
         ),
         bytes(
             "wrong shape: one half",
@@ -93,22 +93,22 @@ fn result_file() {
     std::fs::rename(file, world.root.join("answers.json")).unwrap();
     let pair = |pair: &str| format!("[{pair}]").into_bytes();
     let rows = vec![
-        bytes("empty", "", &["not valid JSON", "line 1 column 0"]),
+        bytes("empty", "", &["not valid JSON: it is empty"]),
         cut(&["not valid JSON", "line 1 column"]),
         bytes(
             "wrong type: a mapping",
             "{\"yes\": 0}",
-            &["expected a list", "line 1 column"],
+            &["an object where a list is expected", "line 1 column"],
         ),
         bytes(
-            "wrong type: an answer is a number",
-            pair(r#"{"question_id": 1, "answer": 2}"#),
-            &["expected a string", "line 1 column"],
+            "wrong type: an answer is a truth value",
+            pair(r#"{"question_id": 1, "answer": true}"#),
+            &["true where a text is expected", "line 1 column"],
         ),
         bytes(
             "wrong type: an id is a fraction",
             pair(r#"{"question_id": 1.5, "answer": "a"}"#),
-            &["expected i64", "line 1 column"],
+            &["1.5 where a whole number is expected", "line 1 column"],
         ),
         bytes(
             "wrong shape: numbers",

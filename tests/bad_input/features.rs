@@ -41,7 +41,7 @@ fn npz() {
         bytes(
             "wrong type: integers",
             with_x(&npy("<i8", "(2048, 1)", &[0; 2048 * 8])),
-            &["array x", "float32 is expected"],
+            &["array x", "floats are expected"],
         ),
         bytes(
             "wrong type: compressed otherwise",

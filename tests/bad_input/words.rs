@@ -55,7 +55,7 @@ fn lacking(
 fn list_of(list: &'static str) -> Vec<Row> {
     let text = move |inside: &str| format!("{{\"{list}\": [{inside}]}}").into_bytes();
     vec![
-        bytes("empty", "", &["not valid JSON", "line 1 column 0"]),
+        bytes("empty", "", &["not valid JSON: it is empty"]),
         cut(&["not valid JSON", "line 1 column"]),
         bytes(
             "wrong type: text",
@@ -70,13 +70,13 @@ fn list_of(list: &'static str) -> Vec<Row> {
         bytes(
             "wrong type: a list",
             "[1, 2]",
-            &["expected an object with a list"],
+            &["an object with question_id"],
         ),
         bytes("wrong type: no list in it", "{}", &["there is no list"]),
         bytes(
             "wrong shape: a number for the list",
             format!("{{\"{list}\": 5}}"),
-            &["expected a list", "line 1 column"],
+            &["where a list is expected", "line 1 column"],
         ),
         bytes(
             "wrong shape: numbers in the list",
@@ -86,7 +86,7 @@ fn list_of(list: &'static str) -> Vec<Row> {
         bytes(
             "something behind it",
             [&text("")[..], b"x"].concat(),
-            &["trailing characters"],
+            &["there is more behind the end"],
         ),
         bytes(
             "the list twice",
@@ -102,22 +102,22 @@ fn list_of(list: &'static str) -> Vec<Row> {
             "wrong type: id is text",
             list,
             "question_id",
-            json!("5"),
-            &["expected i64", "line 1 column"],
+            json!("five"),
+            &["the text \"five\" where a whole number", "line 1 column"],
         ),
         first(
             "wrong type: id is a fraction",
             list,
             "question_id",
             json!(1.5),
-            &["expected i64"],
+            &["1.5 where a whole number is expected"],
         ),
         first(
             "wrong type: image is negative",
             list,
             "image_id",
             json!(-1),
-            &["expected u64"],
+            &["the image_id -1, which is negative"],
         ),
         bytes("NaN", text("{\"question_id\": NaN}"), &["line 1 column"]),
         bytes(
@@ -180,8 +180,8 @@ fn questions() {
             "wrong type: text is a number",
             "questions",
             "question",
-            json!(5),
-            &["expected a string", "line 1 column"],
+            json!(true),
+            &["where a text is expected", "line 1 column"],
         ),
         first(
             "a question without image",

@@ -22,7 +22,7 @@ pub struct Task {
     /// Words of a question that are used.
     pub max_token: usize,
     /// The most rows of an image, as far as images were looked at.
-    pub(crate) longest_image: usize,
+    pub longest_image: usize,
     /// The features on the devices, with `--PRELOAD=gpu`.
     pub tables: Tables,
 }

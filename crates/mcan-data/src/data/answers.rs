@@ -3,7 +3,7 @@
 //! The order of the list is the order of the model's outputs, so that a published checkpoint needs the published list.
 
 use crate::base::atomic;
-use crate::formats::json::{JsonFile, Text};
+use crate::formats::json::{Int, JsonFile, Text};
 use crate::formats::python_json::write_python_json;
 use crate::formats::strings::Strings;
 use anyhow::{Context, Result, bail, ensure};
@@ -24,7 +24,7 @@ pub struct AnswerList {
 #[derive(Deserialize)]
 #[serde(expecting = "a list of two objects, from answers to indices and from indices to answers")]
 struct Halves<'a>(
-    IndexMap<String, u32>,
+    IndexMap<String, Int>,
     #[serde(borrow)] IndexMap<String, Text<'a>>,
 );
 
@@ -41,7 +41,7 @@ impl AnswerList {
     }
 
     fn from_halves(
-        mut index_of: IndexMap<String, u32>,
+        mut index_of: IndexMap<String, Int>,
         answer_at: &IndexMap<String, Text>,
     ) -> Result<Self> {
         let (forward, back) = (index_of.len(), answer_at.len());
@@ -50,10 +50,10 @@ impl AnswerList {
             "it has an index for {forward} answers, but an answer for {back} indices"
         );
         ensure!(forward > 0, "it has no answer");
-        index_of.sort_unstable_by(|_, a, _, b| a.cmp(b));
-        for (expected, (answer, index)) in index_of.iter().enumerate() {
+        index_of.sort_unstable_by(|_, a, _, b| a.0.cmp(&b.0));
+        for (expected, (answer, Int(index))) in (0..).zip(&index_of) {
             ensure!(
-                *index as usize == expected,
+                *index == expected,
                 "answer {answer:?} has index {index}; {expected} is expected"
             );
             let Some(there) = answer_at.get(&index.to_string()) else {
@@ -184,7 +184,7 @@ mod tests {
             (json!([{"a": 0}, {"00": "a"}]), "index 0 has no answer"),
             (json!([{}, {}]), "no answer"),
             (json!({"a": 0}), "it has an object where a list"),
-            (json!([{"a": -1}, {"-1": "a"}]), "line 1 column"),
+            (json!([{"a": -1}, {"-1": "a"}]), "has index -1; 0 is expected"),
         ];
         for (value, reason) in cases {
             let message = format!("{:#}", load(&value).unwrap_err());

@@ -77,12 +77,13 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>, number: u64) -> Resu
 /// The number of values of the first line, which has this many spaces: `wanted`, if that many numbers end the line, because
 /// the first word of a file may contain spaces; else one for each space.
 fn width_of(line: &[u8], spaces: usize, wanted: Option<usize>) -> usize {
-    let ends_in_numbers = |width: &usize| {
-        let fields = line.rsplit(|&byte| byte == b' ').take(*width);
-        let mut numbers = fields.map(|field| std::str::from_utf8(field).map(str::parse::<f32>));
-        *width < spaces && numbers.all(|number| matches!(number, Ok(Ok(_))))
+    let is_number = |field: &[u8]| {
+        let text = std::str::from_utf8(field);
+        text.is_ok_and(|text| text.parse::<f32>().is_ok())
     };
-    wanted.filter(ends_in_numbers).unwrap_or(spaces)
+    let fields = line.rsplit(|&byte| byte == b' ');
+    let numbers = fields.take_while(|field| is_number(field)).count();
+    wanted.filter(|&width| width == numbers).unwrap_or(spaces)
 }
 
 pub(super) fn is_word2vec_header(line: &[u8]) -> bool {
