@@ -3,7 +3,7 @@
 mod common;
 
 use anyhow::Result;
-use common::{World, assert_close, largest_difference, losses, predictions, shared};
+use common::{World, assert_close, largest_difference, losses, names, predictions, shared};
 use mcan::checkpoint;
 use mcan::config::Config;
 use mcan::distributed::Replica;
@@ -11,6 +11,7 @@ use mcan::run::inputs::Inputs;
 use mcan::run::plan::Plan;
 use mcan::run::train::{MicroBatch, StepListener, Trainer};
 use serde_json::{Value, json};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use tch::Device;
 
@@ -163,8 +164,8 @@ fn resuming_the_references_checkpoint_is_what_the_reference_did() {
         root.display()
     );
     let world = World::new(root.clone());
-    // Questions of val have ids of train in this world. The reference takes those of val for the annotations of train, and
-    // we do so where the file of train lacks the question.
+    // Questions and images of val have ids of train in this world. The reference takes those of val for the annotations of
+    // train, and we do so where the files of train lack them.
     let ids = |split: &str| -> Value {
         let file = format!("datasets/vqa/v2_OpenEnded_mscoco_{split}2014_questions.json");
         serde_json::from_slice(&std::fs::read(root.join(file)).unwrap()).unwrap()
@@ -180,9 +181,21 @@ fn resuming_the_references_checkpoint_is_what_the_reference_did() {
     let without = world.path("train_questions.json");
     std::fs::write(&without, train.to_string()).unwrap();
     let questions = format!("--SET=QUESTION_PATH={{train: {}}}", without.display());
+    let features = root.join("datasets/coco_extract");
+    let number = |name: &str| name.rsplit('_').next().unwrap().to_owned();
+    let of_val: Vec<String> = names(&features.join("val2014")).iter().map(|name| number(name)).collect();
+    let folder = world.path("train_features");
+    std::fs::create_dir(&folder).unwrap();
+    for name in names(&features.join("train2014")) {
+        if !of_val.contains(&number(&name)) {
+            symlink(features.join("train2014").join(&name), folder.join(&name)).unwrap();
+        }
+    }
+    let images = format!("--SET=IMG_FEAT_PATH={{train: {}}}", folder.display());
     let flags = [
         "--RUN=train",
         &questions,
+        &images,
         "--SPLIT=train+val+vg",
         "--VERSION=resumed",
         "--BS=32",

@@ -66,7 +66,7 @@ impl Victim<'_> {
             file.file_name()
                 .unwrap()
                 .to_string_lossy()
-                .starts_with(".partial-")
+                .ends_with(".partial")
                 && fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0)
         };
         self.files().iter().any(is_begun)

@@ -319,7 +319,7 @@ fn stop_while_writing(world: &World, folder: &Path, features: &Path, flags: &[&s
     let reached = gate.wait(&mut child);
     while !names(folder)
         .iter()
-        .any(|name| name.starts_with(".partial-"))
+        .any(|name| name.ends_with(".partial"))
     {
         assert!(
             child.try_wait().unwrap().is_none(),

@@ -7,7 +7,7 @@ use super::limits;
 use super::network;
 use super::preflight::Preflight;
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::{Change, Config, OnResume, RunMode};
+use crate::config::{Change, Config, ModelValues, OnResume, RunMode};
 use crate::distributed::{self, Replica};
 use crate::models::{SCHEMA, family};
 use anyhow::{Context, Result, bail};
@@ -353,7 +353,7 @@ fn with_sizes_of(config: &Config, checkpoint: &Checkpoint) -> Result<Config> {
     let mut config = config.clone();
     if let Some(state) = &checkpoint.mcan {
         let own = Config::from_saved(&state.config, &SCHEMA)?;
-        refuse_other_values(&config, &own)?;
+        refuse_other_values(&config, &own, &shapes_of(checkpoint))?;
         config.model = own.model;
         config.run.model_use = own.run.model_use;
         config.data.max_token = own.data.max_token;
@@ -361,17 +361,35 @@ fn with_sizes_of(config: &Config, checkpoint: &Checkpoint) -> Result<Config> {
         config.data.feat_size = own.data.feat_size;
         config.data.validate()?;
     }
-    let family = family(&config.model)?;
-    let shape = |(name, tensor): &(String, Tensor)| ((family.canonical_name)(name), tensor.size());
-    let shapes: Vec<_> = checkpoint.state_dict.iter().map(shape).collect();
-    config.model = (family.sizes_of)(&shapes, &config.model)?;
+    config.model = with_shapes(&config.model, &shapes_of(checkpoint))?;
     Ok(config)
+}
+
+fn shapes_of(checkpoint: &Checkpoint) -> Vec<(String, Vec<i64>)> {
+    let shape = |(name, tensor): &(String, Tensor)| (name.clone(), tensor.size());
+    checkpoint.state_dict.iter().map(shape).collect()
+}
+
+/// `values` with the sizes that the shapes of a checkpoint show.
+fn with_shapes(values: &ModelValues, shapes: &[(String, Vec<i64>)]) -> Result<ModelValues> {
+    let family = family(values)?;
+    let canonical = |(name, shape): &(String, Vec<i64>)| ((family.canonical_name)(name), shape.clone());
+    let shapes: Vec<_> = shapes.iter().map(canonical).collect();
+    (family.sizes_of)(&shapes, values)
 }
 
 /// Refuses values of the command line that an evaluation cannot use, because the checkpoint has others: such as another
 /// number of heads. Sizes that the tensors show are not compared.
-fn refuse_other_values(given: &Config, own: &Config) -> Result<()> {
+fn refuse_other_values(
+    given: &Config,
+    own: &Config,
+    shapes: &[(String, Vec<i64>)],
+) -> Result<()> {
     let saved = serde_json::to_value(own)?;
+    let mut given = given.clone();
+    if let Ok(values) = with_shapes(&given.model, shapes) {
+        given.model = values;
+    }
     let changes = given.changes_since(&saved, &SCHEMA, OnResume::MustMatch);
     let set = |change: &&Change| {
         let set = given.run.given.set.iter();

@@ -209,7 +209,7 @@ fn bank() {
     let world = world();
     world.succeed(&["--RUN=pack"]);
     // Images that a bank lacks are read from its folder.
-    std::fs::remove_dir_all(world.path("datasets/coco_extract/test2015")).unwrap();
+    std::fs::remove_dir_all(world.root.join("datasets/coco_extract/test2015")).unwrap();
     let wide = |dtype, value: &[u8], offset: &[i64], ids: &[i64]| {
         safetensors(&[
             ("x", dtype, "[2,2048]", value.repeat(2 * 2048)),

@@ -46,17 +46,17 @@ pub(super) fn hostile_pickles(wrap: fn(&[u8]) -> Vec<u8>) -> Vec<Row> {
         of(
             "runs a program",
             protocol_2(b"cposix\nsystem\nX\x02\x00\x00\x00id\x85R"),
-            &["posix.system", "is never run"],
+            &["posix.system", "not a dict"],
         ),
         of(
             "loads a class",
             protocol_2(b"ctorch.nn\nModule\n)R"),
-            &["torch.nn.Module"],
+            &["torch.nn.Module", "not a dict"],
         ),
         of(
             "an opcode of no checkpoint",
-            protocol_2(b"\x97"),
-            &["opcode 0x97", "at byte 2"],
+            protocol_2(b"\xff"),
+            &["0xff is no opcode", "at byte 2"],
         ),
         of(
             "another protocol",
@@ -71,7 +71,7 @@ pub(super) fn hostile_pickles(wrap: fn(&[u8]) -> Vec<u8>) -> Vec<Row> {
         of(
             "wrong type: state_dict is a number",
             protocol_2(b"}X\x0a\x00\x00\x00state_dictK\x05s"),
-            &["its `state_dict` is an integer"],
+            &["its `state_dict` is no dict"],
         ),
         of(
             "wrong shape: a view beyond its storage",

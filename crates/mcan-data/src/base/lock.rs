@@ -21,7 +21,12 @@ impl Lock {
     /// Another process holds the lock (the message names the process if it is known), or the folder is not writable.
     pub fn take(folder: &Path) -> Result<Lock> {
         let path = folder.join(FILE_NAME);
-        let cannot = || format!("cannot write in {}", folder.display());
+        let cannot = || {
+            format!(
+                "cannot write in {}; name another folder with --SET CKPTS_PATH=..., or make this one writable",
+                folder.display()
+            )
+        };
         crate::base::atomic::make_folder(folder).with_context(cannot)?;
         let mut file = OpenOptions::new()
             .read(true)

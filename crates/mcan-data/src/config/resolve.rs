@@ -1,6 +1,6 @@
 //! The layers of a configuration: defaults, YAML file, `--SET`, flags. A later layer replaces values of earlier ones.
 
-use super::error::ConfigError;
+use super::error::{ConfigError, require};
 use super::model::{FamilyKeys, ModelValues, Schema, convention};
 use super::table::{Key, Kind};
 use super::{
@@ -8,7 +8,7 @@ use super::{
     show, yaml,
 };
 use crate::data::Convention;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -75,8 +75,9 @@ impl Config {
         let dataset = named("DATASET").unwrap_or_else(|| DataConfig::default().dataset);
         let model = named("MODEL").unwrap_or_else(|| default_model(&typed));
         let file = model_file::find(given.cfg.as_ref(), &dataset, &model)?;
-        let mut settings = vec![setting("MODEL", model.into(), "--MODEL")];
+        let mut settings = vec![setting("MODEL", model.clone().into(), "--MODEL")];
         for (key, value) in yaml::mapping(&file.place, &file.text)? {
+            check_named_model(&value, &key, &model, &file.place)?;
             settings.push(setting(&key, value, &file.place));
         }
         settings.extend(typed);
@@ -103,9 +104,13 @@ impl Config {
     /// # Errors
     /// An unknown family, or a value that this version cannot read; the message names the key.
     pub fn from_saved(saved: &Value, schema: &Schema) -> Result<Config> {
-        let model_use = saved.get("MODEL_USE").and_then(Value::as_str);
+        let entries = saved.as_object();
+        let entries = entries.context("its configuration is no dict of keys and values")?;
+        let model_use = entries.get("MODEL_USE").filter(|value| !value.is_null());
+        let model_use = model_use.map(show);
+        let model_use = model_use.as_deref();
         let mut layers = Layers::new(schema.family(model_use)?, convention(model_use));
-        for (name, value) in saved.as_object().into_iter().flatten() {
+        for (name, value) in entries {
             let key = layers.table.get(name.as_str()).copied();
             if key.is_some_and(|key| !key.is_computed(layers.convention)) {
                 layers.set(setting(name, value.clone(), "the configuration in the checkpoint"))?;
@@ -123,6 +128,22 @@ fn default_model(typed: &[Setting]) -> String {
         true => "tiny".into(),
         false => RunConfig::default().model,
     }
+}
+
+/// Checks that a configuration file does not name another model: the name chooses the file, so a file cannot choose it.
+fn check_named_model(
+    value: &Value,
+    key: &str,
+    chosen: &str,
+    place: &str,
+) -> Result<(), ConfigError> {
+    let named = show(value);
+    require(key != "MODEL" || named == chosen, key, || {
+        format!(
+            "MODEL: {named} in a configuration file does not choose a model; give --MODEL={named}, or leave the line out"
+        )
+    })
+    .map_err(|error| error.at(Some(place)))
 }
 
 fn setting(key: &str, value: Value, place: &str) -> Setting {
@@ -202,7 +223,7 @@ impl Layers {
             let message = format!("unknown key {key:?}{}", self.suggestion(key));
             return Err(error(message));
         };
-        let value = as_meant(known.kind, &setting);
+        let value = as_meant(known, &setting);
         let shown = show(&setting.value);
         if let Err(reason) = (known.check)(value.clone()) {
             return Err(error(format!("{key} = {shown} cannot be used: {reason}")));
@@ -343,17 +364,76 @@ impl Layers {
     }
 }
 
-/// A YAML scalar as its key needs it: `VERSION: 5` is the text "5", `VERSION: true` the text "true", `RESUME: 1` is true.
-fn as_meant(kind: Kind, setting: &Setting) -> Value {
-    match (kind, &setting.value) {
-        (Kind::Bool | Kind::BoolOr(_), Value::Number(n)) if n.as_u64() == Some(0) => false.into(),
-        (Kind::Bool | Kind::BoolOr(_), Value::Number(n)) if n.as_u64() == Some(1) => true.into(),
-        (Kind::Text | Kind::Path, value @ (Value::Number(_) | Value::Bool(_))) => {
-            let written = || value.to_string();
-            setting.typed.clone().unwrap_or_else(written).into()
+/// A value as its key needs it: `VERSION: 5` is the text "5", `USE_GLOVE: yes` is true as for Python's YAML, `1e2` may be a
+/// count, `(0.9, 0.98)` a list, and `None` is no value.
+fn as_meant(key: &Key, setting: &Setting) -> Value {
+    let given = &setting.value;
+    let typed = setting.typed.as_deref();
+    let meant = match (key.kind, given) {
+        (Kind::Bool | Kind::BoolOr(_), value) => python_boolean(value),
+        (Kind::Text | Kind::Path, Value::Number(n)) => {
+            Some(typed.map_or_else(|| n.to_string(), str::to_owned).into())
         }
-        (_, value) => value.clone(),
+        // On a command line everything is text.
+        (Kind::Text | Kind::Path, Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
+            typed.map(Value::from)
+        }
+        (Kind::Words(words), Value::Null | Value::Bool(_)) => {
+            let word = words.iter().find(|word| typed == Some(**word));
+            word.map(|word| Value::from(*word))
+        }
+        (Kind::Count | Kind::Number, Value::String(text)) => number(key.kind, text),
+        (Kind::Count, Value::Number(n)) => number(key.kind, &n.to_string()),
+        (Kind::Other(_), Value::String(text)) => python_numbers(text).map(numbers),
+        (Kind::Other(_), Value::Number(n)) => n.as_f64().map(|n| numbers(vec![n])),
+        _ => None,
+    };
+    let fits = |value: &Value| (key.check)(value.clone()).is_ok();
+    let is_none =
+        given.as_str() == Some("None") && !matches!(key.kind, Kind::Text | Kind::Words(_));
+    if let Some(meant) = meant.filter(fits) {
+        return meant;
     }
+    match is_none && fits(&Value::Null) {
+        true => Value::Null,
+        false => given.clone(),
+    }
+}
+
+/// A boolean of Python's YAML, or 0 or 1.
+fn python_boolean(value: &Value) -> Option<Value> {
+    let truth = match value {
+        Value::Number(number) => number.as_u64().map(|number| number.to_string())?,
+        Value::String(text) => text.to_lowercase(),
+        _ => return None,
+    };
+    match truth.as_str() {
+        "1" | "yes" | "on" | "true" => Some(true.into()),
+        "0" | "no" | "off" | "false" => Some(false.into()),
+        _ => None,
+    }
+}
+
+/// The number that `text` is, for a key of this kind.
+fn number(kind: Kind, text: &str) -> Option<Value> {
+    if let Ok(count) = text.trim().parse::<u64>() {
+        return Some(count.into());
+    }
+    let number: f64 = text.trim().parse().ok()?;
+    match kind {
+        Kind::Count => numbers(vec![number]).get(0).filter(|n| n.is_u64()).cloned(),
+        _ => Some(json!(number)),
+    }
+}
+
+/// `values` as a list; a whole number is an integer.
+fn numbers(values: Vec<f64>) -> Value {
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    let number = |value: f64| match value.fract() == 0.0 && (0.0..EXACT).contains(&value) {
+        true => json!(value as u64),
+        false => json!(value),
+    };
+    values.into_iter().map(number).collect()
 }
 
 /// Reads a Python number or tuple of numbers, such as `1e-9` or `(0.9, 0.999)`.

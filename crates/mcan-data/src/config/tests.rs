@@ -107,7 +107,7 @@ fn a_key_has_the_properties_of_its_declaration() {
     assert_eq!(batch.default_text(), "64");
     assert_eq!(batch.flag.unwrap().name, "BS");
     assert_eq!(batch.scope, Scope::Train);
-    assert_eq!(batch.on_resume, OnResume::MustMatch);
+    assert_eq!(batch.on_resume, OnResume::MustMatchWithinEpoch);
     assert!(!batch.per_process && find("NUM_WORKERS").per_process);
     assert!(find("DATASET_PATH").per_process, "files may lie elsewhere");
     assert_eq!(
@@ -363,7 +363,9 @@ fn the_configuration_of_an_older_checkpoint_is_read_with_the_defaults_of_newer_k
         (9, Preload::Host)
     );
     assert_eq!((config.train.warmup_epoch, config.train.tf32), (3, true));
-    assert_eq!(config.first_change_since(&json!(config.values())), None);
+    for rule in [OnResume::MustMatch, OnResume::MustMatchWithinEpoch, OnResume::MayChange] {
+        assert_eq!(config.changes_since(&json!(config.values()), &SCHEMA, rule), []);
+    }
     assert!(Config::from_saved(&json!({"LAYER": "x"}), &SCHEMA).is_err());
 }
 
@@ -384,16 +386,25 @@ fn keys_that_must_match_and_keys_that_may_differ_are_known() {
     ] {
         assert!(!shared.contains_key(key), "{key}");
     }
-    for (key, value, expected) in [
-        ("BATCH_SIZE", json!(8), Some("BATCH_SIZE")),
-        ("SHUFFLE_MODE", json!("none"), Some("SHUFFLE_MODE")),
-        ("SEED", json!(2), Some("SEED")),
-        ("LR_BASE", json!(8), None),
+    for (key, value, rule) in [
+        ("BATCH_SIZE", json!(8), OnResume::MustMatchWithinEpoch),
+        ("SHUFFLE_MODE", json!("none"), OnResume::MustMatchWithinEpoch),
+        ("SEED", json!(2), OnResume::MustMatchWithinEpoch),
+        ("LR_BASE", json!(8), OnResume::MayChange),
+        ("LAYER", json!(4), OnResume::MustMatch),
+        ("MULTI_HEAD", json!(4), OnResume::MustMatch),
+        ("MAX_TOKEN", json!(9), OnResume::MustMatch),
+        ("IMG_FEAT_PAD_SIZE", json!(9), OnResume::MustMatch),
+        ("NUM_WORKERS", json!(3), OnResume::MachinesOwn),
+        ("VERSION", json!("w"), OnResume::GivenAnew),
     ] {
         let mut saved = config.values();
-        saved.insert(key.into(), value);
-        assert_eq!(config.first_change_since(&Value::Object(saved)), expected);
+        saved.insert(key.into(), value.clone());
+        let changes = config.changes_since(&json!(saved), &SCHEMA, rule);
+        let found: Vec<_> = changes.iter().map(|change| (change.key, &*change.saved)).collect();
+        assert_eq!(found, [(key, &*show(&value))]);
     }
+    assert!(is_given_anew("--SET=VERSION=a") && !is_given_anew("--SET=LR_BASE=1"));
     assert!(
         is_given_anew("--RESUME=True") && is_given_anew("--VERSION") && !is_given_anew("--BS=8")
     );
@@ -437,4 +448,84 @@ fn the_printed_configuration_lists_derived_keys() {
     ] {
         assert!(text.contains(line), "{text}");
     }
+}
+
+#[test]
+fn one_unreadable_value_of_a_checkpoint_is_an_error_that_names_its_key() {
+    let config = resolve("SEED: 1", &[]).unwrap();
+    for key in config
+        .values()
+        .keys()
+        .filter(|key| *key != "HALF_SIZE" && *key != "HIDDEN_SIZE_HEAD")
+    {
+        if ["FF_SIZE"].contains(&key.as_str()) {
+            continue; // computed
+        }
+        let mut saved = config.values();
+        saved.insert(key.clone(), json!({"of": {"a": {"later": "version"}}}));
+        let error = Config::from_saved(&json!(saved), &SCHEMA)
+            .map(drop)
+            .unwrap_err();
+        assert!(
+            format!("{error:#}").contains(key.as_str()),
+            "{key}: {error:#}"
+        );
+    }
+    assert!(Config::from_saved(&json!([1]), &SCHEMA).is_err());
+    let mut saved = config.values();
+    saved.insert("OF_LATER".into(), json!(1));
+    Config::from_saved(&json!(saved), &SCHEMA).unwrap();
+}
+
+#[test]
+fn a_value_is_read_by_the_type_of_its_key() {
+    for (pair, expected) in [
+        ("VERSION=2019", json!("2019")),
+        ("VERSION=007", json!("007")),
+        ("VERSION=true", json!("true")),
+        ("VERSION=1e3", json!("1e3")),
+        ("GPU=0", json!("0")),
+        ("DATASET_PATH=2019", json!("2019")),
+        ("SEED=None", json!(null)),
+        ("USE_GLOVE=no", json!(false)),
+        ("USE_GLOVE=on", json!(true)),
+        ("USE_GLOVE=FALSE", json!(false)),
+        ("PRELOAD=yes", json!(true)),
+        ("AMP=off", json!("off")),
+        ("OPT=", json!("")),
+        ("BATCH_SIZE=1e2", json!(100)),
+        ("OPT_EPS=1e-7", json!(1e-7)),
+        ("LR_DECAY_LIST=[10,12]", json!([10, 12])),
+        ("LR_DECAY_LIST=10, 12", json!([10, 12])),
+        ("LR_DECAY_LIST=7", json!([7])),
+        ("OPT_BETAS=(0.5, 0.9)", json!([0.5, 0.9])),
+    ] {
+        let config = resolve("", &[pair]).unwrap_or_else(|error| panic!("{pair}: {error:#}"));
+        let key = pair.split('=').next().unwrap();
+        assert_eq!(config.values().get(key), Some(&expected), "{pair}");
+    }
+    assert_eq!(
+        resolve("USE_GLOVE: yes", &[]).unwrap().values()["USE_GLOVE"],
+        json!(true)
+    );
+    for pair in [
+        "BATCH_SIZE=1.5",
+        "BATCH_SIZE=-1",
+        "USE_GLOVE=maybe",
+        "OPT_BETAS=0.9",
+        "LR_DECAY_LIST=[a]",
+    ] {
+        assert!(resolve("", &[pair]).is_err(), "{pair}");
+    }
+    assert_eq!(
+        resolve("", &["SEED=1", "SEED=2"]).unwrap().run.seed,
+        Some(2)
+    );
+}
+
+#[test]
+fn a_configuration_file_cannot_name_another_model() {
+    let message = format!("{:#}", resolve("MODEL: large", &[]).unwrap_err());
+    assert!(message.contains("--MODEL=large"), "{message}");
+    assert!(resolve("MODEL: small", &[]).is_ok());
 }

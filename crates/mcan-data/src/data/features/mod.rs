@@ -348,6 +348,10 @@ impl Features {
                     values.clear();
                     let wanted = self.wanted(self.spec.padded_to, *rows_first);
                     let path = folder.join(name);
+                    // A pipe can be read only once.
+                    if !files::look(&path)?.is_some_and(|found| found.is_file()) {
+                        continue;
+                    }
                     // The run names a damaged file with its question.
                     let Ok(rows) = npz::with_reader(|reader| {
                         reader.counted_rows_of_file(&path, wanted, &mut values)

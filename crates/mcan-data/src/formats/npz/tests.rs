@@ -136,6 +136,30 @@ fn half_and_double_precision_become_float32() {
 }
 
 #[test]
+fn arrays_of_other_extractors_are_read() {
+    // Three regions of four values, row after row.
+    let data = bytes(&rows());
+    let objects = npy(1, 64, &f4(false, "()").replace("<f4", "|O"), b"\x80\x04N.");
+    for (name, shape) in [
+        ("x.npy", "(3, 4)"),
+        ("feat.npy", "(3, 4)"),
+        ("features.npy", "(1, 3, 4)"),
+        ("z.npy", "(1, 1, 3, 4)"),
+        ("x.npy", "(3, 1, 4)"),
+    ] {
+        let array = npy(1, 64, &f4(false, shape), &data);
+        let file = zip(true, &[("info.npy", objects.clone()), (name, array)]);
+        assert_eq!(regions(&file, 4, 100).unwrap(), rows(), "{name} {shape}");
+        assert_eq!(regions(&file, 4, 2).unwrap(), rows()[..8], "{name} {shape}");
+    }
+    let boxes = npy(1, 64, &f4(false, "(1, 4)"), &bytes(&[1.0, 2.0, 30.0, 40.0]));
+    let size = |pixels: i32| npy(1, 64, "{'descr': '<i4', 'fortran_order': False, 'shape': ()}", &pixels.to_le_bytes());
+    let file = zip(false, &[("boxes.npy", boxes), ("image_w.npy", size(50)), ("image_h.npy", size(60))]);
+    let found = Reader::default().boxes(&file, 1).unwrap().unwrap();
+    assert_eq!((found.width, found.height, &found.bbox[..]), (50, 60, &[1.0, 2.0, 30.0, 40.0][..]));
+}
+
+#[test]
 fn malformed_files_are_named_for_what_is_wrong() {
     let data = bytes(&rows());
     let good = only_x(true, &f4(true, "(4, 3)"), &data);

@@ -2,7 +2,7 @@
 
 use super::read::Reader;
 use super::{MAX_INT_BYTES, Value};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 impl<'a> Reader<'a> {
     pub(super) fn rest(&self) -> &'a [u8] {
@@ -50,11 +50,10 @@ impl<'a> Reader<'a> {
 
     /// A little-endian integer with sign.
     pub(super) fn int_of(&mut self, width: usize) -> Result<()> {
-        ensure!(
-            width <= MAX_INT_BYTES,
-            "an integer of {width} bytes is longer than {MAX_INT_BYTES}"
-        );
         let bytes = self.take(width)?;
+        if width > MAX_INT_BYTES {
+            return self.opaque("int");
+        }
         let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
         let mut extended = [if negative { 0xff } else { 0 }; MAX_INT_BYTES];
         extended[..width].copy_from_slice(bytes);
@@ -81,5 +80,55 @@ impl<'a> Reader<'a> {
         let length = self.length(width)?;
         let bytes = self.take(length)?;
         self.leaf(Value::Bytes(bytes.into()))
+    }
+
+    /// A line of text, without its end.
+    pub(super) fn line(&mut self) -> Result<String> {
+        let length = self.rest().iter().position(|&byte| byte == b'\n');
+        let length = length.context("a line has no end; the file is cut off")?;
+        let line = String::from_utf8_lossy(self.take(length)?).into_owned();
+        self.take(1)?;
+        Ok(line)
+    }
+
+    /// The number of an object in the memo, in digits.
+    pub(super) fn number_line(&mut self) -> Result<u32> {
+        let line = self.line()?;
+        let number = line.trim().parse();
+        number.with_context(|| format!("the memo has no number {line:?}; the file is damaged"))
+    }
+
+    /// An integer in digits, with an `L` at the end if Python 2 calls it long; `00` and `01` are booleans.
+    pub(super) fn integer_line(&mut self) -> Result<()> {
+        let line = self.line()?;
+        let digits = line.trim().trim_end_matches('L');
+        match (digits, digits.parse()) {
+            ("00", _) => self.leaf(Value::Bool(false)),
+            ("01", _) => self.leaf(Value::Bool(true)),
+            (_, Ok(number)) => self.leaf(Value::Int(number)),
+            _ => self.opaque("int"),
+        }
+    }
+
+    /// A float in digits.
+    pub(super) fn float_line(&mut self) -> Result<()> {
+        let line = self.line()?;
+        let number = line.trim().parse();
+        self.leaf(Value::Float(number.with_context(|| {
+            format!("{line:?} is no number; the file is damaged")
+        })?))
+    }
+
+    /// A string in a line. One that needs an escape is left out: no name of a parameter has any.
+    pub(super) fn text_line(&mut self) -> Result<()> {
+        let line = self.line()?;
+        let quote = |c: char| c == '\'' || c == '"';
+        let text = line
+            .strip_prefix(quote)
+            .and_then(|text| text.strip_suffix(quote));
+        match text.unwrap_or(&line) {
+            text if text.contains('\\') => self.opaque("str"),
+            text => self.leaf(Value::str(text)),
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! Python's pickle, read as data and never run.
 //!
-//! [`read()`] knows the opcodes of protocols 2 to 5 and the few Python names that PyTorch writes for tensors and plain
-//! containers. What other names would make is an opaque object: neither looked into nor run. [`write()`] writes protocol 2, as
-//! `torch.save` does. A tensor is a view of a storage, which the pickle names by a key; [`pt`](super::pt) finds the
-//! storage.
+//! [`read()`] knows the opcodes of protocols 0 to 5 and the few Python names that PyTorch writes for tensors and plain
+//! containers. An object of any other name becomes [`Value::Opaque`], which has the name and none of the parts, so that
+//! a file is read past objects that nobody needs. [`write()`] writes protocol 2, as `torch.save` does. A tensor is a view
+//! of a storage, which the pickle names by a key; [`pt`](super::pt) finds the storage.
 
 mod leaves;
 mod names;
+mod opaque;
 mod read;
 mod rebuild;
 mod tensor;
@@ -52,7 +53,7 @@ pub enum Value {
     OrderedDict(Vec<(Value, Value)>),
     /// A tensor or parameter: a view of a storage.
     Tensor(Arc<TensorView>),
-    /// An object of the class or function of this name, which is not read.
+    /// An object of another type, by the name of the type. Its parts were skipped.
     Opaque(Arc<str>),
 }
 
@@ -124,7 +125,7 @@ impl Value {
 
     /// The name of its type for messages, with an article.
     pub fn kind_name(&self) -> Cow<'static, str> {
-        let name = match self {
+        Cow::Borrowed(match self {
             Value::None => "None",
             Value::Bool(_) => "a bool",
             Value::Int(_) => "an integer",
@@ -135,9 +136,10 @@ impl Value {
             Value::List(_) => "a list",
             Value::Dict(_) | Value::OrderedDict(_) => "a dict",
             Value::Tensor(_) => "a tensor",
-            Value::Opaque(name) => return format!("an object of {name}, which is never run here").into(),
-        };
-        name.into()
+            Value::Opaque(name) => {
+                return Cow::Owned(format!("an object of the Python type {name:?}"));
+            }
+        })
     }
 }
 

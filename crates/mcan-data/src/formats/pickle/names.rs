@@ -1,14 +1,15 @@
-//! The Python names that stand for a form of data. None of them is ever called.
+//! The Python names that stand for a form of data. No name is ever called.
 
 use super::Value;
 use super::read::{Object, Reader};
 use crate::formats::dtype::Dtype;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 /// A name of the list.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Global {
     OrderedDict,
+    DefaultDict,
     RebuildTensor,
     RebuildTensorV3,
     RebuildParameter,
@@ -23,18 +24,7 @@ pub(super) enum Global {
 impl Reader<'_> {
     pub(super) fn global(&mut self) -> Result<()> {
         let (module, name) = (self.line()?, self.line()?);
-        self.push(meaning(&module, &name))
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let rest = self.rest();
-        let length = rest
-            .iter()
-            .position(|&byte| byte == b'\n')
-            .context("a name has no end; the file is cut off")?;
-        let line = String::from_utf8_lossy(self.take(length)?).into_owned();
-        self.take(1)?;
-        Ok(line)
+        self.push(named(&module, &name))
     }
 
     pub(super) fn stack_global(&mut self) -> Result<()> {
@@ -44,7 +34,7 @@ impl Reader<'_> {
         else {
             bail!("a name is no string; the file is damaged");
         };
-        let object = meaning(module, name);
+        let object = named(module, name);
         self.push(object)
     }
 }
@@ -65,8 +55,8 @@ pub(super) fn storage_class(dtype: Dtype) -> &'static str {
     }
 }
 
-/// The meaning of a name: data of the list, else an object that is not read.
-fn meaning(module: &str, name: &str) -> Object {
+/// The meaning of a name: a form of data, or an object that is skipped.
+fn named(module: &str, name: &str) -> Object {
     let of = |name_of: fn(Dtype) -> &'static str| {
         let mut all = Dtype::ALL.into_iter();
         all.find(|&dtype| name_of(dtype) == name)
@@ -75,7 +65,10 @@ fn meaning(module: &str, name: &str) -> Object {
         ("collections", "OrderedDict") => Some(Global::OrderedDict),
         ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Some(Global::RebuildTensor),
         ("torch._utils", "_rebuild_tensor_v3") => Some(Global::RebuildTensorV3),
-        ("torch._utils", "_rebuild_parameter") => Some(Global::RebuildParameter),
+        ("collections", "defaultdict") => Some(Global::DefaultDict),
+        ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+            Some(Global::RebuildParameter)
+        }
         ("torch", "Size") => Some(Global::Size),
         ("torch", "device") => Some(Global::Device),
         ("_codecs", "encode") => Some(Global::Encode),
@@ -88,7 +81,7 @@ fn meaning(module: &str, name: &str) -> Object {
     };
     match global {
         Some(global) => Object::Global(global),
-        None => Object::Opaque(shown(module, name).into()),
+        None => Object::Leaf(Value::Opaque(shown(module, name).into())),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reads pickles: a stack machine for the opcodes of protocols 2 to 5.
+//! Reads pickles: a stack machine for the opcodes of protocols 0 to 5.
 //!
 //! Objects are kept in a table and referred to by number, so that the memo can name a container that is filled later, as
 //! Python's memo does. At the end, [`Reader::tree`] makes a tree of the object on the stack, within limits: a container
@@ -25,7 +25,7 @@ pub struct Pickle {
 /// Reads the pickle at the start of `bytes`.
 ///
 /// # Errors
-/// An opcode or name is not on the list, a limit is exceeded, or the pickle is damaged. The error has the position.
+/// A byte is no opcode, a limit is exceeded, or the pickle is damaged. The error has the position.
 pub fn read(bytes: &[u8]) -> Result<Pickle> {
     let mut reader = Reader {
         bytes,
@@ -68,8 +68,6 @@ pub(super) enum Object {
     },
     Global(Global),
     Storage(Storage),
-    /// A class or function that is not on the list, or what it would make.
-    Opaque(Arc<str>),
 }
 
 /// The stack machine.
@@ -112,6 +110,8 @@ impl Reader<'_> {
             }
             b'q' => self.put(1)?,
             b'r' => self.put(4)?,
+            b'p' => self.put_line()?,
+            b'g' => self.get_line()?,
             0x94 => self.memoize()?,
             b'h' => self.get(1)?,
             b'j' => self.get(4)?,
@@ -119,9 +119,9 @@ impl Reader<'_> {
             0x93 => self.stack_global()?,
             b'R' => self.reduce()?,
             b'b' => self.build()?,
-            0x81 => self.new_object(2)?,
-            0x92 => self.new_object(3)?,
             b'Q' => self.persistent()?,
+            b'P' => self.persistent_line()?,
+            0x81 | 0x92 | b'i' | b'o' => self.instance(opcode)?,
             _ => self.scalar(opcode)?,
         }
         Ok(false)
@@ -130,8 +130,8 @@ impl Reader<'_> {
     fn protocol(&mut self) -> Result<()> {
         let [version] = self.array()?;
         ensure!(
-            (2..=5).contains(&version),
-            "pickle protocol {version} is not supported; save it with 2 to 5"
+            version <= 5,
+            "pickle protocol {version} is not supported; save it with one from 2 to 5"
         );
         Ok(())
     }
@@ -156,6 +156,12 @@ impl Reader<'_> {
             b'C' => self.byte_string(1),
             b'B' => self.byte_string(4),
             0x8e | 0x96 => self.byte_string(8),
+            b'I' | b'L' => self.integer_line(),
+            b'F' => self.float_line(),
+            b'S' | b'V' => self.text_line(),
+            0x82..=0x84 => self.extension(opcode),
+            0x97 => self.opaque("buffer"),
+            0x98 => Ok(()), // the buffer on the stack becomes read-only
             _ => self.container(opcode),
         }
     }
@@ -172,10 +178,10 @@ impl Reader<'_> {
                 let items = self.pop_mark()?;
                 self.push(Object::Tuple(items))
             }
-            0x8f => self.push(Object::Opaque("set".into())),
+            0x8f => self.opaque("set"),
             0x91 => {
                 self.pop_mark()?;
-                self.push(Object::Opaque("frozenset".into()))
+                self.opaque("frozenset")
             }
             b']' => self.push(Object::List(Vec::new())),
             b'l' => {
@@ -198,19 +204,27 @@ impl Reader<'_> {
             b'a' => self.pop_n(1)?,
             b's' => self.pop_n(2)?,
             b'e' | b'u' | 0x90 => self.pop_mark()?,
-            _ => bail!(
-                "opcode {opcode:#04x} is none that PyTorch's checkpoints use; the file is damaged or no checkpoint"
-            ),
+            _ => bail!("{opcode:#04x} is no opcode; the file is damaged or no checkpoint"),
         };
-        // What is put into an object that is not read is dropped.
-        if let Object::Opaque(_) = self.object(self.top()?)? {
+        // The parts of an object of another type are left out.
+        if self.top_is_opaque()? {
             return Ok(());
         }
         match opcode {
             b'a' | b'e' => self.append(items),
-            0x90 => bail!("items are added to something that is no set; the file is damaged"),
             _ => self.set(items),
         }
+    }
+
+    fn put_line(&mut self) -> Result<()> {
+        let (number, top) = (self.number_line()?, self.top()?);
+        self.memo.insert(number, top);
+        Ok(())
+    }
+
+    fn get_line(&mut self) -> Result<()> {
+        let number = self.number_line()?;
+        self.recall(number as usize)
     }
 
     fn append(&mut self, items: Vec<Id>) -> Result<()> {
@@ -267,7 +281,7 @@ impl Reader<'_> {
         Ok(self.stack.split_off(self.stack.len() - n))
     }
 
-    fn pop_mark(&mut self) -> Result<Vec<Id>> {
+    pub(super) fn pop_mark(&mut self) -> Result<Vec<Id>> {
         let mark = self
             .marks
             .pop()
@@ -307,6 +321,11 @@ impl Reader<'_> {
 
     fn get(&mut self, width: usize) -> Result<()> {
         let number = self.length(width)?;
+        self.recall(number)
+    }
+
+    /// Pushes the object that the memo has under `number`.
+    fn recall(&mut self, number: usize) -> Result<()> {
         let known = u32::try_from(number)
             .ok()
             .and_then(|number| self.memo.get(&number).copied());

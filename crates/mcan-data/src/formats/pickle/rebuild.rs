@@ -19,25 +19,17 @@ pub(super) struct Storage {
 
 impl Reader<'_> {
     /// Replaces a name and its arguments by the data that they stand for.
-    ///
-    /// A name that is not on the list makes an object that is not read.
     pub(super) fn reduce(&mut self) -> Result<()> {
         let parts = self.pop_n(2)?;
-        if let Object::Opaque(name) = self.object(parts[0])? {
-            let name = Arc::clone(name);
-            return self.push(Object::Opaque(name));
-        }
         let (&Object::Global(global), Object::Tuple(arguments)) =
             (self.object(parts[0])?, self.object(parts[1])?)
         else {
-            bail!(
-                "something that is no name of the list would be called; the file is damaged or hostile"
-            );
+            return self.opaque_result(parts[0]);
         };
         let arguments = arguments.clone();
         self.charge(arguments.len())?;
         match (global, &arguments[..]) {
-            (Global::OrderedDict, []) => self.push(EMPTY_ORDERED_DICT),
+            (Global::OrderedDict, []) | (Global::DefaultDict, _) => self.push_ordered_dict(),
             (Global::OrderedDict, &[items]) => self.dict_of_pairs(items),
             (Global::RebuildTensor, &[storage, offset, shape, stride, ..]) => {
                 self.tensor(storage, None, [offset, shape, stride])
@@ -63,15 +55,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Makes an object of a class from its arguments: the class and `parts - 1` arguments are on the stack.
-    pub(super) fn new_object(&mut self, parts: usize) -> Result<()> {
-        let class = self.pop_n(parts)?[0];
-        let name = match self.object(class)? {
-            Object::Opaque(name) => Arc::clone(name),
-            Object::Global(Global::OrderedDict) => return self.push(EMPTY_ORDERED_DICT),
-            _ => bail!("an object of something that is no class would be made; the file is damaged"),
-        };
-        self.push(Object::Opaque(name))
+    pub(super) fn push_ordered_dict(&mut self) -> Result<()> {
+        self.push(EMPTY_ORDERED_DICT)
     }
 
     /// The bytes that protocol 2 has as Latin-1 text.
@@ -116,8 +101,13 @@ impl Reader<'_> {
         dtype: Option<Dtype>,
         [offset, shape, stride]: [Id; 3],
     ) -> Result<()> {
-        let Object::Storage(storage) = self.object(storage)?.clone() else {
-            bail!("a tensor has no storage; the file is damaged");
+        let storage = match self.object(storage)? {
+            Object::Storage(storage) => storage.clone(),
+            Object::Leaf(Value::Opaque(name)) => {
+                let name = name.clone();
+                return self.leaf(Value::Opaque(name));
+            }
+            _ => bail!("a tensor has no storage; the file is damaged"),
         };
         let dtype = dtype
             .or(storage.dtype)
@@ -167,43 +157,38 @@ impl Reader<'_> {
         }
     }
 
-    /// Drops the attributes of an object. The only ones of PyTorch's files are `_metadata` of a state dict.
+    /// Drops the attributes of an object, such as `_metadata` of a state dict.
     pub(super) fn build(&mut self) -> Result<()> {
         self.pop()?;
-        match self.object(self.top()?)? {
-            Object::Dict { .. } | Object::Leaf(Value::Tensor(_)) | Object::Opaque(_) => Ok(()),
-            _ => bail!(
-                "attributes are given to something that is neither dict nor tensor; the file is damaged"
-            ),
-        }
+        self.top().map(drop)
     }
 
     /// A storage: `("storage", class, key, device, elements[, (key, start, elements) of a view])`.
     pub(super) fn persistent(&mut self) -> Result<()> {
         let id = self.pop()?;
         let Object::Tuple(parts) = self.object(id)? else {
-            bail!("the description of a storage is no tuple; the file is damaged");
+            return self.opaque("persistent object");
         };
-        let (tag, class, key, numel, view) = match parts[..] {
-            [tag, class, key, _device, numel] => (tag, class, key, numel, None),
-            [tag, class, key, _device, numel, view] => (tag, class, key, numel, Some(view)),
+        // PyTorch names the source of a module in the same way.
+        if let Some(&tag) = parts.first()
+            && matches!(self.object(tag)?, Object::Leaf(tag) if tag.as_str() != Some("storage"))
+        {
+            return self.opaque("persistent object");
+        }
+        let (class, key, numel, view) = match parts[..] {
+            [_tag, class, key, _device, numel] => (class, key, numel, None),
+            [_tag, class, key, _device, numel, view] => (class, key, numel, Some(view)),
             _ => bail!(
                 "the description of a storage has {} parts, not 5 or 6; the file is damaged",
                 parts.len()
             ),
         };
-        let (
-            Object::Leaf(tag),
-            &Object::Global(Global::StorageClass(dtype)),
-            Object::Leaf(Value::Str(key)),
-        ) = (self.object(tag)?, self.object(class)?, self.object(key)?)
+        let (&Object::Global(Global::StorageClass(dtype)), Object::Leaf(Value::Str(key))) =
+            (self.object(class)?, self.object(key)?)
         else {
-            bail!("a storage has no class or no key; the file is damaged");
+            // Such as the storage of complex numbers.
+            return self.opaque("storage of another type");
         };
-        ensure!(
-            tag.as_str() == Some("storage"),
-            "an external object is no storage; the file is damaged"
-        );
         let (start, numel) = self.extent(numel, view)?;
         let key = key.clone();
         self.storages.entry(key.clone()).or_insert(dtype);

@@ -3,8 +3,7 @@
 use super::names::Global;
 use super::read::{Id, Object, Reader};
 use super::{MAX_DEPTH, Value};
-use anyhow::{Context, Result, bail, ensure};
-use std::sync::Arc;
+use anyhow::{Context, Result, ensure};
 
 impl Reader<'_> {
     /// The object as a tree of values. `budget` is the number of values that it may still have.
@@ -39,15 +38,9 @@ impl Reader<'_> {
                     Value::Dict(pairs)
                 }
             }
-            Object::Opaque(name) => Value::Opaque(Arc::clone(name)),
             Object::Global(Global::Dtype(dtype)) => Value::str(dtype.name()),
-            Object::Global(_) => {
-                bail!("a class stands where data should; save the state dict, not the model")
-            }
-            Object::Storage(storage) => bail!(
-                "storage {:?} stands where data should; save tensors",
-                storage.key
-            ),
+            Object::Global(_) => Value::Opaque("type".into()),
+            Object::Storage(_) => Value::Opaque("torch.Storage".into()),
         })
     }
 }

@@ -45,8 +45,8 @@ impl Writer {
                 self.entries(entries);
             }
             Value::Tensor(view) => self.tensor(view),
-            // Only what was read from a file is opaque, and its content is unknown.
-            Value::Opaque(_) => self.out.push(b'N'),
+            // Its parts are not known.
+            Value::Opaque(name) => self.text(name),
         }
     }
 

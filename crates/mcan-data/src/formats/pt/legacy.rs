@@ -26,7 +26,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Value, HashMap<Arc<str>, Storage>)> 
         let dtype = object
             .storages
             .get(&key)
-            .with_context(|| format!("storage {key:?} belongs to no tensor"))?;
+            .with_context(|| {
+                format!(
+                    "storage {key:?} belongs to no tensor of a known type, so its size is not known; save the \
+                     state_dict alone"
+                )
+            })?;
         let range = storage(bytes, at, dtype.map_or(1, Dtype::bytes)).with_context(|| {
             format!("it ends within storage {key:?}; copy or download it again")
         })?;
