@@ -172,7 +172,12 @@ fn resuming_the_references_checkpoint_is_what_the_reference_did() {
     };
     let (mut train, val) = (ids("train"), ids("val"));
     let id_of = |question: &Value| question["question_id"].as_i64().unwrap();
-    let of_val: Vec<i64> = val["questions"].as_array().unwrap().iter().map(id_of).collect();
+    let of_val: Vec<i64> = val["questions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(id_of)
+        .collect();
     for question in train["questions"].as_array_mut().unwrap() {
         if of_val.contains(&id_of(question)) {
             question["question_id"] = json!(id_of(question) + 1_000_000_000);
@@ -183,7 +188,10 @@ fn resuming_the_references_checkpoint_is_what_the_reference_did() {
     let questions = format!("--SET=QUESTION_PATH={{train: {}}}", without.display());
     let features = root.join("datasets/coco_extract");
     let number = |name: &str| name.rsplit('_').next().unwrap().to_owned();
-    let of_val: Vec<String> = names(&features.join("val2014")).iter().map(|name| number(name)).collect();
+    let of_val: Vec<String> = names(&features.join("val2014"))
+        .iter()
+        .map(|name| number(name))
+        .collect();
     let folder = world.path("train_features");
     std::fs::create_dir(&folder).unwrap();
     for name in names(&features.join("train2014")) {

@@ -6,7 +6,12 @@ use common::{World, command, demo_world, failure, names};
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output, Stdio};
 
-const TRAIN: [&str; 4] = ["--RUN=train", "--SPLIT=train", "--EVAL_EE=False", "--VERSION=a"];
+const TRAIN: [&str; 4] = [
+    "--RUN=train",
+    "--SPLIT=train",
+    "--EVAL_EE=False",
+    "--VERSION=a",
+];
 
 fn train(more: &[&'static str]) -> Vec<&'static str> {
     [&TRAIN[..], more].concat()
@@ -29,32 +34,67 @@ fn no_line_of_a_log_that_was_edited_is_lost() {
     let world = demo_world();
     world.succeed(&train(&["--MAX_EPOCH=2"]));
     let log = world.path("results/log/log_run_a.txt");
-    let edited = world.read("results/log/log_run_a.txt").replace("\n\n", "\n").replace('\n', "\r\n");
+    let edited = world
+        .read("results/log/log_run_a.txt")
+        .replace("\n\n", "\n")
+        .replace('\n', "\r\n");
     std::fs::write(&log, format!("{edited}my note\r\n")).unwrap();
-    world.succeed(&train(&["--MAX_EPOCH=3", "--RESUME", "--CKPT_V=a", "--CKPT_E=2"]));
+    world.succeed(&train(&[
+        "--MAX_EPOCH=3",
+        "--RESUME",
+        "--CKPT_V=a",
+        "--CKPT_E=2",
+    ]));
     let after = world.read("results/log/log_run_a.txt");
-    assert!(after.starts_with(&edited) && after.contains("my note\r\n"), "{after}");
+    assert!(
+        after.starts_with(&edited) && after.contains("my note\r\n"),
+        "{after}"
+    );
     assert_eq!(world.losses("a").len(), 3, "{after}");
 }
 
 #[test]
 fn a_training_goes_on_when_nobody_reads_what_it_prints() {
     let world = demo_world();
-    for (case, streams) in [">&-", "2>&-", ">/dev/full", "2>/dev/full", ">/dev/full 2>/dev/full"].iter().enumerate() {
+    for (case, streams) in [
+        ">&-",
+        "2>&-",
+        ">/dev/full",
+        "2>/dev/full",
+        ">/dev/full 2>/dev/full",
+    ]
+    .iter()
+    .enumerate()
+    {
         let version = format!("--VERSION=v{case}");
-        let output = redirected(&world, &[&TRAIN[..3], &[&version, "--MAX_EPOCH=2"]].concat(), streams);
+        let output = redirected(
+            &world,
+            &[&TRAIN[..3], &[&version, "--MAX_EPOCH=2"]].concat(),
+            streams,
+        );
         let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{streams}: {printed}");
         assert_eq!(world.losses(&format!("v{case}")).len(), 2, "{streams}");
-        assert!(!printed.contains("panicked") && !printed.contains("failed printing"), "{printed}");
+        assert!(
+            !printed.contains("panicked") && !printed.contains("failed printing"),
+            "{printed}"
+        );
     }
 }
 
 #[test]
 fn scores_that_cannot_be_printed_are_an_error() {
     let world = demo_world();
-    world.succeed(&["--RUN=train", "--SPLIT=train", "--VERSION=a", "--MAX_EPOCH=1"]);
-    let answers = format!("--RESULT_FILE={}", world.path("results/cache/result_run_a.json").display());
+    world.succeed(&[
+        "--RUN=train",
+        "--SPLIT=train",
+        "--VERSION=a",
+        "--MAX_EPOCH=1",
+    ]);
+    let answers = format!(
+        "--RESULT_FILE={}",
+        world.path("results/cache/result_run_a.json").display()
+    );
     for streams in [">/dev/full", ">&-"] {
         let output = redirected(&world, &["--RUN=score", &answers], streams);
         // A closed standard output is opened anew by the standard library, as /dev/null.
@@ -74,7 +114,12 @@ fn a_run_without_epochs_replaces_nothing() {
     let message = world.fail(&train(&["--MAX_EPOCH=0", "--OVERWRITE"]));
     assert!(message.contains("MAX_EPOCH"), "{message}");
     assert!(names(&world.path("ckpts/ckpt_a")).contains(&"epoch1.pkl".into()));
-    let demo = command(world.folder.path(), &["--RUN=demo", "--GPU=cpu", "--MAX_EPOCH=0"]).output().unwrap();
+    let demo = command(
+        world.folder.path(),
+        &["--RUN=demo", "--GPU=cpu", "--MAX_EPOCH=0"],
+    )
+    .output()
+    .unwrap();
     assert!(failure(&demo).contains("MAX_EPOCH"));
     assert!(!world.path("datasets").exists(), "nothing was made");
 }
@@ -83,9 +128,15 @@ fn a_run_without_epochs_replaces_nothing() {
 fn a_demo_that_runs_keeps_its_lock() {
     let world = demo_world();
     let demo = |more: &[&str]| {
-        let flags = [&["--RUN=demo", "--GPU=cpu", "--SEED=1", "--MAX_EPOCH=200"][..], more].concat();
+        let flags = [
+            &["--RUN=demo", "--GPU=cpu", "--SEED=1", "--MAX_EPOCH=200"][..],
+            more,
+        ]
+        .concat();
         let mut demo = command(world.folder.path(), &flags);
-        demo.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        demo.stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         demo
     };
     let mut first = demo(&[]).spawn().unwrap();
@@ -97,7 +148,10 @@ fn a_demo_that_runs_keeps_its_lock() {
     let before = std::fs::metadata(&questions).unwrap().modified().unwrap();
     let message = failure(&demo(&["--SEED=2"]).output().unwrap());
     assert!(message.contains("another run"), "{message}");
-    assert_eq!(std::fs::metadata(&questions).unwrap().modified().unwrap(), before);
+    assert_eq!(
+        std::fs::metadata(&questions).unwrap().modified().unwrap(),
+        before
+    );
     first.kill().unwrap();
     first.wait().unwrap();
 }
@@ -109,7 +163,10 @@ fn what_cannot_be_told_to_be_absent_is_not_replaced() {
     std::fs::remove_file(&list).unwrap();
     symlink("/not/mounted/answer_dict.json", &list).unwrap();
     let message = world.fail(&train(&["--MAX_EPOCH=1"]));
-    assert!(message.contains("answer_dict.json is a link to /not/mounted"), "{message}");
+    assert!(
+        message.contains("answer_dict.json is a link to /not/mounted"),
+        "{message}"
+    );
     assert!(list.is_symlink(), "the link stays");
     std::fs::remove_file(&list).unwrap();
     // A folder of checkpoints that is a link to nowhere is not an empty one.
@@ -124,13 +181,24 @@ fn outputs_that_cannot_be_written_are_found_before_anything_slow() {
     let long = format!("--VERSION={}", "v".repeat(243));
     let message = world.fail(&["--RUN=train", "--SPLIT=train", &long]);
     assert!(message.contains("--VERSION"), "{message}");
-    assert!(names(&world.path("ckpts")).is_empty() || !message.contains("epoch"), "{message}");
+    assert!(
+        names(&world.path("ckpts")).is_empty() || !message.contains("epoch"),
+        "{message}"
+    );
     world.succeed(&train(&["--MAX_EPOCH=1"]));
     std::fs::create_dir_all(world.path("results/result_test/result_run_a_epoch1.json")).unwrap();
-    let test = ["--RUN=test", "--CKPT_V=a", "--CKPT_E=1", "--SET=PROFILE=true"];
+    let test = [
+        "--RUN=test",
+        "--CKPT_V=a",
+        "--CKPT_E=1",
+        "--SET=PROFILE=true",
+    ];
     let output = world.run(&test);
     assert!(failure(&output).contains("result_run_a_epoch1.json, because it is a folder"));
-    assert!(!String::from_utf8_lossy(&output.stdout).contains("Profile"), "nothing was answered");
+    assert!(
+        !String::from_utf8_lossy(&output.stdout).contains("Profile"),
+        "nothing was answered"
+    );
     std::fs::write(world.path("file"), "").unwrap();
     let message = world.fail(&train(&["--OVERWRITE", "--SET=CKPTS_PATH=file/ckpts"]));
     assert!(message.contains("--SET CKPTS_PATH="), "{message}");

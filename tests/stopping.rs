@@ -146,6 +146,55 @@ fn a_stopped_run_goes_on_in_the_middle_of_its_epoch_bit_for_bit() {
 }
 
 #[test]
+fn a_closed_terminal_and_signals_that_the_user_names_stop_a_run() {
+    let world = demo_world();
+    for (name, status, more) in [
+        ("HUP", 129, &[][..]),
+        ("USR1", 138, &["--SET=STOP_SIGNALS=USR1, SIGXCPU"]),
+        ("XCPU", 152, &["--SET=STOP_SIGNALS=USR1, SIGXCPU"]),
+    ] {
+        let version = format!("by {name}");
+        let stopped = interrupt(&world, &version, 0, name, more);
+        let said = String::from_utf8_lossy(&stopped.stderr);
+        assert_eq!(stopped.status.code(), Some(status), "{said}");
+        assert!(said.contains(&format!("stopped by SIG{name}")), "{said}");
+        assert!(
+            world
+                .path(&format!("ckpts/ckpt_{version}/last.pkl"))
+                .exists()
+        );
+    }
+    let message = world.fail(&["--RUN=train", "--SET=STOP_SIGNALS=KILL"]);
+    assert!(message.contains("STOP_SIGNALS = KILL"), "{message}");
+}
+
+#[test]
+fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
+    let world = demo_world();
+    let flags = [&TRAIN[..], &["--VERSION=v"]].concat();
+    let (image, _) = last_image(&world, &flags, 0);
+    let gate = Gate::at(&image);
+    let mut child = Command::new("sh")
+        .args([
+            "-c",
+            "trap '' HUP; exec \"$@\"",
+            "sh",
+            env!("CARGO_BIN_EXE_mcan"),
+        ])
+        .args(world.line(&flags))
+        .current_dir(world.folder.path())
+        .env("OMP_NUM_THREADS", "1")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let reached = gate.wait(&mut child);
+    signal(&child, "HUP");
+    reached.open();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(world.losses("v").len(), 4);
+}
+
+#[test]
 fn what_is_saved_every_n_steps_is_where_a_killed_run_goes_on() {
     let world = demo_world();
     world.succeed(&[&TRAIN[..], &["--VERSION=whole"]].concat());
@@ -317,10 +366,7 @@ fn stop_while_writing(world: &World, folder: &Path, features: &Path, flags: &[&s
     let gate = Gate::at(&features.join(names(features).last().unwrap()));
     let mut child = world.start(flags);
     let reached = gate.wait(&mut child);
-    while !names(folder)
-        .iter()
-        .any(|name| name.ends_with(".partial"))
-    {
+    while !names(folder).iter().any(|name| name.ends_with(".partial")) {
         assert!(
             child.try_wait().unwrap().is_none(),
             "{flags:?} ended before it wrote"

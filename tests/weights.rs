@@ -16,7 +16,10 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
 
 fn parameter(path: &Path, name: &str) -> tch::Tensor {
     let loaded = checkpoint::load_weights(path).unwrap();
-    let found = loaded.state_dict.into_iter().find(|(known, _)| known == name);
+    let found = loaded
+        .state_dict
+        .into_iter()
+        .find(|(known, _)| known == name);
     found.unwrap().1
 }
 
@@ -32,21 +35,41 @@ fn edit(world: &World, file: &str, change: impl Fn(&mut Value)) {
 fn a_resumed_run_refuses_another_network_and_uses_another_learning_rate() {
     let world = demo_world();
     world.succeed(&train(&["--VERSION=a", "--MAX_EPOCH=2"]));
-    let resume = ["--VERSION=a", "--MAX_EPOCH=3", "--RESUME", "--CKPT_V=a", "--CKPT_E=2"];
+    let resume = [
+        "--VERSION=a",
+        "--MAX_EPOCH=3",
+        "--RESUME",
+        "--CKPT_V=a",
+        "--CKPT_E=2",
+    ];
     for (set, key) in [
         ("--SET=MULTI_HEAD=4", "MULTI_HEAD = 2"),
         ("--SET=MAX_TOKEN=9", "MAX_TOKEN = 14"),
         ("--SET=IMG_FEAT_PAD_SIZE=50", "IMG_FEAT_PAD_SIZE = 100"),
     ] {
         let message = world.fail(&train(&[&resume[..], &[set]].concat()));
-        assert!(message.contains(key) && message.contains("ckpt_a/epoch2.pkl"), "{message}");
+        assert!(
+            message.contains(key) && message.contains("ckpt_a/epoch2.pkl"),
+            "{message}"
+        );
     }
-    let output = world.run(&train(&[&resume[..], &["--SET=LR_BASE=1e-9", "--SET=OPT_EPS=1e-8"]].concat()));
+    let output = world.run(&train(
+        &[&resume[..], &["--SET=LR_BASE=1e-9", "--SET=OPT_EPS=1e-8"]].concat(),
+    ));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("LR_BASE = 0.000000001"), "{said}");
+    assert!(
+        output.status.success() && said.contains("LR_BASE = 0.000000001"),
+        "{said}"
+    );
     assert!(said.contains("OPT_EPS = 0.00000001"), "{said}");
     let log = world.read("results/log/log_run_a.txt");
-    let rate: f64 = log.lines().filter_map(|line| line.strip_prefix("lr = ")).next_back().unwrap().parse().unwrap();
+    let rate: f64 = log
+        .lines()
+        .filter_map(|line| line.strip_prefix("lr = "))
+        .next_back()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!(rate < 2e-9, "{log}");
 }
 
@@ -62,14 +85,22 @@ fn an_epoch_goes_on_only_over_the_same_questions() {
     checkpoint::save(&last, &state).unwrap();
     let file = format!("--CKPT_PATH={}", last.display());
     let resume = ["--VERSION=b", "--MAX_EPOCH=2", "--RESUME", &file];
-    for file in ["v2_OpenEnded_mscoco_train2014_questions.json", "v2_mscoco_train2014_annotations.json"] {
+    for file in [
+        "v2_OpenEnded_mscoco_train2014_questions.json",
+        "v2_mscoco_train2014_annotations.json",
+    ] {
         edit(&world, file, |json| {
             let lists = json.as_object_mut().unwrap().values_mut();
-            lists.filter_map(Value::as_array_mut).for_each(|list| list.reverse());
+            lists
+                .filter_map(Value::as_array_mut)
+                .for_each(|list| list.reverse());
         });
     }
     let message = world.fail(&train(&resume));
-    assert!(message.contains("the list of training questions"), "{message}");
+    assert!(
+        message.contains("the list of training questions"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -82,7 +113,10 @@ fn a_value_of_a_later_version_is_named() {
     checkpoint::save(&later, &state).unwrap();
     let file = format!("--CKPT_PATH={}", later.display());
     let message = world.fail(&["--RUN=val", &file]);
-    assert!(message.contains("AMP = fp8") && message.contains("later.pkl"), "{message}");
+    assert!(
+        message.contains("AMP = fp8") && message.contains("later.pkl"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -95,10 +129,16 @@ fn a_new_run_starts_from_weights_with_words_and_answers_by_name() {
     edit(&world, "answer_dict.json", |json| {
         let mut answers = vec!["quite new".to_owned()];
         answers.extend(old.answers.iter().cloned());
-        let forward: serde_json::Map<String, Value> =
-            answers.iter().cloned().zip((0..).map(|i: u64| i.into())).collect();
-        let back: serde_json::Map<String, Value> =
-            answers.iter().enumerate().map(|(i, answer)| (i.to_string(), answer.clone().into())).collect();
+        let forward: serde_json::Map<String, Value> = answers
+            .iter()
+            .cloned()
+            .zip((0..).map(|i: u64| i.into()))
+            .collect();
+        let back: serde_json::Map<String, Value> = answers
+            .iter()
+            .enumerate()
+            .map(|(i, answer)| (i.to_string(), answer.clone().into()))
+            .collect();
         *json = serde_json::json!([forward, back]);
     });
     let file = format!("--CKPT_PATH={}", from.display());
@@ -107,13 +147,25 @@ fn a_new_run_starts_from_weights_with_words_and_answers_by_name() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
     let answers = old.answers.len();
-    assert!(said.contains(&format!("{answers} of {} answers have theirs (matched by name)", answers + 1)), "{said}");
-    let (before, after) = (parameter(&from, "proj.weight"), parameter(&world.path("ckpts/ckpt_b/epoch1.pkl"), "proj.weight"));
+    assert!(
+        said.contains(&format!(
+            "{answers} of {} answers have theirs (matched by name)",
+            answers + 1
+        )),
+        "{said}"
+    );
+    let (before, after) = (
+        parameter(&from, "proj.weight"),
+        parameter(&world.path("ckpts/ckpt_b/epoch1.pkl"), "proj.weight"),
+    );
     let moved = after.narrow(0, 1, answers as i64);
     assert!((moved - before).abs().max().double_value(&[]) < 1e-6);
 
     let absent = world.run(&train(&["--VERSION=c", "--CKPT_PATH=absent.pkl"]));
-    assert!(failure(&absent).contains("absent.pkl"), "a named file is never ignored");
+    assert!(
+        failure(&absent).contains("absent.pkl"),
+        "a named file is never ignored"
+    );
 }
 
 #[test]

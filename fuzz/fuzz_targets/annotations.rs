@@ -15,5 +15,5 @@ fuzz_target!(|bytes: &[u8]| {
             .for_each(|&answer| _ = file.string(answer));
     }
     let _ = count_answers([&file]);
-    let _ = Evaluator::new(&file);
+    let _ = Evaluator::new(&file, mcan_data::datasets::Measure::Official);
 });

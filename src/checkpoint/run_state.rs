@@ -89,7 +89,10 @@ pub(super) fn read(value: &Value) -> Result<RunState> {
             .context("`loss_sum` of its `mcan` entry is no finite number; it is damaged")?,
         seed: number("seed")?,
         data_size: count("data_size")?,
-        data_digest: value.get("data_digest").and_then(Value::as_str).map(str::to_owned),
+        data_digest: value
+            .get("data_digest")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
         config: to_json(entry("config")?)?,
         vocabulary: texts("vocabulary")?,
         answers: texts("answers")?,

@@ -211,10 +211,16 @@ mod tests {
     fn a_message_names_the_variables_that_were_believed() {
         for (line, variables) in [
             ("RANK=0 WORLD_SIZE=2", "RANK and WORLD_SIZE"),
-            ("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2", "SLURM_STEP_NUM_TASKS"),
+            (
+                "SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2",
+                "SLURM_STEP_NUM_TASKS",
+            ),
         ] {
             let message = format!("{:#}", read(line).unwrap_err());
-            assert!(message.contains(variables) && message.contains("unset"), "{message}");
+            assert!(
+                message.contains(variables) && message.contains("unset"),
+                "{message}"
+            );
         }
     }
 

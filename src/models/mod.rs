@@ -7,8 +7,8 @@ mod butd;
 pub mod mcan;
 mod network;
 
-pub use network::Network;
 pub(crate) use network::NamedRows;
+pub use network::Network;
 
 use crate::config::{ConfigError, FamilyKeys, ModelValues, Schema};
 use crate::data::Convention;

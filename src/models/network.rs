@@ -79,8 +79,20 @@ impl Network {
         let found = match_shapes(state_dict, &expected, advice, self.canonical_name)?;
         // A tensor has a row for each word if another number of words gives it another number of rows.
         let (words, answers) = (self.sizes.words + 1, self.sizes.answers + 1);
-        let with_word = Network::shapes(values, &Sizes { words, ..self.sizes })?;
-        let with_answer = Network::shapes(values, &Sizes { answers, ..self.sizes })?;
+        let with_word = Network::shapes(
+            values,
+            &Sizes {
+                words,
+                ..self.sizes
+            },
+        )?;
+        let with_answer = Network::shapes(
+            values,
+            &Sizes {
+                answers,
+                ..self.sizes
+            },
+        )?;
         let _no_grad = tch::no_grad_guard();
         for (i, parameter) in self.parameters.tensors.iter().enumerate() {
             let (shape, mut parameter) = (parameter.size(), parameter.shallow_clone());
@@ -92,7 +104,9 @@ impl Network {
                     continue;
                 }
             };
-            let pairs = (0..).zip(rows).filter_map(|(ours, theirs)| Some((ours, (*theirs)?)));
+            let pairs = (0..)
+                .zip(rows)
+                .filter_map(|(ours, theirs)| Some((ours, (*theirs)?)));
             let (ours, theirs): (Vec<i64>, Vec<i64>) = pairs.unzip();
             let index = |rows: &[i64], on: Device| Tensor::from_slice(rows).to_device(on);
             let theirs = found[i].f_index_select(0, &index(&theirs, found[i].device()))?;

@@ -54,7 +54,10 @@ impl LogState {
     fn of(bytes: &[u8], scores_begin: &str) -> LogState {
         let mut state = LogState::default();
         let text = String::from_utf8_lossy(bytes);
-        let mut lines = text.trim_start_matches('\u{feff}').split_inclusive('\n').peekable();
+        let mut lines = text
+            .trim_start_matches('\u{feff}')
+            .split_inclusive('\n')
+            .peekable();
         while let Some(line) = lines.next() {
             // A line without an end is torn.
             if !line.ends_with('\n') {
@@ -69,7 +72,8 @@ impl LogState {
                 }
             } else if line.starts_with(scores_begin) {
                 // The scores end with an empty line, which an editor may have removed between two entries.
-                let is_entry = |line: &str| line.starts_with(TIME_BEGINS) || epoch_of(line).is_some();
+                let is_entry =
+                    |line: &str| line.starts_with(TIME_BEGINS) || epoch_of(line).is_some();
                 let is_end = |line: &str| line.trim().is_empty() || is_entry(line);
                 state.evaluated |= lines.clone().any(is_end);
             }
@@ -154,7 +158,9 @@ impl Log {
             let mut file = appendable(&self.path)?;
             let end = End::of(&mut file)?;
             let text = end.before(entry) + &entry[end.written_of(entry)..];
-            let written = file.write_all(text.as_bytes()).and_then(|()| atomic::sync(&file));
+            let written = file
+                .write_all(text.as_bytes())
+                .and_then(|()| atomic::sync(&file));
             if written.is_err() {
                 let _ = file.set_len(end.bytes);
             }
@@ -192,7 +198,9 @@ impl End {
     /// The number of bytes of `entry` with which the log ends already.
     fn written_of(&self, entry: &str) -> usize {
         let starts = self.lines.match_indices('\n').map(|(at, _)| at + 1);
-        let ends = std::iter::once(0).chain(starts).map(|start| &self.lines[start..]);
+        let ends = std::iter::once(0)
+            .chain(starts)
+            .map(|start| &self.lines[start..]);
         let begun = |end: &&str| end.len() < entry.len() && entry.starts_with(end);
         ends.filter(begun).map(str::len).max().unwrap_or(0)
     }
@@ -216,7 +224,11 @@ fn appendable(path: &Path) -> std::io::Result<File> {
     }
     let open = |is_new: bool| {
         let mut options = OpenOptions::new();
-        options.read(true).append(true).create_new(is_new).open(path)
+        options
+            .read(true)
+            .append(true)
+            .create_new(is_new)
+            .open(path)
     };
     match open(false) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -301,7 +313,8 @@ mod tests {
             std::fs::write(&path, &text[..cut]).unwrap();
             let log = Log::open(&path, SCORES).unwrap();
             // The last empty line of an epoch's entry says nothing.
-            let is_whole = |end: usize| end <= cut || text[..end].ends_with("0.0005\n\n") && end - 1 == cut;
+            let is_whole =
+                |end: usize| end <= cut || text[..end].ends_with("0.0005\n\n") && end - 1 == cut;
             let count = ends.iter().rposition(|&end| is_whole(end)).unwrap();
             assert_eq!(log.state.begun, count == 1 || count == 4, "cut at {cut}");
             assert_eq!(log.state.lacks(1, false), count == 1, "cut at {cut}");
@@ -309,7 +322,10 @@ mod tests {
             assert_eq!(log.state.lacks(1, true), lacks_scores, "cut at {cut}");
             let lacks_scores = count == 4 || count == 5;
             assert_eq!(log.state.lacks(2, true), lacks_scores, "cut at {cut}");
-            let next = ends.iter().position(|&end| cut < end).unwrap_or(ends.len() - 1);
+            let next = ends
+                .iter()
+                .position(|&end| cut < end)
+                .unwrap_or(ends.len() - 1);
             log.append(&text[ends[next - 1]..ends[next]]).unwrap();
             let completed = std::fs::read_to_string(&path).unwrap();
             if cut < text.len() {
@@ -365,7 +381,10 @@ mod tests {
         std::fs::rename(&saved, &path).unwrap();
         log.end_epoch(2, 1.0, 0.5).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains("epoch = 1 ") && text.contains("epoch = 2 "), "{text}");
+        assert!(
+            text.contains("epoch = 1 ") && text.contains("epoch = 2 "),
+            "{text}"
+        );
     }
 
     #[test]

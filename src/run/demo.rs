@@ -45,7 +45,10 @@ pub(super) fn run(config: &Config) -> Result<()> {
     )?;
     say!(
         "Made {} images with {} questions to train on, {} of val and {} of test in {ROOT}/",
-        report.images, report.train_questions, report.val_questions, report.test_questions
+        report.images,
+        report.train_questions,
+        report.val_questions,
+        report.test_questions
     );
     train::run(&training, Some(&lock))?;
     val::run(&evaluation)?;

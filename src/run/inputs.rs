@@ -120,7 +120,9 @@ impl Inputs {
     /// Checks that the questions have targets: right answers that are in the answer list.
     fn check_targets(&self, dataset: &Dataset, names: &str) -> Result<()> {
         let questions = dataset.len();
-        let without = (0..questions).filter(|&i| dataset.targets(i).is_empty()).count();
+        let without = (0..questions)
+            .filter(|&i| dataset.targets(i).is_empty())
+            .count();
         let list: Vec<&str> = self.answers.answers().take(3).collect();
         let remedy = format!(
             "the list begins with {list:?}, and annotations are compared in their normal form (lower case, without \
@@ -227,7 +229,10 @@ fn read_files(
         files.push(SplitFiles {
             split: name,
             questions: read(further, places.questions(benchmark, split)?)?,
-            annotations: annotations.map(|file| read(counted, file)).transpose()?.flatten(),
+            annotations: annotations
+                .map(|file| read(counted, file))
+                .transpose()?
+                .flatten(),
         });
     }
     benchmark.read(&files)

@@ -35,7 +35,9 @@ pub(crate) fn prepare() -> Result<()> {
         .context("failed to spawn threads that parse and decode")?;
     // OpenMP, which libtorch computes with, ends the program when it cannot start its threads.
     let try_one = |_| Builder::new().spawn(|| std::thread::park_timeout(PROBE));
-    let probes = (0..threads).map(try_one).collect::<std::io::Result<Vec<_>>>();
+    let probes = (0..threads)
+        .map(try_one)
+        .collect::<std::io::Result<Vec<_>>>();
     for probe in probes.context("failed to spawn threads that compute")? {
         probe.thread().unpark();
         let _ = probe.join();
@@ -51,11 +53,19 @@ const PROBE: std::time::Duration = std::time::Duration::from_millis(50);
 /// # Errors
 /// Too little memory, with the keys that decide the size.
 pub(crate) fn check_network(config: &Config, parameters: u64, devices: &[Device]) -> Result<()> {
-    let on_cpu = devices.iter().filter(|device| **device == Device::Cpu).count() as u64;
-    let needed = parameters.saturating_mul(FLOAT * NUMBERS_PER_PARAMETER).saturating_mul(on_cpu);
+    let on_cpu = devices
+        .iter()
+        .filter(|device| **device == Device::Cpu)
+        .count() as u64;
+    let needed = parameters
+        .saturating_mul(FLOAT * NUMBERS_PER_PARAMETER)
+        .saturating_mul(on_cpu);
     let free = memory::available().unwrap_or(u64::MAX);
     let size = |key: &str| Some(format!("{key} = {}", config.model.size(key)?));
-    let sizes: Vec<String> = ["LAYER", "HIDDEN_SIZE", "FF_SIZE", "FLAT_OUT_SIZE"].into_iter().filter_map(size).collect();
+    let sizes: Vec<String> = ["LAYER", "HIDDEN_SIZE", "FF_SIZE", "FLAT_OUT_SIZE"]
+        .into_iter()
+        .filter_map(size)
+        .collect();
     ensure!(
         needed <= free,
         "a network with {} takes {} MB of memory to train, and {} MB is free; lower these keys",
@@ -79,7 +89,9 @@ pub(crate) fn check_lengths(plan: &Plan, task: &Task) -> Result<()> {
         return Ok(());
     };
     let words = (0..dataset.len()).map(|i| dataset.words(i).len());
-    let longest = words.map(|words| if words == 0 { max_token } else { words }).max();
+    let longest = words
+        .map(|words| if words == 0 { max_token } else { words })
+        .max();
     let free = memory::available().unwrap_or(u64::MAX);
     let from = match config.loads_checkpoint() {
         true => format!(", as in {}", plan.ckpt_to_load().display()),
@@ -89,7 +101,9 @@ pub(crate) fn check_lengths(plan: &Plan, task: &Task) -> Result<()> {
         ("MAX_TOKEN", longest.unwrap_or(0), "a question"),
         ("IMG_FEAT_PAD_SIZE", task.longest_image, "an image"),
     ] {
-        let scores = (length as u64).saturating_mul(length as u64).saturating_mul(heads as u64);
+        let scores = (length as u64)
+            .saturating_mul(length as u64)
+            .saturating_mul(heads as u64);
         let needed = scores.saturating_mul(FLOAT);
         ensure!(
             needed <= free,

@@ -254,7 +254,11 @@ impl Plan {
     /// An unknown data set.
     pub(crate) fn test_answers_of(&self, ckpt_name: &str) -> Result<PathBuf> {
         let (stem, extension) = (self.test_stem(ckpt_name)?, self.config.result_extension());
-        Ok(self.config.run.result_path.join(format!("{stem}.{extension}")))
+        Ok(self
+            .config
+            .run
+            .result_path
+            .join(format!("{stem}.{extension}")))
     }
 
     /// The scores of all answers of a test run named `ckpt_name`.
@@ -322,8 +326,8 @@ impl Plan {
     pub(crate) fn continues_itself(&self) -> bool {
         // A file name alone lies in the working directory.
         let folder = |path: &Path| Path::new(".").join(path).canonicalize().ok();
-        let loaded = self.ckpt_to_load();
-        self.config.train.resume && loaded.parent().and_then(folder) == folder(&self.ckpt_folder())
+        let (loaded, own) = (self.ckpt_to_load(), folder(&self.ckpt_folder()));
+        self.config.train.resume && own.is_some() && loaded.parent().and_then(folder) == own
     }
 }
 
@@ -373,18 +377,15 @@ fn shapes_of(checkpoint: &Checkpoint) -> Vec<(String, Vec<i64>)> {
 /// `values` with the sizes that the shapes of a checkpoint show.
 fn with_shapes(values: &ModelValues, shapes: &[(String, Vec<i64>)]) -> Result<ModelValues> {
     let family = family(values)?;
-    let canonical = |(name, shape): &(String, Vec<i64>)| ((family.canonical_name)(name), shape.clone());
+    let canonical =
+        |(name, shape): &(String, Vec<i64>)| ((family.canonical_name)(name), shape.clone());
     let shapes: Vec<_> = shapes.iter().map(canonical).collect();
     (family.sizes_of)(&shapes, values)
 }
 
 /// Refuses values of the command line that an evaluation cannot use, because the checkpoint has others: such as another
 /// number of heads. Sizes that the tensors show are not compared.
-fn refuse_other_values(
-    given: &Config,
-    own: &Config,
-    shapes: &[(String, Vec<i64>)],
-) -> Result<()> {
+fn refuse_other_values(given: &Config, own: &Config, shapes: &[(String, Vec<i64>)]) -> Result<()> {
     let saved = serde_json::to_value(own)?;
     let mut given = given.clone();
     if let Ok(values) = with_shapes(&given.model, shapes) {
@@ -393,11 +394,15 @@ fn refuse_other_values(
     let changes = given.changes_since(&saved, &SCHEMA, OnResume::MustMatch);
     let set = |change: &&Change| {
         let set = given.run.given.set.iter();
-        let mut keys = set.filter_map(|pair| pair.split_once('=')).map(|(key, _)| key.trim());
+        let mut keys = set
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(key, _)| key.trim());
         keys.any(|key| key == change.key)
     };
     if let Some(Change { key, saved, now }) = changes.iter().find(set) {
-        bail!("it was trained with {key} = {saved}, and --SET {key}={now} says otherwise; leave that out");
+        bail!(
+            "it was trained with {key} = {saved}, and --SET {key}={now} says otherwise; leave that out"
+        );
     }
     Ok(())
 }

@@ -172,7 +172,8 @@ mod tests {
             boxes: true,
         };
         let images = dataset.distinct_images().into();
-        let regions = Features::open(&[place], StreamKind::Regions, spec, images, &[None; 10]).unwrap();
+        let regions =
+            Features::open(&[place], StreamKind::Regions, spec, images, &[None; 10]).unwrap();
         let features = Arc::new(FeatureStore::of_regions(regions));
         let options = LoaderOptions {
             batch_size: 2,

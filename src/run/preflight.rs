@@ -184,8 +184,15 @@ pub(crate) fn check_folder(folder: &Path, option: &str) -> Result<()> {
 /// A name that is too long, a folder of this name, or a file of another user that must stay.
 pub(crate) fn check_file(path: &Path) -> Result<()> {
     let shown = path.display();
-    let found = files::look(path).with_context(|| {
-        format!("cannot write {shown}; if its name is too long, choose a shorter --VERSION or name of the checkpoint")
+    let is_too_long = |error: &anyhow::Error| {
+        let cause = error.root_cause().downcast_ref::<std::io::Error>();
+        cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::InvalidFilename)
+    };
+    let found = files::look(path).map_err(|error| match is_too_long(&error) {
+        true => error.context(format!(
+            "cannot write {shown}: its name is too long; choose a shorter --VERSION or name of the checkpoint"
+        )),
+        false => error.context(format!("cannot write {shown}")),
     })?;
     let Some(found) = found else {
         return Ok(());

@@ -20,7 +20,10 @@ fn answer_dictionary() {
         bytes(
             "wrong type: an index is text",
             "[{\"a\": \"x\"}, {\"0\": \"a\"}]",
-            &["the text \"x\" where a whole number is expected", "line 1 column"],
+            &[
+                "the text \"x\" where a whole number is expected",
+                "line 1 column",
+            ],
         ),
         bytes(
             "wrong shape: one half",

@@ -63,8 +63,14 @@ fn inputs() -> (TempDir, Arc<Dataset>, Arc<FeatureStore>) {
     let dataset = dataset();
     let image_ids = dataset.distinct_images().into();
     let names = FEATURE_FILES;
-    let places = [FeaturePlace { folder, names }];
-    let features = Features::open(&places, StreamKind::Regions, REGIONS, image_ids).unwrap();
+    let places = [FeaturePlace {
+        folder,
+        split: "train",
+        names,
+    }];
+    let splits = vec![None; dataset.distinct_images().len()];
+    let features =
+        Features::open(&places, StreamKind::Regions, REGIONS, image_ids, &splits).unwrap();
     let store = FeatureStore::of_regions(features);
     (root, Arc::new(dataset), Arc::new(store))
 }

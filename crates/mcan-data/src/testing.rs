@@ -11,7 +11,7 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     let root =
         std::env::var_os("MCAN_SHARED").map_or_else(|| checkout.join("../shared"), PathBuf::from);
     let found = root.join(path);
-    if found.exists() {
+    if crate::base::files::exists(&found).unwrap_or(false) {
         return Some(found);
     }
     crate::note!(

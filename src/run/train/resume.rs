@@ -42,7 +42,9 @@ pub(super) fn check_something_is_left(plan: &Plan) -> Result<()> {
 pub(super) fn check_same_network(plan: &Plan, saved: &Value) -> Result<()> {
     // What this version cannot read would compare as different for no reason that a user knows.
     Config::from_saved(saved, &SCHEMA)?;
-    let changes = plan.config().changes_since(saved, &SCHEMA, OnResume::MustMatch);
+    let changes = plan
+        .config()
+        .changes_since(saved, &SCHEMA, OnResume::MustMatch);
     if let Some(Change { key, saved, now }) = changes.first() {
         bail!(
             "it was trained with {key} = {saved}, and {key} is {now} now; give the value of the checkpoint (--SET {key}=..., \
@@ -56,7 +58,10 @@ pub(super) fn check_same_network(plan: &Plan, saved: &Value) -> Result<()> {
 fn check_same_epoch(plan: &Plan, state: &RunState, data: &Dataset) -> Result<()> {
     let rule = OnResume::MustMatchWithinEpoch;
     let changes = plan.config().changes_since(&state.config, &SCHEMA, rule);
-    let changed = changes.into_iter().map(|change| change.key).find(|key| *key != "SEED");
+    let changed = changes
+        .into_iter()
+        .map(|change| change.key)
+        .find(|key| *key != "SEED");
     let is_other = |digest: &String| *digest != data.digest();
     let differs = changed
         .or((state.seed != plan.seed()).then_some("SEED"))
@@ -146,10 +151,17 @@ impl Trainer<'_> {
             self.lr_base = self.schedule.base_after(begun, config.train.lr_base);
             used.push(format!("LR_BASE = {}", config.train.lr_base));
         }
-        if ["OPT_BETAS", "OPT_EPS", "OPT_PARAMS"].into_iter().any(is_new) {
+        if ["OPT_BETAS", "OPT_EPS", "OPT_PARAMS"]
+            .into_iter()
+            .any(is_new)
+        {
             let (b1, b2) = config.train.opt_betas;
-            self.optimizer.set_hyper_parameters(hyper_parameters(config));
-            used.push(format!("OPT_BETAS = [{b1}, {b2}], OPT_EPS = {}", config.train.opt_eps));
+            self.optimizer
+                .set_hyper_parameters(hyper_parameters(config));
+            used.push(format!(
+                "OPT_BETAS = [{b1}, {b2}], OPT_EPS = {}",
+                config.train.opt_eps
+            ));
         }
         if !used.is_empty() && self.replica.is_first() {
             let path = self.plan.ckpt_to_load();
@@ -202,7 +214,11 @@ impl Trainer<'_> {
                 loss_sum: self.loss_sum,
                 seed: self.plan.seed(),
                 data_size: self.task.dataset.len() as u64,
-                data_digest: Some(self.digest.get_or_init(|| self.task.dataset.digest()).clone()),
+                data_digest: Some(
+                    self.digest
+                        .get_or_init(|| self.task.dataset.digest())
+                        .clone(),
+                ),
                 config: serde_json::to_value(self.plan.config()).unwrap_or_default(),
                 vocabulary: inputs.vocabulary.words().map(str::to_owned).collect(),
                 answers: inputs.answers.answers().map(str::to_owned).collect(),

@@ -24,6 +24,29 @@ const SUFFIX: &str = ".partial";
 /// # Errors
 /// Those of `body`, and each failure to create, sync or rename. Each names `path`.
 pub fn write<T>(path: &Path, body: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
+    write_and(path, body, |temporary| {
+        temporary.persist(path).map(drop).map_err(|e| e.error)
+    })
+}
+
+/// As [`write()`], but never replaces a file: another program may have made one since the caller has looked.
+///
+/// # Errors
+/// Those of [`write()`]; and when there is a file of this name.
+pub fn write_new<T>(path: &Path, body: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
+    write_and(path, body, |temporary| {
+        temporary
+            .persist_noclobber(path)
+            .map(drop)
+            .map_err(|e| e.error)
+    })
+}
+
+fn write_and<T>(
+    path: &Path,
+    body: impl FnOnce(&mut Writer) -> Result<T>,
+    name: impl FnOnce(NamedTempFile) -> std::io::Result<()>,
+) -> Result<T> {
     let cannot = || format!("cannot write {}", path.display());
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -42,10 +65,7 @@ pub fn write<T>(path: &Path, body: impl FnOnce(&mut Writer) -> Result<T>) -> Res
     writer.flush().with_context(cannot)?;
     drop(writer);
     sync(temporary.as_file()).with_context(cannot)?;
-    temporary
-        .persist(path)
-        .map_err(|e| e.error)
-        .with_context(cannot)?;
+    name(temporary).with_context(cannot)?;
     sync_folder(folder).with_context(cannot)?;
     Ok(value)
 }
@@ -88,7 +108,11 @@ pub fn sync(file: &File) -> std::io::Result<()> {
     file.sync_all().or_else(|error| {
         let unable = [libc::EINVAL, libc::ENOSYS, libc::EOPNOTSUPP, libc::ENOTTY];
         let code = error.raw_os_error().unwrap_or(0);
-        if unable.contains(&code) { Ok(()) } else { Err(error) }
+        if unable.contains(&code) {
+            Ok(())
+        } else {
+            Err(error)
+        }
     })
 }
 
@@ -226,7 +250,11 @@ mod tests {
     fn temporary_files_of_killed_programs_are_removed_and_those_of_living_programs_stay() {
         let folder = tempfile::tempdir().unwrap();
         let orphan = folder.path().join(".mcan-a1B2c3.partial");
-        let others = [".partial-results.json", ".mcan-notes.partial", ".mcan-a1B2c3"];
+        let others = [
+            ".partial-results.json",
+            ".mcan-notes.partial",
+            ".mcan-a1B2c3",
+        ];
         let others = others.map(|name| folder.path().join(name));
         for file in others.iter().chain([&orphan]) {
             fs::write(file, "half").unwrap();
@@ -235,6 +263,19 @@ mod tests {
         write(&folder.path().join("a"), |w| Ok(w.write_all(b"a")?)).unwrap();
         assert!(!orphan.exists() && living.path().exists());
         assert!(others.iter().all(|file| file.exists()));
+    }
+
+    #[test]
+    fn a_new_file_replaces_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("answers.json");
+        write_new(&path, |w| Ok(w.write_all(b"first")?)).unwrap();
+        let message = format!(
+            "{:#}",
+            write_new(&path, |w| Ok(w.write_all(b"second")?)).unwrap_err()
+        );
+        assert!(message.contains("answers.json"), "{message}");
+        assert_eq!(fs::read(&path).unwrap(), b"first");
     }
 
     #[cfg(unix)]

@@ -4,6 +4,8 @@
 //! file system that fails once, would look as if the file did not exist, and the program would make one of its own. Here
 //! only what is certainly absent is absent; everything else is an error that names the path. Clippy forbids the others.
 
+#![allow(clippy::disallowed_methods, reason = "they are wrapped here")]
+
 use super::memory;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{DirEntry, File, Metadata};
@@ -117,12 +119,16 @@ pub(crate) fn read_open(file: File, path: &Path, most: u64) -> Result<Vec<u8>> {
     // Some file systems do not know the size of a file, and a pipe has none.
     let known = usize::try_from(claimed.min(most)).unwrap_or(0);
     let reserved = memory::fallible(|| bytes.try_reserve_exact(known.saturating_add(1)));
-    reserved.map_err(|_| no_memory(claimed)).with_context(cannot)?;
+    reserved
+        .map_err(|_| no_memory(claimed))
+        .with_context(cannot)?;
     // What is longer than it said, such as a pipe, grows with the same care.
     let mut file = file.take(most.saturating_add(1));
     loop {
         let grown = memory::fallible(|| bytes.try_reserve(1));
-        grown.map_err(|_| no_memory(bytes.len() as u64)).with_context(cannot)?;
+        grown
+            .map_err(|_| no_memory(bytes.len() as u64))
+            .with_context(cannot)?;
         let room = bytes.capacity() - bytes.len();
         let read = file.by_ref().take(room as u64).read_to_end(&mut bytes);
         if read.with_context(cannot)? == 0 {
@@ -130,7 +136,10 @@ pub(crate) fn read_open(file: File, path: &Path, most: u64) -> Result<Vec<u8>> {
         }
     }
     if bytes.len() as u64 > most {
-        bail!("{} is longer than {most} bytes, the most that such a file has; is it another file?", path.display());
+        bail!(
+            "{} is longer than {most} bytes, the most that such a file has; is it another file?",
+            path.display()
+        );
     }
     Ok(bytes)
 }
@@ -156,12 +165,18 @@ mod tests {
         symlink("/not/mounted", at("link")).unwrap();
         for path in [at("link"), at("link/file"), at("link/deep/file")] {
             let message = format!("{:#}", exists(&path).unwrap_err());
-            assert!(message.contains("link is a link to /not/mounted"), "{message}");
+            assert!(
+                message.contains("link is a link to /not/mounted"),
+                "{message}"
+            );
         }
         assert!(entries(&at("link")).is_err());
         symlink("round", at("round")).unwrap();
         let message = format!("{:#}", is_file(&at("round")).unwrap_err());
-        assert!(message.contains("cannot look at") && message.contains("round"), "{message}");
+        assert!(
+            message.contains("cannot look at") && message.contains("round"),
+            "{message}"
+        );
         std::fs::write(at("file"), "x").unwrap();
         assert!(is_file(&at("file")).unwrap() && !is_folder(&at("file")).unwrap());
         // A file where a folder is meant is no absence either.
@@ -179,7 +194,11 @@ mod tests {
         assert!(message(folder.path()).contains("is a folder"));
         assert!(message(Path::new("/dev/zero")).contains("/dev/zero is a device"));
         std::fs::write(&path, "12345").unwrap();
-        assert!(message(&path).contains("longer than 4 bytes"), "{}", message(&path));
+        assert!(
+            message(&path).contains("longer than 4 bytes"),
+            "{}",
+            message(&path)
+        );
         std::fs::write(&path, "1234").unwrap();
         assert_eq!(read(&path, 4).unwrap(), b"1234");
     }

@@ -152,7 +152,8 @@ impl Mapped {
     pub fn check_unchanged(&self) -> Result<()> {
         let metadata = self.file.metadata()?;
         ensure!(
-            !metadata.is_file() || metadata.len() == self.len() as u64 && metadata.modified().ok() == self.modified,
+            !metadata.is_file()
+                || metadata.len() == self.len() as u64 && metadata.modified().ok() == self.modified,
             "{} was changed while it was in use; restore the file and start again",
             self.path.display()
         );

@@ -57,7 +57,13 @@ fn or_end(memory: *mut u8, bytes: usize) -> *mut u8 {
 fn end(bytes: usize) -> ! {
     let mut digits = [0; 20];
     let number = decimal(bytes.div_ceil(1_000_000), &mut digits);
-    for part in [b"mcan: memory ran out: ", number, b" MB more was needed; ", REMEDY.as_bytes(), b"\n"] {
+    for part in [
+        b"mcan: memory ran out: ",
+        number,
+        b" MB more was needed; ",
+        REMEDY.as_bytes(),
+        b"\n",
+    ] {
         // SAFETY: the bytes are alive. That nobody can read them changes nothing.
         unsafe { libc::write(libc::STDERR_FILENO, part.as_ptr().cast(), part.len()) };
     }
@@ -82,7 +88,9 @@ pub const REMEDY: &str = "raise --ACCU, lower --BS or --NW, use --AMP=bf16, leav
                           memory (ulimit -v, the limit of the job)";
 
 /// Calls `reserve`, in which memory may run out without ending the program.
-pub fn fallible(reserve: impl FnOnce() -> Result<(), TryReserveError>) -> Result<(), TryReserveError> {
+pub fn fallible(
+    reserve: impl FnOnce() -> Result<(), TryReserveError>,
+) -> Result<(), TryReserveError> {
     FALLIBLE.set(true);
     let outcome = reserve();
     FALLIBLE.set(false);
@@ -93,10 +101,14 @@ pub fn fallible(reserve: impl FnOnce() -> Result<(), TryReserveError>) -> Result
 /// of its address space (`ulimit -v`), and what is left of the limit of its control group. `None` if the system does not
 /// tell.
 pub fn available() -> Option<u64> {
-    [free_on_machine(), left_of_address_space(), left_of_control_group()]
-        .into_iter()
-        .flatten()
-        .min()
+    [
+        free_on_machine(),
+        left_of_address_space(),
+        left_of_control_group(),
+    ]
+    .into_iter()
+    .flatten()
+    .min()
 }
 
 fn free_on_machine() -> Option<u64> {
@@ -105,7 +117,9 @@ fn free_on_machine() -> Option<u64> {
 
 fn left_of_address_space() -> Option<u64> {
     let limits = text("/proc/self/limits")?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max address space"))?;
     // "unlimited" is no number.
     let limit: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(limit.saturating_sub(kilobytes("/proc/self/status", "VmSize:")?))
@@ -115,7 +129,12 @@ fn left_of_control_group() -> Option<u64> {
     let groups = text("/proc/self/cgroup")?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let folder = format!("/sys/fs/cgroup{}", group.trim_end_matches('/'));
-    let number = |name: &str| text(&format!("{folder}/{name}"))?.trim().parse::<u64>().ok();
+    let number = |name: &str| {
+        text(&format!("{folder}/{name}"))?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
     Some(number("memory.max")?.saturating_sub(number("memory.current")?))
 }
 

@@ -48,7 +48,9 @@ pub fn print_note(text: Arguments) {
 
 /// Prints the error that ends the program to standard error, also in a process of a job that is silent otherwise.
 pub fn print_error(text: Arguments) {
-    let _ = io::stderr().lock().write_fmt(format_args!("mcan: {text}\n"));
+    let _ = io::stderr()
+        .lock()
+        .write_fmt(format_args!("mcan: {text}\n"));
 }
 
 /// Fails if a result could not be printed.

@@ -25,9 +25,17 @@ impl Config {
         let benchmark = data.known_benchmark()?;
         let wrong = |key: &str, error: anyhow::Error| ConfigError::new(key, error.to_string());
         let accuracy = data.accuracy;
-        require(benchmark.measures().contains(&accuracy.into()), "ACCURACY", || {
-            format!("ACCURACY = {}: {} has only the official one", accuracy.word(), benchmark.name())
-        })?;
+        require(
+            benchmark.measures().contains(&accuracy.into()),
+            "ACCURACY",
+            || {
+                format!(
+                    "ACCURACY = {}: {} has only the official one",
+                    accuracy.word(),
+                    benchmark.name()
+                )
+            },
+        )?;
         if mode == RunMode::Train || data.train_split != usual.train_split {
             training(benchmark, &data.train_split).map_err(|error| wrong("TRAIN_SPLIT", error))?;
         }

@@ -52,7 +52,9 @@ pub fn is_given_anew(flag: &str) -> bool {
     let name = set.unwrap_or(flag).split('=').next().unwrap_or(flag).trim();
     anew.into_iter().any(|key| match set {
         Some(_) => key.name == name,
-        None => key.flag.is_some_and(|flag| name.strip_prefix("--") == Some(flag.name)),
+        None => key
+            .flag
+            .is_some_and(|flag| name.strip_prefix("--") == Some(flag.name)),
     })
 }
 
@@ -167,7 +169,9 @@ impl Config {
         let now = self.values();
         let family = schema.family(self.run.model_use.as_deref());
         let keys = family.map_or(&[][..], |family| family.keys).iter();
-        let keys = keys.chain(common_keys()).filter(|key| key.on_resume == rule);
+        let keys = keys
+            .chain(common_keys())
+            .filter(|key| key.on_resume == rule);
         let change = |key: &Key| {
             let absent = || match key.computed {
                 Some(_) => now.get(key.name).cloned().unwrap_or_default(),

@@ -57,7 +57,9 @@ fn read(path: PathBuf) -> Result<ConfigFile> {
     let place = path.display().to_string();
     let cannot = || format!("cannot read the configuration file {place}");
     let text = files::read(&path, LONGEST_BYTES).with_context(cannot)?;
-    let text = String::from_utf8(text).map_err(|_| anyhow!("it is not UTF-8 text")).with_context(cannot)?;
+    let text = String::from_utf8(text)
+        .map_err(|_| anyhow!("it is not UTF-8 text"))
+        .with_context(cannot)?;
     Ok(ConfigFile { place, text })
 }
 

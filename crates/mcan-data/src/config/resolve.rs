@@ -113,7 +113,11 @@ impl Config {
         for (name, value) in entries {
             let key = layers.table.get(name.as_str()).copied();
             if key.is_some_and(|key| !key.is_computed(layers.convention)) {
-                layers.set(setting(name, value.clone(), "the configuration in the checkpoint"))?;
+                layers.set(setting(
+                    name,
+                    value.clone(),
+                    "the configuration in the checkpoint",
+                ))?;
             }
         }
         layers.compute();
@@ -226,6 +230,10 @@ impl Layers {
         let value = as_meant(known, &setting);
         let shown = show(&setting.value);
         if let Err(reason) = (known.check)(value.clone()) {
+            let reason = match known.kind {
+                Kind::Words(_) => format!("it must be one of {}", known.type_text()),
+                _ => reason.to_string(),
+            };
             return Err(error(format!("{key} = {shown} cannot be used: {reason}")));
         }
         debug!("{key} = {shown} ({place})");

@@ -363,8 +363,15 @@ fn the_configuration_of_an_older_checkpoint_is_read_with_the_defaults_of_newer_k
         (9, Preload::Host)
     );
     assert_eq!((config.train.warmup_epoch, config.train.tf32), (3, true));
-    for rule in [OnResume::MustMatch, OnResume::MustMatchWithinEpoch, OnResume::MayChange] {
-        assert_eq!(config.changes_since(&json!(config.values()), &SCHEMA, rule), []);
+    for rule in [
+        OnResume::MustMatch,
+        OnResume::MustMatchWithinEpoch,
+        OnResume::MayChange,
+    ] {
+        assert_eq!(
+            config.changes_since(&json!(config.values()), &SCHEMA, rule),
+            []
+        );
     }
     assert!(Config::from_saved(&json!({"LAYER": "x"}), &SCHEMA).is_err());
 }
@@ -388,7 +395,11 @@ fn keys_that_must_match_and_keys_that_may_differ_are_known() {
     }
     for (key, value, rule) in [
         ("BATCH_SIZE", json!(8), OnResume::MustMatchWithinEpoch),
-        ("SHUFFLE_MODE", json!("none"), OnResume::MustMatchWithinEpoch),
+        (
+            "SHUFFLE_MODE",
+            json!("none"),
+            OnResume::MustMatchWithinEpoch,
+        ),
         ("SEED", json!(2), OnResume::MustMatchWithinEpoch),
         ("LR_BASE", json!(8), OnResume::MayChange),
         ("LAYER", json!(4), OnResume::MustMatch),
@@ -401,7 +412,10 @@ fn keys_that_must_match_and_keys_that_may_differ_are_known() {
         let mut saved = config.values();
         saved.insert(key.into(), value.clone());
         let changes = config.changes_since(&json!(saved), &SCHEMA, rule);
-        let found: Vec<_> = changes.iter().map(|change| (change.key, &*change.saved)).collect();
+        let found: Vec<_> = changes
+            .iter()
+            .map(|change| (change.key, &*change.saved))
+            .collect();
         assert_eq!(found, [(key, &*show(&value))]);
     }
     assert!(is_given_anew("--SET=VERSION=a") && !is_given_anew("--SET=LR_BASE=1"));

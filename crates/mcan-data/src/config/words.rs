@@ -145,7 +145,10 @@ impl Serialize for StopSignals {
 impl<'de> Deserialize<'de> for StopSignals {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let names = text
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty());
         let signal = |name: &str| {
             let short = name.strip_prefix("SIG").unwrap_or(name);
             StopSignal::deserialize(de::value::StrDeserializer::<D::Error>::new(short))

@@ -85,17 +85,17 @@ impl AnswerList {
         Ok(Self { answers: distinct })
     }
 
-    /// Writes `answer_dict.json` in the format of the reference.
+    /// Writes `answer_dict.json` in the format of the reference. Replaces no file.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written, or there is one.
     pub fn save(&self, path: &Path) -> Result<()> {
         let index_of: IndexMap<&str, usize> = self.answers().zip(0..).collect();
         let answer_at: IndexMap<String, &str> = (0..)
             .map(|i: usize| i.to_string())
             .zip(self.answers())
             .collect();
-        atomic::write(path, |writer| {
+        atomic::write_new(path, |writer| {
             Ok(write_python_json(writer, &(index_of, answer_at))?)
         })
     }
@@ -184,7 +184,10 @@ mod tests {
             (json!([{"a": 0}, {"00": "a"}]), "index 0 has no answer"),
             (json!([{}, {}]), "no answer"),
             (json!({"a": 0}), "it has an object where a list"),
-            (json!([{"a": -1}, {"-1": "a"}]), "has index -1; 0 is expected"),
+            (
+                json!([{"a": -1}, {"-1": "a"}]),
+                "has index -1; 0 is expected",
+            ),
         ];
         for (value, reason) in cases {
             let message = format!("{:#}", load(&value).unwrap_err());

@@ -63,11 +63,14 @@ impl Dataset {
     ) {
         // Not truncated: memory ends before 2^32 ids.
         let next = self.image_ids.len() as u32;
-        let image = *self.image_of_id.entry((image_id, split)).or_insert_with_key(|key| {
-            self.image_ids.push(key.0.clone());
-            self.image_splits.push(key.1);
-            next
-        });
+        let image = *self
+            .image_of_id
+            .entry((image_id, split))
+            .or_insert_with_key(|key| {
+                self.image_ids.push(key.0.clone());
+                self.image_splits.push(key.1);
+                next
+            });
         self.question_ids.push(question_id);
         self.images.push(image);
         self.words.push(words);
@@ -80,14 +83,26 @@ impl Dataset {
         for i in 0..self.len() {
             // With lengths, so that no two sequences of samples give the same bytes.
             let (words, targets) = (self.words(i), self.targets(i));
-            hash.update(format!("{} {} {} {}\n", self.question_id(i), self.image_id(i), words.len(), targets.len()));
-            words.iter().for_each(|word| hash.update(word.to_le_bytes()));
+            let split = self.image_splits[self.image(i)].unwrap_or_default();
+            hash.update(format!(
+                "{} {split}/{} {} {}\n",
+                self.question_id(i),
+                self.image_id(i),
+                words.len(),
+                targets.len()
+            ));
+            words
+                .iter()
+                .for_each(|word| hash.update(word.to_le_bytes()));
             for (answer, score) in targets {
                 hash.update(answer.to_le_bytes());
                 hash.update(score.to_le_bytes());
             }
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hash.finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// How many samples there are.
@@ -132,7 +147,8 @@ impl Dataset {
 
     /// Whether the image with this id that lies in the folder of `split` is there.
     pub(crate) fn has_image_of(&self, image_id: &ImageId, split: &'static str) -> bool {
-        self.image_of_id.contains_key(&(image_id.clone(), Some(split)))
+        self.image_of_id
+            .contains_key(&(image_id.clone(), Some(split)))
     }
 
     /// The word ids of sample `i`, without padding; empty when the question has no word.
@@ -182,6 +198,10 @@ mod tests {
             (dataset.words(1), dataset.targets(1)),
             (&[5; 3][..], &[(6, 1.0)][..])
         );
+
+        let digest =
+            |order: [i64; 2]| Dataset::from_samples(order.map(|id| sample(id, 4))).digest();
+        assert!(digest([1, 2]) == digest([1, 2]) && digest([1, 2]) != digest([2, 1]));
 
         let mut other = dataset.without_samples();
         assert!(other.is_empty());

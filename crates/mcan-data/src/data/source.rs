@@ -269,7 +269,8 @@ fn open_archive(path: &Path) -> Result<Box<dyn Read>> {
         return Ok(Box::new(MultiGzDecoder::new(file)));
     }
     if !magic::is_tar(start) {
-        let is = magic::looks_like(start).unwrap_or("neither a tar archive nor compressed with gzip");
+        let is =
+            magic::looks_like(start).unwrap_or("neither a tar archive nor compressed with gzip");
         bail!("it is {is}");
     }
     Ok(Box::new(file))

@@ -17,7 +17,10 @@ pub fn looks_like(start: &[u8]) -> Option<&'static str> {
         (b"\x93NUMPY", "a NumPy array (.npy)"),
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
         (b"\xba\x16\x4f\x2f", "a binary model of fastText"),
-        (b"version https://git-lfs", "a pointer of Git LFS, not the file itself (git lfs pull fetches it)"),
+        (
+            b"version https://git-lfs",
+            "a pointer of Git LFS, not the file itself (git lfs pull fetches it)",
+        ),
         (b"\xff\xfe", "text in UTF-16; save it in UTF-8"),
         (b"\xfe\xff", "text in UTF-16; save it in UTF-8"),
         (b"%PDF", "a PDF"),
@@ -45,7 +48,10 @@ pub fn is_tar(start: &[u8]) -> bool {
 
 /// Whether `start` is the start of a web page or of another XML file.
 fn is_web_page(start: &[u8]) -> bool {
-    let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+    let text = start
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(start)
+        .trim_ascii_start();
     let tags = ["<!doctype", "<html", "<head", "<?xml", "<error"];
     tags.iter().any(|tag| {
         let begins = text.get(..tag.len());
@@ -66,7 +72,10 @@ mod tests {
             (b"<Error><Code>AccessDenied", "a web page"),
             (b"PK\x03\x04rest", "a zip archive"),
             (b"\x1f\x8b\x08", "compressed with gzip"),
-            (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+            (
+                b"version https://git-lfs.github.com/spec/v1",
+                "a pointer of Git LFS",
+            ),
             (&tar, "a tar archive"),
         ] {
             let found = looks_like(start).unwrap();

@@ -30,7 +30,10 @@ pub(super) fn is_binary(start: &[u8]) -> bool {
 /// A file that is cut short, or a vector of a wanted word that is not finite.
 pub(super) fn read(mut reader: impl BufRead, wanted: Wanted) -> Result<WordVectors> {
     let mut header = Vec::new();
-    reader.by_ref().take(MAX_WORD_BYTES).read_until(b'\n', &mut header)?;
+    reader
+        .by_ref()
+        .take(MAX_WORD_BYTES)
+        .read_until(b'\n', &mut header)?;
     let header = String::from_utf8_lossy(&header);
     let mut numbers = header.split_whitespace().map(str::parse::<usize>);
     let (Some(Ok(count)), Some(Ok(dimension))) = (numbers.next(), numbers.next()) else {
@@ -50,12 +53,20 @@ pub(super) fn read(mut reader: impl BufRead, wanted: Wanted) -> Result<WordVecto
     for number in 1..=count {
         let cannot = || format!("it is cut short or damaged at word {number} of {count}");
         word.clear();
-        reader.by_ref().take(MAX_WORD_BYTES).read_until(b' ', &mut word).with_context(cannot)?;
+        reader
+            .by_ref()
+            .take(MAX_WORD_BYTES)
+            .read_until(b' ', &mut word)
+            .with_context(cannot)?;
         reader.read_exact(&mut vector).with_context(cannot)?;
         let Some(indices) = missing.remove(word.trim_ascii()) else {
             continue;
         };
-        let of_word = vector.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        let of_word = vector
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes));
         let of_word: Vec<f32> = of_word.collect();
         ensure!(
             of_word.iter().all(|value| value.is_finite()),
@@ -74,7 +85,11 @@ mod tests {
 
     fn file(separator: &[u8]) -> Vec<u8> {
         let mut bytes = b"3 2\n".to_vec();
-        for (word, values) in [("</s>", [0.5f32, 1.0]), ("cat", [2.0, -3.0]), ("cat", [9.0, 9.0])] {
+        for (word, values) in [
+            ("</s>", [0.5f32, 1.0]),
+            ("cat", [2.0, -3.0]),
+            ("cat", [9.0, 9.0]),
+        ] {
             bytes.extend(word.bytes().chain([b' ']));
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             bytes.extend(separator);
@@ -85,16 +100,28 @@ mod tests {
     #[test]
     fn a_binary_file_is_told_from_text_and_read() {
         assert!(!is_binary(b"3 2\ncat 2.0 -3.0\ndog 1e-3 nan\n") && !is_binary(b"cat 2.0 -3.0\n"));
-        let wanted = Wanted { words: &["cat", "dog"], width: Some(2) };
+        let wanted = Wanted {
+            words: &["cat", "dog"],
+            width: Some(2),
+        };
         for separator in [&b""[..], b"\n"] {
             let bytes = file(separator);
             assert!(is_binary(&bytes));
             let vectors = read(&bytes[..], wanted).unwrap();
-            assert_eq!((vectors.values, vectors.found), (vec![2.0, -3.0, 0.0, 0.0], 1));
-            let message = format!("{:#}", read(&bytes[..bytes.len() - 3], wanted).err().unwrap());
+            assert_eq!(
+                (vectors.values, vectors.found),
+                (vec![2.0, -3.0, 0.0, 0.0], 1)
+            );
+            let message = format!(
+                "{:#}",
+                read(&bytes[..bytes.len() - 3], wanted).err().unwrap()
+            );
             assert!(message.contains("at word 3 of 3"), "{message}");
         }
-        let other = Wanted { words: &["cat"], width: Some(3) };
+        let other = Wanted {
+            words: &["cat"],
+            width: Some(3),
+        };
         assert!(read(&file(b"")[..], other).is_err());
     }
 }

@@ -130,6 +130,12 @@ impl Wanted<'_> {
 }
 
 fn load_file(path: &Path, wanted: Wanted) -> Result<WordVectors> {
+    // It is opened several times.
+    let is_file = files::look(path)?.is_some_and(|found| found.is_file());
+    ensure!(
+        is_file,
+        "it is a pipe or a device; save its content to a file first"
+    );
     if starts_with(&mut open(path)?, b"PK\x03\x04")? {
         let mut archive =
             zip::ZipArchive::new(open(path)?).context("it is a damaged .zip archive")?;
@@ -194,7 +200,11 @@ fn text_member<R: Read + std::io::Seek>(archive: &zip::ZipArchive<R>) -> Result<
         .file_names()
         .filter(|name| name.ends_with(".txt") || name.ends_with(".vec"))
         // macOS adds a file of its own for each file.
-        .filter(|name| !name.split('/').any(|part| part == "__MACOSX" || part.starts_with("._")))
+        .filter(|name| {
+            !name
+                .split('/')
+                .any(|part| part == "__MACOSX" || part.starts_with("._"))
+        })
         .collect();
     let best: Vec<&str> = texts
         .iter()

@@ -126,14 +126,18 @@ pub(super) fn from_zip(
 ) -> Result<Option<WordVectors>> {
     let find = |file: &str| {
         let mut names = archive.file_names();
-        names.find(|name| Path::new(name).ends_with(file)).map(str::to_owned)
+        names
+            .find(|name| Path::new(name).ends_with(file))
+            .map(str::to_owned)
     };
     let names = [TOKENIZER, KEY2ROW, VECTORS].map(find);
     if names.iter().all(Option::is_none) {
         return Ok(None);
     }
     let [Some(tokenizer), Some(key2row), Some(vectors)] = names else {
-        bail!("the archive lacks one of {TOKENIZER}, {KEY2ROW} and {VECTORS}, so it is no spaCy package with vectors");
+        bail!(
+            "the archive lacks one of {TOKENIZER}, {KEY2ROW} and {VECTORS}, so it is no spaCy package with vectors"
+        );
     };
     let mut read = |name: &str, limit| -> Result<Vec<u8>> {
         let member = archive.by_name(name);

@@ -83,7 +83,10 @@ impl<'a> Numbers<'a> {
     /// The images that `key` is the id of in `place`.
     fn of(&self, key: &ImageKey, place: &FeaturePlace) -> Vec<usize> {
         let image = place.names.image_id(key);
-        image.and_then(|image| self.of_id.get(&image)).cloned().unwrap_or_default()
+        image
+            .and_then(|image| self.of_id.get(&image))
+            .cloned()
+            .unwrap_or_default()
     }
 }
 
@@ -158,8 +161,13 @@ impl Features {
 
     /// Says how many images are read from the folder of another split, because their own lacks them.
     fn note_images_of_other_splits(&self, numbers: &Numbers) {
-        let images = numbers.splits.iter().zip(&self.in_own_split).zip(&self.stored);
-        let elsewhere = images.filter(|((split, own), place)| split.is_some() && !**own && place.is_some());
+        let images = numbers
+            .splits
+            .iter()
+            .zip(&self.in_own_split)
+            .zip(&self.stored);
+        let elsewhere =
+            images.filter(|((split, own), place)| split.is_some() && !**own && place.is_some());
         let elsewhere = elsewhere.count();
         if elsewhere > 0 {
             crate::note!(
@@ -170,11 +178,7 @@ impl Features {
     }
 
     /// Adds images that a bank lacks, because their files came into its folder after it was packed.
-    fn add_files_beside_banks(
-        &mut self,
-        all: &[FeaturePlace],
-        numbers: &Numbers,
-    ) -> Result<()> {
+    fn add_files_beside_banks(&mut self, all: &[FeaturePlace], numbers: &Numbers) -> Result<()> {
         for place in all {
             let bank = bank_path(&place.folder);
             let missing = self.missing().len();
@@ -236,11 +240,7 @@ impl Features {
     }
 
     /// Adds the images of a folder; `numbers` are the numbers of the images of the run.
-    fn add_folder(
-        &mut self,
-        place: &FeaturePlace,
-        numbers: &Numbers,
-    ) -> Result<()> {
+    fn add_folder(&mut self, place: &FeaturePlace, numbers: &Numbers) -> Result<()> {
         let folder: Arc<Path> = place.folder.as_path().into();
         for (key, name) in place.names.list(&folder)? {
             for number in numbers.of(&key, place) {
@@ -340,7 +340,11 @@ impl Features {
         for place in self.stored.iter().flatten() {
             let rows = match place {
                 Place::Bank { bank, index } => bank.image_rows(*index)?,
-                Place::File { folder, name, rows_first } => {
+                Place::File {
+                    folder,
+                    name,
+                    rows_first,
+                } => {
                     seen += 1;
                     if (seen - 1) % every != 0 {
                         continue;

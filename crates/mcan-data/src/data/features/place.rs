@@ -87,7 +87,9 @@ impl FileNames {
         let mut inner = Vec::new();
         for entry in files::entries(folder)? {
             let name = entry.file_name();
-            if !name.to_string_lossy().starts_with(['.', '_']) && files::is_folder(&entry.path()).unwrap_or(false) {
+            if !name.to_string_lossy().starts_with(['.', '_'])
+                && files::is_folder(&entry.path()).unwrap_or(false)
+            {
                 let files = self.list_directly(&entry.path()).unwrap_or_default();
                 inner.extend(Some((name, files)).filter(|(_, files)| !files.is_empty()));
             }
@@ -96,7 +98,10 @@ impl FileNames {
             return Ok(found);
         };
         let path = |file: &OsString| Path::new(name).join(file).into_os_string();
-        Ok(files.iter().map(|(key, file)| (key.clone(), path(file))).collect())
+        Ok(files
+            .iter()
+            .map(|(key, file)| (key.clone(), path(file)))
+            .collect())
     }
 
     fn list_directly(&self, folder: &Path) -> Result<Vec<(ImageKey, OsString)>> {

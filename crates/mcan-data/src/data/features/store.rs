@@ -108,7 +108,10 @@ impl FeatureStore {
         // Two images may have one id, in two splits.
         let numbers = |id: &ImageId| {
             let ids = self.image_ids.iter().enumerate();
-            let same: Vec<usize> = ids.filter(|(_, other)| *other == id).map(|(i, _)| i).collect();
+            let same: Vec<usize> = ids
+                .filter(|(_, other)| *other == id)
+                .map(|(i, _)| i)
+                .collect();
             same
         };
         let check = |image| {

@@ -16,7 +16,8 @@ use crate::data::vocab::Vocabulary;
 use crate::data::{Convention, Dataset, Id, QuestionId};
 use crate::datasets::files::{Places, Split};
 use crate::datasets::{
-    Benchmark, LossKind, Measure, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes, of_split,
+    Benchmark, LossKind, Measure, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes,
+    of_split,
 };
 use crate::formats::strings::Strings;
 use anyhow::{Context, Result, ensure};

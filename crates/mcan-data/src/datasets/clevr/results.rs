@@ -32,6 +32,8 @@ pub(super) fn write_answers<'a>(
 pub(super) fn read_answers(path: &Path) -> Result<Vec<String>> {
     let cannot = || format!("cannot read the answers {}", path.display());
     let bytes = files::read(path, MAX_BYTES).with_context(cannot)?;
-    let text = String::from_utf8(bytes).context("it is not UTF-8 text").with_context(cannot)?;
+    let text = String::from_utf8(bytes)
+        .context("it is not UTF-8 text")
+        .with_context(cannot)?;
     Ok(text.lines().map(str::to_owned).collect())
 }

@@ -63,7 +63,9 @@ fn the_answers_of_openvqa_have_the_scores_of_openvqa() {
         .join("raw/questions/CLEVR_val_questions.json");
     let file = run.join("results/cache/result_run_golden.txt");
     assert_eq!(
-        Clevr.score(&file, &questions, None, Measure::Official).unwrap(),
+        Clevr
+            .score(&file, &questions, None, Measure::Official)
+            .unwrap(),
         scores.printed + "\n"
     );
 }

@@ -185,7 +185,7 @@ impl<'de> Visitor<'de> for AnswerVisitor {
         };
         while let Some(key) = map.next_key::<Text>()? {
             if &*key == "answer" {
-                found.answer = Some(map.next_value()?);
+                found.answer = crate::formats::json::value(&mut map, "answer")?;
             } else {
                 let mut hasher = FxHasher::default();
                 (&*key, map.next_value::<&RawValue>()?.get()).hash(&mut hasher);

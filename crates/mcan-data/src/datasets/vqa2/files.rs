@@ -10,7 +10,8 @@ use crate::data::vocab::Vocabulary;
 use crate::data::{Convention, Dataset, QuestionId};
 use crate::datasets::files::{Places, Split, split as split_named};
 use crate::datasets::{
-    Benchmark, LossKind, Measure, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes, of_split,
+    Benchmark, LossKind, Measure, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes,
+    of_split,
 };
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};

@@ -61,8 +61,9 @@ fn read_all<P: AsRef<Path> + Sync>(
 fn image_id(question_id: i64, given: Option<Int>) -> Result<u64> {
     let Int(image) =
         given.with_context(|| format!("question {question_id} has no \"image_id\""))?;
-    u64::try_from(image)
-        .with_context(|| format!("question {question_id} has the image_id {image}, which is negative"))
+    u64::try_from(image).with_context(|| {
+        format!("question {question_id} has the image_id {image}, which is negative")
+    })
 }
 
 /// The answers with the numbers of their questions.

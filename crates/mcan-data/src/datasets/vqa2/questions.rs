@@ -5,8 +5,9 @@ use crate::formats::json::{Int, JsonFile, Text, entry};
 use crate::formats::ragged::RaggedVec;
 use crate::formats::strings::{Strings, intern};
 use crate::text;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustc_hash::FxHashMap;
+use serde::de::IgnoredAny;
 use std::collections::hash_map::Entry;
 use std::path::Path;
 
@@ -33,6 +34,7 @@ entry! {
         question_id: Int,
         image_id: Int,
         question: Text<'a>,
+        qas: IgnoredAny,
     }
 }
 
@@ -56,6 +58,11 @@ impl QuestionFile {
     }
 
     fn push(&mut self, raw: &RawQuestion) -> Result<()> {
+        ensure!(
+            raw.qas.is_none(),
+            "this is the file that Visual Genome publishes, with a list of questions for each image; the file of questions \
+             that is needed has a question_id, an image_id and a question in each entry"
+        );
         let Int(question_id) = raw
             .question_id
             .context("a question has no \"question_id\"")?;

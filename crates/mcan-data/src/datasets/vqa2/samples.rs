@@ -145,7 +145,10 @@ mod tests {
         };
         let train = split(Some("train"), train, train_answers);
         assert_eq!(size(&[train]), 240);
-        let others = [split(Some("val"), val, val_answers), split(None, vg, vg_answers)];
+        let others = [
+            split(Some("val"), val, val_answers),
+            split(None, vg, vg_answers),
+        ];
         assert_eq!(size(&[train, others[0], others[1]]), 376);
         let val = for_answering(val, &vocabulary, MAX_TOKEN);
         assert_eq!((val.len(), val.question_id(119)), (120, &111004.into()));
@@ -157,7 +160,11 @@ mod tests {
         questions: &'a QuestionFile,
         annotations: &'a AnnotationFile,
     ) -> SplitOf<'a> {
-        SplitOf { images, questions, annotations }
+        SplitOf {
+            images,
+            questions,
+            annotations,
+        }
     }
 
     fn golden(
@@ -209,7 +216,13 @@ mod tests {
         let splits = [0, 1, 3]
             .into_iter()
             .zip(&annotations)
-            .map(|(q, a)| split([Some("train"), Some("val"), None, None][q], &questions[q], a))
+            .map(|(q, a)| {
+                split(
+                    [Some("train"), Some("val"), None, None][q],
+                    &questions[q],
+                    a,
+                )
+            })
             .collect::<Vec<_>>();
         let dataset = for_training(&splits, &vocabulary, &answers, MAX_TOKEN).unwrap();
         type Expected = (i64, u64, Vec<u32>, Vec<Target>);
@@ -233,7 +246,8 @@ mod tests {
     }
 
     fn asked(questions: &[(i64, &str)]) -> QuestionFile {
-        let question = |(id, text): &(i64, &str)| json!({"question_id": id, "image_id": 7, "question": text});
+        let question =
+            |(id, text): &(i64, &str)| json!({"question_id": id, "image_id": 7, "question": text});
         let questions: Vec<_> = questions.iter().map(question).collect();
         question_file(&json!({"questions": questions}))
     }
@@ -266,13 +280,19 @@ mod tests {
         let (train, val) = (asked(&[(1, "why")]), asked(&[(1, "what"), (2, "who")]));
         let (first, second, vocabulary) = (answered(2), answered(1), vocabulary_of([&train, &val]));
         let answers = AnswerList::from_answers(vec!["no".into(), "yes".into()]).unwrap();
-        let splits = [split(Some("train"), &train, &first), split(Some("val"), &val, &second)];
+        let splits = [
+            split(Some("train"), &train, &first),
+            split(Some("val"), &val, &second),
+        ];
         let all = for_training(&splits, &vocabulary, &answers, 14).unwrap();
         assert_eq!([all.words(0)[0], all.words(1)[0]], [4, 3]);
 
         let stray = answered(5);
         let stray = for_training(&[split(None, &train, &stray)], &vocabulary, &answers, 14);
         let message = stray.unwrap_err().to_string();
-        assert!(message.contains("annotates question 5, which is not in"), "{message}");
+        assert!(
+            message.contains("annotates question 5, which is not in"),
+            "{message}"
+        );
     }
 }

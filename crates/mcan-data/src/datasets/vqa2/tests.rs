@@ -231,6 +231,46 @@ fn changed(mut value: Value, pointer: &str, new: Option<Value>) -> Value {
 }
 
 #[test]
+fn files_are_read_as_other_programs_write_them() {
+    let list = questions_json()["questions"].clone();
+    let expected = question_file(&questions_json());
+    let lines: Vec<String> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(Value::to_string)
+        .collect();
+    let mut as_text = list.clone();
+    for question in as_text.as_array_mut().unwrap() {
+        question["question_id"] = question["question_id"].to_string().into();
+        question["image_id"] = format!("{}", question["image_id"]).into();
+    }
+    let whole = questions_json().to_string();
+    for text in [
+        format!("\u{feff}{whole}"),
+        list.to_string(),
+        lines.join("\n"),
+        lines.join("\r\n\n"),
+        as_text.to_string(),
+        whole.replacen('{', r#"{"info": [NaN, -Infinity], "note": "\ud83d", "#, 1),
+        whole
+            .replace(
+                "\"question_id\":",
+                "\"question_id\":\"nobody\",\"question_id\":",
+            )
+            .replace("\"nobody\"", "0"),
+    ] {
+        let (_folder, path) = write_bytes("file.json", text.as_bytes());
+        let file = QuestionFile::read(&path).unwrap_or_else(|error| panic!("{text}: {error:#}"));
+        assert_eq!(file.questions(), expected.questions(), "{text}");
+        assert!(file.distinct_words().eq(expected.distinct_words()));
+    }
+    let (_folder, path) = write_bytes("file.json", br#"[{"id": 1, "qas": [{"question": "a"}]}]"#);
+    let message = format!("{:#}", QuestionFile::read(&path).err().unwrap());
+    assert!(message.contains("Visual Genome publishes"), "{message}");
+}
+
+#[test]
 fn an_error_in_a_question_file_names_file_place_and_question() {
     let cases = [
         ("/questions", None, "there is no list \"questions\""),

@@ -8,7 +8,10 @@ use std::borrow::Cow;
 pub(super) fn clean(text: &str) -> Cow<'_, str> {
     // Most files have none of these; finding that out is much faster than parsing.
     let signs = ["NaN", "Infinity", "\\ud", "\\uD"];
-    if signs.iter().all(|sign| memmem::find(text.as_bytes(), sign.as_bytes()).is_none()) {
+    if signs
+        .iter()
+        .all(|sign| memmem::find(text.as_bytes(), sign.as_bytes()).is_none())
+    {
         return Cow::Borrowed(text);
     }
     let bytes = text.as_bytes();
@@ -64,7 +67,9 @@ fn code_unit(text: &[u8]) -> Option<u32> {
 /// The length of the number at the start of `text` that the standard does not know, and `null` in its place.
 fn number(text: &[u8]) -> (usize, Option<&'static str>) {
     let known = ["NaN", "Infinity", "-Infinity"];
-    let found = known.iter().find(|number| text.starts_with(number.as_bytes()));
+    let found = known
+        .iter()
+        .find(|number| text.starts_with(number.as_bytes()));
     found.map_or((1, None), |number| (number.len(), Some("null")))
 }
 
@@ -77,10 +82,19 @@ mod tests {
     #[test]
     fn what_python_writes_is_read() {
         for (text, cleaned) in [
-            (r#"{"a": NaN, "b": [-Infinity,Infinity]}"#, r#"{"a": null, "b": [null,null]}"#),
-            (r#"["NaN -Infinity \" NaN", NaN]"#, r#"["NaN -Infinity \" NaN", null]"#),
+            (
+                r#"{"a": NaN, "b": [-Infinity,Infinity]}"#,
+                r#"{"a": null, "b": [null,null]}"#,
+            ),
+            (
+                r#"["NaN -Infinity \" NaN", NaN]"#,
+                r#"["NaN -Infinity \" NaN", null]"#,
+            ),
             (r#"["\ud83d\ude00"]"#, r#"["\ud83d\ude00"]"#),
-            (r#"["a\uD83d", "\ude00b", "\ud83d\ud83d\ude00"]"#, r#"["a\ufffd", "\ufffdb", "\ufffd\ud83d\ude00"]"#),
+            (
+                r#"["a\uD83d", "\ude00b", "\ud83d\ud83d\ude00"]"#,
+                r#"["a\ufffd", "\ufffdb", "\ufffd\ud83d\ude00"]"#,
+            ),
             (r#"["\\ud83d"]"#, r#"["\\ud83d"]"#),
             (r#"["\ud8"#, r#"["\ud8"#),
         ] {

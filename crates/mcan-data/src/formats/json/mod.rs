@@ -8,8 +8,8 @@ mod words;
 
 pub(crate) use types::{Int, Text, entry};
 
-use crate::base::{files, memory};
 use crate::base::mapped::Mapped;
+use crate::base::{files, memory};
 use crate::formats::magic;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
@@ -52,11 +52,17 @@ pub struct Location {
 /// A folder of this name, or a path that the system cannot tell about.
 pub fn locate(path: &Path) -> Result<Option<Location>> {
     // The folder of the path may be an archive.
-    let archive = path.parent().filter(|parent| files::is_file(parent).unwrap_or(false));
+    let archive = path
+        .parent()
+        .filter(|parent| files::is_file(parent).unwrap_or(false));
     if archive.is_none()
         && let Some(found) = files::look(path)?
     {
-        ensure!(!found.is_dir(), "{} is a folder, not a file", path.display());
+        ensure!(
+            !found.is_dir(),
+            "{} is a folder, not a file",
+            path.display()
+        );
         return Ok(Some(Location {
             file: path.to_owned(),
             member: None,

@@ -19,8 +19,14 @@ pub(super) fn reason(error: &Error) -> String {
         ("expected ident", "there is no value here"),
         ("expected `:`", "a colon is missing"),
         ("expected `,` or", "a comma is missing"),
-        ("control character", "there is a line break or a control character inside a text"),
-        ("invalid escape", "there is a backslash in a text that escapes nothing"),
+        (
+            "control character",
+            "there is a line break or a control character inside a text",
+        ),
+        (
+            "invalid escape",
+            "there is a backslash in a text that escapes nothing",
+        ),
         ("invalid number", "there is no such number"),
         ("number out of range", "there is a number too large"),
         ("recursion limit", "it is nested too deeply"),
@@ -31,7 +37,10 @@ pub(super) fn reason(error: &Error) -> String {
 
 /// `text` without the place at its end. An error that was made of another one has two.
 fn without_place(text: &str) -> &str {
-    let is_place = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit() || b" column".contains(&byte));
+    let is_place = |rest: &str| {
+        rest.bytes()
+            .all(|byte| byte.is_ascii_digit() || b" column".contains(&byte))
+    };
     match text.rsplit_once(" at line ") {
         Some((before, rest)) if is_place(rest) => before,
         _ => text,
@@ -50,14 +59,24 @@ fn wrong_type(text: &str) -> Option<String> {
     let found = match found.split_once(' ') {
         Some(("string", text)) => format!("the text {}", shortened(text)),
         Some(("integer", number)) => format!("the number {}", quoted(number)),
-        Some(("floating", number)) => format!("the number {}", quoted(number.trim_start_matches("point "))),
+        Some(("floating", number)) => {
+            format!("the number {}", quoted(number.trim_start_matches("point ")))
+        }
         Some(("boolean", word)) => quoted(word),
         Some(("unit" | "Option", _)) => "null".into(),
         _ if found == "map" => "an object".into(),
         _ if found == "sequence" => "a list".into(),
         _ => found.to_owned(),
     };
-    Some(format!("{before}it has {found} where {expected} is expected"))
+    // What serde calls the types of its own.
+    let expected = match expected {
+        "a sequence" => "a list",
+        "a map" => "an object",
+        other => other,
+    };
+    Some(format!(
+        "{before}it has {found} where {expected} is expected"
+    ))
 }
 
 fn shortened(text: &str) -> String {

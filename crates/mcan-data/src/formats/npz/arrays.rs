@@ -19,7 +19,10 @@ const FEATURES: [(&str, bool); 4] = [
 pub(super) const BOXES: [&str; 2] = ["bbox.npy", "boxes.npy"];
 
 /// The array of features in a file, and whether it is (n, F) where its shape does not tell.
-pub(super) fn features<'a>(file: &'a [u8], wanted: &Wanted) -> Result<(&'static str, Member<'a>, bool)> {
+pub(super) fn features<'a>(
+    file: &'a [u8],
+    wanted: &Wanted,
+) -> Result<(&'static str, Member<'a>, bool)> {
     for (name, rows_first) in FEATURES {
         if let Some(member) = zip::find(file, name)? {
             return Ok((name, member, rows_first || wanted.rows_first));
@@ -32,7 +35,11 @@ pub(super) fn features<'a>(file: &'a [u8], wanted: &Wanted) -> Result<(&'static 
 /// or (F, h, w), each perhaps behind axes of length 1. `None` if no axis fits.
 fn orientation(shape: &[usize], feature_size: usize, rows_first: bool) -> Option<(usize, bool)> {
     let ones = shape.len().saturating_sub(2);
-    let leading = shape.iter().take(ones).take_while(|&&length| length == 1).count();
+    let leading = shape
+        .iter()
+        .take(ones)
+        .take_while(|&&length| length == 1)
+        .count();
     let shape = &shape[leading..];
     let (&[first, ..], &[.., last]) = (shape, shape) else {
         return None;
@@ -46,14 +53,27 @@ fn orientation(shape: &[usize], feature_size: usize, rows_first: bool) -> Option
         (true, false) => false,
         (false, false) => return None,
     };
-    let others = if rows_first { &shape[..shape.len() - 1] } else { &shape[1..] };
+    let others = if rows_first {
+        &shape[..shape.len() - 1]
+    } else {
+        &shape[1..]
+    };
     Some((others.iter().product(), rows_first))
 }
 
 /// The place of the wanted rows in an array with this header.
 pub(super) fn layout(header: &Header, wanted: &Wanted, rows_first: bool) -> Result<npy::Layout> {
-    let Header { dtype, fortran_order, shape } = header;
-    let is = |what: &str| format!("its shape is {shape:?} and its dtype {}{what}", dtype.name());
+    let Header {
+        dtype,
+        fortran_order,
+        shape,
+    } = header;
+    let is = |what: &str| {
+        format!(
+            "its shape is {shape:?} and its dtype {}{what}",
+            dtype.name()
+        )
+    };
     if !dtype.is_float() {
         bail!("{}; floats are expected", is(""));
     }
@@ -87,7 +107,11 @@ pub(super) fn contents(file: &[u8]) -> String {
             false => Box::new(member.data),
         };
         let Header { dtype, shape, .. } = npy::read(&mut start)?;
-        Ok(format!("{} {shape:?} {}", name.trim_end_matches(".npy"), dtype.name()))
+        Ok(format!(
+            "{} {shape:?} {}",
+            name.trim_end_matches(".npy"),
+            dtype.name()
+        ))
     };
     let names = zip::names(file).unwrap_or_default();
     let shown = names.iter().take(20).map(|name| {

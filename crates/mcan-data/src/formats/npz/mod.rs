@@ -5,12 +5,12 @@
 //! boxes for packing. Other arrays are never read. The bytes are not trusted: every size is checked against the size of the file before memory is taken. This module knows neither
 //! image ids nor folders. It returns all regions, padding included.
 
+mod arrays;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, reason = "writing to memory does not fail")]
 pub mod testing;
 #[cfg(test)]
 mod tests;
-mod arrays;
 mod write;
 mod zip;
 
@@ -196,8 +196,10 @@ impl Reader {
             Ok(Some(value as i32))
         };
         let (width, height) = (pixels("image_w.npy")?, pixels("image_h.npy")?);
-        let in_pixels = |bbox: &Vec<f32>| bbox.is_empty() || bbox.iter().any(|&corner| corner > 1.0);
-        let (Some(bbox), Some(width), Some(height)) = (bbox.filter(in_pixels), width, height) else {
+        let in_pixels =
+            |bbox: &Vec<f32>| bbox.is_empty() || bbox.iter().any(|&corner| corner > 1.0);
+        let (Some(bbox), Some(width), Some(height)) = (bbox.filter(in_pixels), width, height)
+        else {
             return Ok(None);
         };
         Ok(Some(Boxes {

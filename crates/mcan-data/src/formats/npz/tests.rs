@@ -153,10 +153,27 @@ fn arrays_of_other_extractors_are_read() {
         assert_eq!(regions(&file, 4, 2).unwrap(), rows()[..8], "{name} {shape}");
     }
     let boxes = npy(1, 64, &f4(false, "(1, 4)"), &bytes(&[1.0, 2.0, 30.0, 40.0]));
-    let size = |pixels: i32| npy(1, 64, "{'descr': '<i4', 'fortran_order': False, 'shape': ()}", &pixels.to_le_bytes());
-    let file = zip(false, &[("boxes.npy", boxes), ("image_w.npy", size(50)), ("image_h.npy", size(60))]);
+    let size = |pixels: i32| {
+        npy(
+            1,
+            64,
+            "{'descr': '<i4', 'fortran_order': False, 'shape': ()}",
+            &pixels.to_le_bytes(),
+        )
+    };
+    let file = zip(
+        false,
+        &[
+            ("boxes.npy", boxes),
+            ("image_w.npy", size(50)),
+            ("image_h.npy", size(60)),
+        ],
+    );
     let found = Reader::default().boxes(&file, 1).unwrap().unwrap();
-    assert_eq!((found.width, found.height, &found.bbox[..]), (50, 60, &[1.0, 2.0, 30.0, 40.0][..]));
+    assert_eq!(
+        (found.width, found.height, &found.bbox[..]),
+        (50, 60, &[1.0, 2.0, 30.0, 40.0][..])
+    );
 }
 
 #[test]
@@ -277,7 +294,10 @@ fn boxes_that_do_not_fit_are_errors() {
     let bbox = npy(1, 64, &f4(false, "(1, 4)"), &[0; 16]);
     let file = zip(false, &[("bbox.npy", bbox)]);
     let without_size = Reader::default().boxes(&file, 1).unwrap();
-    assert_eq!(without_size, None, "boxes mean nothing without the size of the image");
+    assert_eq!(
+        without_size, None,
+        "boxes mean nothing without the size of the image"
+    );
     assert_eq!(
         Reader::default()
             .boxes(&only_x(true, &f4(true, "(4, 3)"), &bytes(&rows())), 3)

@@ -75,7 +75,8 @@ pub(super) fn names(file: &[u8]) -> Result<Vec<&str>> {
     for _ in 0..entries {
         let entry = slice(file, at, CENTRAL_BYTES).context("its zip directory is cut short")?;
         let [name, extra, comment] = [28, 30, 32].map(|field| u16_at(entry, field));
-        let bytes = slice(file, at + CENTRAL_BYTES, name).context("its zip directory is cut short")?;
+        let bytes =
+            slice(file, at + CENTRAL_BYTES, name).context("its zip directory is cut short")?;
         names.extend(std::str::from_utf8(bytes));
         at += CENTRAL_BYTES + name + extra + comment;
     }
@@ -89,10 +90,14 @@ fn directory(file: &[u8]) -> Result<(u64, usize)> {
         .windows(END_BYTES)
         .rposition(|w| w.starts_with(END))
         .map(|p| from + p)
-        .with_context(|| match magic::looks_like(file).filter(|_| !file.starts_with(LOCAL)) {
-            Some(is) => format!("it is {is}, not a zip file"),
-            None => "it is not a zip file, or is cut short (no end of its zip directory)".into(),
-        })?;
+        .with_context(
+            || match magic::looks_like(file).filter(|_| !file.starts_with(LOCAL)) {
+                Some(is) => format!("it is {is}, not a zip file"),
+                None => {
+                    "it is not a zip file, or is cut short (no end of its zip directory)".into()
+                }
+            },
+        )?;
     let record = &file[end..];
     let (entries, start) = (u16_at(record, 10) as u64, u32_at(record, 16));
     if entries != u64::from(u16::MAX) && start != IN_ZIP64 {

@@ -114,9 +114,10 @@ fn rounding_is_that_of_python() {
 #[test]
 fn there_must_be_one_answer_for_each_annotated_question() {
     let annotation = |id| json!({"question_id": id, "image_id": 1, "question_type": "a", "answer_type": "b", "answers": [{"answer": "c"}]});
-    let evaluator = Evaluator::new(&annotation_file(
-        &json!({"annotations": (1..9).map(annotation).collect::<Vec<_>>()}),
-    ), Measure::Official)
+    let evaluator = Evaluator::new(
+        &annotation_file(&json!({"annotations": (1..9).map(annotation).collect::<Vec<_>>()})),
+        Measure::Official,
+    )
     .unwrap();
     let wrong = evaluator
         .accuracy([(1, "c"), (77, "c"), (8, "d"), (1, "e")], Matching::Exact)
@@ -138,10 +139,13 @@ fn annotations_without_types_and_files_without_questions_are_errors() {
         message.contains("question 3 has no \"question_type\""),
         "{message}"
     );
-    let message = Evaluator::new(&annotation_file(&json!({"annotations": []})), Measure::Official)
-        .err()
-        .unwrap()
-        .to_string();
+    let message = Evaluator::new(
+        &annotation_file(&json!({"annotations": []})),
+        Measure::Official,
+    )
+    .err()
+    .unwrap()
+    .to_string();
     assert!(message.contains("no annotation"), "{message}");
 }
 
@@ -153,7 +157,11 @@ fn real_answers_have_every_accuracy_of_the_official_evaluation() {
     let path = |part: &str| folder.join(format!("smallval_annotator1.{part}.json"));
     let value =
         |part: &str| serde_json::from_slice::<Value>(&fs::read(path(part)).unwrap()).unwrap();
-    let evaluator = Evaluator::new(&AnnotationFile::read(&path("annotations")).unwrap(), Measure::Official).unwrap();
+    let evaluator = Evaluator::new(
+        &AnnotationFile::read(&path("annotations")).unwrap(),
+        Measure::Official,
+    )
+    .unwrap();
     let answers = read_answers(&path("results")).unwrap();
     let pairs = answers
         .iter()
@@ -186,5 +194,28 @@ proptest! {
         let exact = exact(&evaluator, &answer);
         let stems = evaluator.accuracy([(1, &*answer)], Matching::Stems).unwrap().overall;
         prop_assert!(0.0 <= exact && exact <= stems && stems <= 100.0);
+    }
+}
+
+#[test]
+fn answers_that_few_gave_have_measures_of_their_own() {
+    let answers =
+        |texts: &[&str]| -> Value { texts.iter().map(|text| json!({"answer": text})).collect() };
+    let annotation = |id: i64, texts: &[&str]| json!({"question_id": id, "image_id": 1, "question_type": "a", "answer_type": "b", "answers": answers(texts)});
+    let file = annotation_file(
+        &json!({"annotations": [annotation(1, &["red"]), annotation(2, &["cat", "dog", "dog"])]}),
+    );
+    for (measure, given, expected) in [
+        (Measure::Official, ["red", "dog"], 22.22),
+        (Measure::Exact, ["Red.", "dog"], 100.0),
+        (Measure::Exact, ["red", "cat"], 50.0),
+        (Measure::Share, ["red", "cat"], 66.67),
+        (Measure::Share, ["blue", "dog"], 33.33),
+    ] {
+        let evaluator = Evaluator::new(&file, measure).unwrap();
+        let accuracy = evaluator
+            .accuracy([(1, given[0]), (2, given[1])], Matching::Exact)
+            .unwrap();
+        assert_eq!(accuracy.overall, expected, "{measure:?} {given:?}");
     }
 }
