@@ -296,7 +296,7 @@ fn answers_of(
     );
     let answers = files.count_answers(benchmark.answer_splits())?;
     if saves {
-        answers.save(&path)?;
+        answers.save_new(&path)?;
     }
     crate::note!(
         "Answers: {} counted in the annotations, saved in {}",

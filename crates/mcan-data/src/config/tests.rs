@@ -403,7 +403,6 @@ fn keys_that_must_match_and_keys_that_may_differ_are_known() {
         ("SEED", json!(2), OnResume::MustMatchWithinEpoch),
         ("LR_BASE", json!(8), OnResume::MayChange),
         ("LAYER", json!(4), OnResume::MustMatch),
-        ("MULTI_HEAD", json!(4), OnResume::MustMatch),
         ("MAX_TOKEN", json!(9), OnResume::MustMatch),
         ("IMG_FEAT_PAD_SIZE", json!(9), OnResume::MustMatch),
         ("NUM_WORKERS", json!(3), OnResume::MachinesOwn),

@@ -85,19 +85,29 @@ impl AnswerList {
         Ok(Self { answers: distinct })
     }
 
-    /// Writes `answer_dict.json` in the format of the reference. Replaces no file.
+    /// Writes `answer_dict.json` in the format of the reference.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        atomic::write(path, |writer| self.write(writer))
+    }
+
+    /// As [`save`](Self::save), but replaces no file: the user may have put one there since the answers were counted.
     ///
     /// # Errors
     /// The file cannot be written, or there is one.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    pub fn save_new(&self, path: &Path) -> Result<()> {
+        atomic::write_new(path, |writer| self.write(writer))
+    }
+
+    fn write(&self, writer: &mut atomic::Writer) -> Result<()> {
         let index_of: IndexMap<&str, usize> = self.answers().zip(0..).collect();
         let answer_at: IndexMap<String, &str> = (0..)
             .map(|i: usize| i.to_string())
             .zip(self.answers())
             .collect();
-        atomic::write_new(path, |writer| {
-            Ok(write_python_json(writer, &(index_of, answer_at))?)
-        })
+        Ok(write_python_json(writer, &(index_of, answer_at))?)
     }
 
     /// All answers, by index.

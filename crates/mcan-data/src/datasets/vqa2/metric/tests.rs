@@ -206,7 +206,7 @@ fn answers_that_few_gave_have_measures_of_their_own() {
         &json!({"annotations": [annotation(1, &["red"]), annotation(2, &["cat", "dog", "dog"])]}),
     );
     for (measure, given, expected) in [
-        (Measure::Official, ["red", "dog"], 22.22),
+        (Measure::Official, ["red", "dog"], 11.11),
         (Measure::Exact, ["Red.", "dog"], 100.0),
         (Measure::Exact, ["red", "cat"], 50.0),
         (Measure::Share, ["red", "cat"], 66.67),
