@@ -71,7 +71,7 @@ pub(super) fn hostile_pickles(wrap: fn(&[u8]) -> Vec<u8>) -> Vec<Row> {
         of(
             "wrong type: state_dict is a number",
             protocol_2(b"}X\x0a\x00\x00\x00state_dictK\x05s"),
-            &["its `state_dict` is no dict"],
+            &["its `state_dict` is an integer"],
         ),
         of(
             "wrong shape: a view beyond its storage",
