@@ -45,6 +45,7 @@ fn blinded(task: &Task, blind: impl Fn(&mut Sample)) -> Task {
         let mut sample = Sample {
             question_id: whole.question_id(i).clone(),
             image_id: whole.image_id(i).clone(),
+            image_split: whole.image_splits()[whole.image(i)],
             words: whole.words(i).to_vec(),
             targets: whole.targets(i).to_vec(),
         };
@@ -63,7 +64,7 @@ fn blinded(task: &Task, blind: impl Fn(&mut Sample)) -> Task {
 }
 
 /// Changes a sample, given an image that all may share.
-type Blind<'a> = &'a dyn Fn(&mut Sample, &ImageId);
+type Blind<'a> = &'a dyn Fn(&mut Sample, &(ImageId, Option<&'static str>));
 
 /// Trains `tiny` and returns its accuracy on val.
 fn accuracy_of(root: &Path, version: &str, blind: Option<Blind>) -> f64 {
@@ -72,7 +73,11 @@ fn accuracy_of(root: &Path, version: &str, blind: Option<Blind>) -> f64 {
     let mut inputs = Inputs::read(&plan, None, &[replica()]).unwrap();
     for task in [&mut inputs.training, &mut inputs.answering] {
         if let (Some(task), Some(blind)) = (task.as_mut(), blind) {
-            let any_image = task.dataset.image_id(0).clone();
+            let dataset = &task.dataset;
+            let any_image = (
+                dataset.image_id(0).clone(),
+                dataset.image_splits()[dataset.image(0)],
+            );
             *task = blinded(task, |sample| blind(sample, &any_image));
         }
     }
@@ -94,7 +99,7 @@ fn tiny_learns_the_demo_world_and_needs_image_and_question_for_it() {
     let image_blind = accuracy_of(
         folder.path(),
         "image-blind",
-        Some(&|sample, image| sample.image_id = image.clone()),
+        Some(&|sample, image| (sample.image_id, sample.image_split) = image.clone()),
     );
     let question_blind = accuracy_of(
         folder.path(),

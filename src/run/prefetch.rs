@@ -157,6 +157,7 @@ mod tests {
         let sample = |i: u64| Sample {
             question_id: (i as i64).into(),
             image_id: (i as i64).into(),
+            image_split: None,
             words: vec![1 + i as u32],
             targets: vec![(0, 1.0)],
         };

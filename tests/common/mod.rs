@@ -13,6 +13,7 @@ use mcan::config::Config;
 use mcan::datasets::demo::DemoOptions;
 use ndarray::{Array1, Array2};
 use ndarray_npy::ReadNpyExt;
+use nix::sys::signal::{SigHandler, Signal};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -60,6 +61,7 @@ impl World {
 
     /// The flags that lead to the world's inputs and to the folder's outputs.
     pub fn flags(&self) -> Vec<String> {
+        heed_signals();
         let (root, out) = (self.root.display(), self.folder.path().display());
         let mut flags = vec![
             format!("--CFG={root}/small_model.yml"),
@@ -159,6 +161,18 @@ impl World {
     pub fn read(&self, path: &str) -> String {
         std::fs::read_to_string(self.path(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
     }
+}
+
+/// Undoes that a background job of a script ignores Ctrl-C: the programs that the tests start would ignore it too.
+#[allow(unsafe_code, reason = "the action of a signal")]
+fn heed_signals() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        for name in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+            // SAFETY: the default action runs no code of this process.
+            unsafe { nix::sys::signal::signal(name, SigHandler::SigDfl) }.unwrap();
+        }
+    });
 }
 
 /// The losses in a log, one for each epoch.

@@ -50,6 +50,7 @@ fn dataset() -> Dataset {
     Dataset::from_samples((0..QUESTIONS as i64).map(|i| Sample {
         question_id: i.into(),
         image_id: (i / 4).into(),
+        image_split: None,
         words: vec![2; 5 + i as usize % 10],
         targets: vec![(i as u32 % 3129, 1.0)],
     }))

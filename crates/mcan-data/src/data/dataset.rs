@@ -13,6 +13,8 @@ pub struct Sample {
     pub question_id: QuestionId,
     /// The image that the question is about.
     pub image_id: ImageId,
+    /// The split whose folder is the image's own, if that is known.
+    pub image_split: Option<&'static str>,
     /// Word ids, without padding.
     pub words: Vec<u32>,
     /// Answers with a score; empty without an annotation.
@@ -167,7 +169,7 @@ impl Extend<Sample> for Dataset {
         for sample in samples {
             self.push(
                 sample.question_id,
-                (sample.image_id, None),
+                (sample.image_id, sample.image_split),
                 sample.words,
                 sample.targets,
             );
@@ -184,6 +186,7 @@ mod tests {
         let sample = |question: i64, image: i64| Sample {
             question_id: question.into(),
             image_id: image.into(),
+            image_split: None,
             words: vec![5; question as usize],
             targets: vec![(6, 1.0)],
         };

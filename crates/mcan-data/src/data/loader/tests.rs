@@ -21,6 +21,7 @@ fn samples(len: usize) -> Arc<Dataset> {
     let sample = |i: usize| Sample {
         question_id: (100 + i as i64).into(),
         image_id: (i as i64 / 3).into(),
+        image_split: None,
         words: words[..i % 5].to_vec(),
         targets: match i % 2 {
             0 => vec![(1, 0.3), (7, 1.0)],
