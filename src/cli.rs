@@ -203,8 +203,36 @@ impl Args {
             Some(RunMode::Score) if !has("RESULT_FILE") => {
                 Err("--RUN=score needs --RESULT_FILE=<file>, the answers to score".into())
             }
-            Some(_) => Ok(()),
+            Some(run) => self.check_inputs(run),
         }
+    }
+
+    /// Checks that `run` reads every file that a flag names.
+    fn check_inputs(&self, run: RunMode) -> Result<(), String> {
+        use RunMode::{Score, Test, Train, Val};
+        const USED_BY: [(&str, &[RunMode]); 6] = [
+            ("RESULT_FILE", &[Score]),
+            ("QUESTIONS", &[Score]),
+            ("ANNOTATIONS", &[Score]),
+            ("CKPT_PATH", &[Train, Val, Test]),
+            ("CKPT_VERSION", &[Train, Val, Test]),
+            ("CKPT_EPOCH", &[Train, Val, Test]),
+        ];
+        for (flag, key, _) in &self.given.flags {
+            let used = USED_BY.iter().find(|(used, _)| used == key);
+            if let Some((_, runs)) = used.filter(|(_, runs)| !runs.contains(&run)) {
+                let runs: Vec<String> = runs
+                    .iter()
+                    .map(|run| format!("--RUN={}", run.word()))
+                    .collect();
+                return Err(format!(
+                    "--RUN={} does not use {flag}, only {} does; leave it out",
+                    run.word(),
+                    runs.join(" or ")
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn value(&self, key: &str) -> Option<&Value> {
@@ -317,5 +345,19 @@ mod tests {
         let complete = args("mcan --RUN=score --RESULT_FILE=a").unwrap();
         assert!(complete.check().is_ok());
         assert!(args("mcan --MAN").unwrap().check().is_ok());
+        for line in [
+            "--RUN=train --RESULT_FILE=a",
+            "--RUN=score --RESULT_FILE=a --CKPT_V=b",
+            "--RUN=pack --CKPT_E=1",
+        ] {
+            let reason = args(&format!("mcan {line}")).unwrap().check().unwrap_err();
+            assert!(reason.contains("leave it out"), "{line}: {reason}");
+        }
+        assert!(
+            args("mcan --RUN=val --CKPT_PATH=a")
+                .unwrap()
+                .check()
+                .is_ok()
+        );
     }
 }

@@ -3,15 +3,14 @@
 #define USE_C10D_GLOO
 #include "group.h"
 
+#include <unistd.h>
+
+#include <exception>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
-
-#include <unistd.h>
-
-#include <exception>
 
 #include "common.h"
 

@@ -20,6 +20,7 @@ use crate::distributed::Replica;
 use crate::formats::json::locate;
 use anyhow::{Context, Result, ensure};
 use rustc_hash::FxHasher;
+use std::collections::HashSet;
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use tch::Device;
@@ -53,8 +54,12 @@ impl Inputs {
         let benchmark = config.data.benchmark()?;
         let files = read_files(config, benchmark, carried.is_none())?;
         let (vocabulary, answers) = match carried {
-            Some(state) => carried_lists(state)
-                .with_context(|| format!("cannot use {}", plan.ckpt_to_load().display()))?,
+            Some(state) => {
+                let cannot = || format!("cannot use {}", plan.ckpt_to_load().display());
+                let (vocabulary, answers) = carried_lists(state).with_context(cannot)?;
+                note_other_lists(config, benchmark, &*files, &vocabulary, &answers)?;
+                (vocabulary, answers)
+            }
             None => (
                 vocabulary_of(config, benchmark, &*files),
                 answers_of(config, benchmark, &*files, replicas[0].is_first())?,
@@ -248,6 +253,44 @@ fn max_token(config: &Config, files: &dyn QuestionFiles) -> usize {
 fn carried_lists(state: &RunState) -> Result<(Vocabulary, AnswerList)> {
     let words = Vocabulary::from_words(state.vocabulary.clone())?;
     Ok((words, AnswerList::from_answers(state.answers.clone())?))
+}
+
+/// Says where the words of the questions and the file of answers are not those of the checkpoint, which are used.
+fn note_other_lists(
+    config: &Config,
+    benchmark: &dyn Benchmark,
+    files: &dyn QuestionFiles,
+    vocabulary: &Vocabulary,
+    answers: &AnswerList,
+) -> Result<()> {
+    let splits = config.splits()?;
+    let words: HashSet<&str> = splits
+        .iter()
+        .filter_map(|split| files.words(split))
+        .flatten()
+        .collect();
+    let unknown = words
+        .iter()
+        .filter(|word| !vocabulary.contains(word))
+        .count();
+    if unknown > 0 {
+        crate::note!(
+            "{unknown} of {} words of the questions are not among the words of the checkpoint and count as unknown",
+            words.len()
+        );
+    }
+    let Some(path) = config.data.places().answers(benchmark)? else {
+        return Ok(());
+    };
+    // A list that cannot be read is not needed here.
+    if exists(&path)? && AnswerList::load(&path).is_ok_and(|list| list != *answers) {
+        crate::note!(
+            "{} has other answers than the checkpoint, whose {} answers are used",
+            path.display(),
+            answers.len()
+        );
+    }
+    Ok(())
 }
 
 /// The words of the question files that exist, in the published order. Prints which files these are.

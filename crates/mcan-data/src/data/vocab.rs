@@ -53,6 +53,11 @@ impl Vocabulary {
         self.words.len()
     }
 
+    /// Whether the model knows a word.
+    pub fn contains(&self, word: &str) -> bool {
+        self.words.contains(word)
+    }
+
     /// The id of a word; that of UNK for an unknown word.
     pub(crate) fn id(&self, word: &str) -> u32 {
         // Not truncated: `intern` numbers fewer than 2^32 words of a file.

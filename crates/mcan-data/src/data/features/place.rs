@@ -90,7 +90,7 @@ impl FileNames {
             if !name.to_string_lossy().starts_with(['.', '_'])
                 && files::is_folder(&entry.path()).unwrap_or(false)
             {
-                let files = self.list_directly(&entry.path()).unwrap_or_default();
+                let files = self.list_directly(&entry.path())?;
                 inner.extend(Some((name, files)).filter(|(_, files)| !files.is_empty()));
             }
         }
