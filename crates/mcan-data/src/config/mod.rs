@@ -17,6 +17,7 @@ mod model;
 mod model_file;
 mod resolve;
 pub mod table;
+mod value;
 mod words;
 mod yaml;
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::data::pack::{PackOptions, pack};
 use crate::data::source::{FileSource, Layout};
+use crate::data::streams::StreamKind;
 use crate::datasets::vqa2::FEATURE_FILES;
 use crate::formats::bank::ImageKey;
 use crate::formats::npz::testing::feature_file;
