@@ -31,9 +31,9 @@ use tracing::info;
 /// Time in which the replicas of this process must end after one of them has failed. Most notice the failure at once.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// Whether this process is one of several.
+/// Whether the environment says that this process is one of several, even if it does not say where the others are.
 pub(crate) fn is_one_of_several() -> bool {
-    matches!(Job::from_environment(), Ok(Some(_)))
+    !matches!(Job::from_environment(), Ok(None))
 }
 
 /// Connects the replicas of this process to each other and to those of other processes. Returns them, the configuration

@@ -260,3 +260,27 @@ fn clip_grad_norm(grads: &[Tensor], max_norm: f64) {
         let _ = grad.shallow_clone().g_mul_(&factor.to_kind(Kind::Float));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_that_are_not_finite_are_noticed() {
+        let params = [Tensor::ones([2], (Kind::Float, tch::Device::Cpu))];
+        let hyper = HyperParameters {
+            algorithm: Algorithm::Adam,
+            betas: (0.9, 0.98),
+            eps: 1e-9,
+        };
+        let optimizer = Optimizer::new(&params, hyper);
+        optimizer.check_finite().unwrap();
+        for moment in [&optimizer.exp_avg, &optimizer.second] {
+            let mut moment = moment[0].shallow_clone();
+            let _ = moment.fill_(f64::NAN);
+            let message = optimizer.check_finite().unwrap_err().to_string();
+            assert!(message.contains("parameter 0"), "{message}");
+            let _ = moment.fill_(0.0);
+        }
+    }
+}

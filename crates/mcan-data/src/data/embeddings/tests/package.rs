@@ -30,6 +30,50 @@ fn members_may_come_in_any_order_and_the_tar_may_be_plain() {
 }
 
 #[test]
+fn a_wheel_and_a_zip_made_on_a_mac_are_read() {
+    let expected = load(&golden(), &WORDS, None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let model = unpack(folder.path());
+    let zip_of = |members: &[(&str, &[u8])]| {
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for (name, bytes) in members {
+            zip.start_file(*name, zip::write::SimpleFileOptions::default())
+                .unwrap();
+            zip.write_all(bytes).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    };
+    let files = ["tokenizer", "vocab/key2row", "vocab/vectors"];
+    let contents = files.map(|name| std::fs::read(model.join(name)).unwrap());
+    let names = files.map(|name| format!("en_vectors/en_vectors-2.1.0/{name}"));
+    let members: Vec<(&str, &[u8])> = names
+        .iter()
+        .map(String::as_str)
+        .zip(contents.iter().map(Vec::as_slice))
+        .collect();
+    assert_eq!(load_bytes(&zip_of(&members), &WORDS).unwrap(), expected);
+    assert!(error_of(&zip_of(&members[..2]), &["a"]).contains("lacks one of"));
+
+    let glove = [
+        ("__MACOSX/._glove.txt", &b"\0\x05"[..]),
+        ("glove.txt", b"a 1.5 2.5\n"),
+        ("._glove.txt", b"\0"),
+    ];
+    let vectors = load_bytes(&zip_of(&glove), &["a"]).unwrap();
+    assert_eq!(vectors.values, [1.5, 2.5]);
+    for (bytes, what) in [
+        (&b"<html>"[..], "a web page"),
+        (b"\x93NUMPY\x01\0", "a NumPy array"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "a pointer of Git LFS",
+        ),
+    ] {
+        assert!(error_of(bytes, &["a"]).contains(what), "{what}");
+    }
+}
+
+#[test]
 fn keys_may_share_a_row_have_none_or_be_absent() {
     let archive = package(
         &[("a", 1), ("b", 1), ("c", -1), ("number", 0)],
