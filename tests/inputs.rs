@@ -128,6 +128,12 @@ fn a_pipe_is_read_where_a_file_is_read_once_and_what_is_no_file_is_named() {
     assert!(message.contains("world is a folder"), "{message}");
     let message = world.fail(&train(&["--CFG=/dev/zero"]));
     assert!(message.contains("/dev/zero is a device"), "{message}");
+    fs::write(world.path("two.yml"), "LAYER: 2\n---\nLAYER: 3\n").unwrap();
+    let message = world.fail(&train(&["--CFG=two.yml"]));
+    assert!(
+        message.ends_with("multiple YAML documents detected"),
+        "{message}"
+    );
     let message = failure(&script(
         &world,
         "yes | \"$@\"",

@@ -254,7 +254,7 @@ impl Trainer<'_> {
             _ => self.plan.last_ckpt(),
         };
         // A resumed run that stops before its first step has written nothing.
-        let exists = files::exists(&written).unwrap_or(false);
+        let exists = files::exists(&written).unwrap_or(true);
         Some(if exists {
             written
         } else {

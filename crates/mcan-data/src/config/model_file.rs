@@ -55,11 +55,10 @@ pub(super) fn find(cfg: Option<&PathBuf>, dataset: &str, model: &str) -> Result<
 
 fn read(path: PathBuf) -> Result<ConfigFile> {
     let place = path.display().to_string();
-    let cannot = || format!("cannot read the configuration file {place}");
-    let text = files::read(&path, LONGEST_BYTES).with_context(cannot)?;
+    // The error of reading names the file.
+    let text = files::read(&path, LONGEST_BYTES).context("--CFG or --MODEL")?;
     let text = String::from_utf8(text)
-        .map_err(|_| anyhow!("it is not UTF-8 text"))
-        .with_context(cannot)?;
+        .map_err(|_| anyhow!("the configuration file {place} is not UTF-8 text"))?;
     Ok(ConfigFile { place, text })
 }
 

@@ -28,10 +28,10 @@ fn invalid(place: &str, error: &serde_saphyr::Error) -> anyhow::Error {
     let message = error.to_string();
     let first = message.lines().next().unwrap_or_default();
     let reason = first.trim_start_matches("error: ");
-    let reason = reason
-        .split(", set DuplicateKeyPolicy")
-        .next()
-        .unwrap_or(reason);
+    // What the parser says to programmers is left out.
+    let advice = [", set DuplicateKeyPolicy", "; use from_str_multiple"];
+    let ends = advice.iter().filter_map(|advice| reason.find(advice));
+    let reason = &reason[..ends.min().unwrap_or(reason.len())];
     anyhow!("{place} is not valid YAML: {reason}")
 }
 

@@ -177,8 +177,7 @@ fn find_model(folder: &Path, levels: usize) -> Result<Option<PathBuf>> {
     let mut inner = Vec::new();
     for entry in files::entries(folder)? {
         let path = entry.path();
-        // A link that leads nowhere is not the model.
-        if files::is_folder(&path).unwrap_or(false) {
+        if files::is_folder(&path)? {
             inner.push(path);
         }
     }

@@ -259,14 +259,20 @@ impl Features {
         if self.append(image, &mut values).is_err() || values.is_finite() {
             return None;
         }
-        let path = match self.stored[image].as_ref()? {
-            Place::File { folder, name, .. } => folder.join(name),
-            Place::Bank { bank, .. } => bank.path().to_owned(),
-        };
         Some(format!(
             "the features of image {} in {} are not finite; extract them again",
             self.image_ids[image],
-            path.display()
+            self.place_of(image)
         ))
+    }
+
+    /// The file or bank of an image, for messages.
+    fn place_of(&self, image: usize) -> String {
+        let path = match &self.stored[image] {
+            Some(Place::File { folder, name, .. }) => folder.join(name),
+            Some(Place::Bank { bank, .. }) => bank.path().to_owned(),
+            None => return self.places(),
+        };
+        path.display().to_string()
     }
 }

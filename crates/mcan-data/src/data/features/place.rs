@@ -87,9 +87,7 @@ impl FileNames {
         let mut inner = Vec::new();
         for entry in files::entries(folder)? {
             let name = entry.file_name();
-            if !name.to_string_lossy().starts_with(['.', '_'])
-                && files::is_folder(&entry.path()).unwrap_or(false)
-            {
+            if !name.to_string_lossy().starts_with(['.', '_']) && files::is_folder(&entry.path())? {
                 let files = self.list_directly(&entry.path())?;
                 inner.extend(Some((name, files)).filter(|(_, files)| !files.is_empty()));
             }

@@ -21,9 +21,14 @@ impl Features {
             let mut values = self.no_values(0);
             self.append(image, &mut values)?;
             if in_half {
-                values = values
-                    .rounded(self.spec.width)
-                    .with_context(|| format!("image {}", self.image_ids[image]))?;
+                let named = || {
+                    format!(
+                        "image {} in {}",
+                        self.image_ids[image],
+                        self.place_of(image)
+                    )
+                };
+                values = values.rounded(self.spec.width).with_context(named)?;
             }
             values.shrink_to_fit();
             progress(done.fetch_add(1, Ordering::Relaxed) + 1);
