@@ -103,6 +103,9 @@ fn scores_that_cannot_be_printed_are_an_error() {
         }
         assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
     }
+    let val = ["--RUN=val", "--CKPT_V=a", "--CKPT_E=1"];
+    let val = redirected(&world, &val, ">/dev/full");
+    assert!(failure(&val).contains("standard output"), "{val:?}");
     let help = redirected(&world, &["--MAN"], ">/dev/full");
     assert!(failure(&help).contains("standard output"), "{help:?}");
 }
@@ -146,8 +149,16 @@ fn a_demo_that_runs_keeps_its_lock() {
     }
     let questions = world.path("datasets/demo/vqa/v2_OpenEnded_mscoco_train2014_questions.json");
     let before = std::fs::metadata(&questions).unwrap().modified().unwrap();
-    let message = failure(&demo(&["--SEED=2"]).output().unwrap());
-    assert!(message.contains("another run"), "{message}");
+    for more in [
+        &["--SEED=2"][..],
+        &["--SEED=2", "--SET=CKPTS_PATH=elsewhere"],
+    ] {
+        let message = failure(&demo(more).output().unwrap());
+        assert!(
+            message.contains("another run") && message.contains("in another folder"),
+            "{message}"
+        );
+    }
     assert_eq!(
         std::fs::metadata(&questions).unwrap().modified().unwrap(),
         before

@@ -161,7 +161,9 @@ impl Log {
             let written = file
                 .write_all(text.as_bytes())
                 .and_then(|()| atomic::sync(&file));
-            if written.is_err() {
+            // What another program has appended since stays.
+            let is_ours = |now: u64| now <= end.bytes + text.len() as u64;
+            if written.is_err() && file.metadata().is_ok_and(|found| is_ours(found.len())) {
                 let _ = file.set_len(end.bytes);
             }
             written

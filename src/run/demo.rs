@@ -33,8 +33,10 @@ pub(super) fn run(config: &Config) -> Result<()> {
         Preflight::new(&Plan::new(stage, seed, None)?).check_outputs()?;
     }
     // A second demo would replace the data set and the checkpoints of this one.
-    let lock = Lock::take(&ckpt_folder(config, VERSION))?;
+    let instead = "start the demo in another folder";
+    let lock = Lock::take(&ckpt_folder(config, VERSION), instead)?;
     let root = Path::new(ROOT);
+    let _world = Lock::take(root, instead)?;
     remove_banks(&root.join("coco_extract"))?;
     let report = demo::write(
         root,

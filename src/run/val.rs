@@ -5,6 +5,7 @@ use super::inputs::Inputs;
 use super::plan::Plan;
 use super::predict::{Predictor, name_answers};
 use super::stop::attribute;
+use crate::base::output;
 use crate::config::Config;
 use crate::data::QuestionId;
 use crate::distributed;
@@ -24,7 +25,7 @@ pub(super) fn run(config: &Config) -> Result<()> {
     } = Evaluation::load(config)?;
     let task = inputs.answering()?;
     let name = plan.ckpt_name(rand::random_range(0..100_000_000));
-    distributed::run_all(networks, |(net, replica)| {
+    let outcome = distributed::run_all(networks, |(net, replica)| {
         let answer = || {
             let indices = Predictor::new(net, task, &plan, replica, false)?.answers()?;
             let answers = name_answers(task, &inputs.answers, &indices)?;
@@ -34,7 +35,8 @@ pub(super) fn run(config: &Config) -> Result<()> {
             }
         };
         answer().map_err(|error| attribute(replica, error))
-    })
+    });
+    outcome.and_then(|()| output::check_results())
 }
 
 /// Saves the answers under `name`, and prints and logs their accuracy.

@@ -40,7 +40,7 @@ pub(crate) fn run(config: &Config, held: Option<&Lock>) -> Result<()> {
     let writes = replicas[0].is_first();
     say!("{}", plan.config().to_string().trim_end());
     let _lock = (writes && held.is_none())
-        .then(|| Lock::take(&plan.ckpt_folder()))
+        .then(|| Lock::take(&plan.ckpt_folder(), "choose another --VERSION"))
         .transpose()?;
     let resumes = plan.config().train.resume;
     if resumes {

@@ -11,15 +11,22 @@ const FILE_NAME: &str = ".lock";
 /// The lock on a folder, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    /// The name of a run that has ended is of no use.
+    fn drop(&mut self) {
+        let _ = self.file.set_len(0);
+    }
 }
 
 impl Lock {
-    /// Locks `folder`, and makes it if it is missing.
+    /// Locks `folder`, and makes it if it is missing. `instead` says what the user can do if another run holds the lock.
     ///
     /// # Errors
     /// Another process holds the lock (the message names the process if it is known), or the folder is not writable.
-    pub fn take(folder: &Path) -> Result<Lock> {
+    pub fn take(folder: &Path, instead: &str) -> Result<Lock> {
         let path = folder.join(FILE_NAME);
         let cannot = || {
             format!(
@@ -47,7 +54,7 @@ impl Lock {
                     owner.trim()
                 };
                 bail!(
-                    "another run ({owner}) is training in {}; wait for it to end, or choose another --VERSION",
+                    "another run ({owner}) uses {}; wait for it to end, or {instead}",
                     folder.display()
                 );
             }
@@ -66,7 +73,7 @@ impl Lock {
             super::clock::now().format("%Y-%m-%d %H:%M:%S")
         )
         .with_context(cannot)?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 }
 
@@ -78,14 +85,15 @@ mod tests {
     fn a_folder_is_locked_once_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("new");
-        let first = Lock::take(&folder).unwrap();
-        let message = Lock::take(&folder).unwrap_err().to_string();
+        let first = Lock::take(&folder, "").unwrap();
+        let message = Lock::take(&folder, "choose another --VERSION");
+        let message = message.unwrap_err().to_string();
         let owner = format!("process {}", std::process::id());
         assert!(
             message.contains(&owner) && message.contains("--VERSION"),
             "{message}"
         );
         drop(first);
-        Lock::take(&folder).unwrap();
+        Lock::take(&folder, "").unwrap();
     }
 }

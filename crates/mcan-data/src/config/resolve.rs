@@ -233,7 +233,12 @@ impl Layers {
         if let Err(reason) = (known.check)(value.clone()) {
             let reason = match known.kind {
                 Kind::Words(_) => format!("it must be one of {}", known.type_text()),
-                _ => reason.to_string(),
+                // Names of Rust's types mean nothing to a user.
+                _ => reason
+                    .to_string()
+                    .replace("expected u64", "expected a count")
+                    .replace("expected usize", "expected a count")
+                    .replace("expected f64", "expected a number"),
             };
             return Err(error(format!("{key} = {shown} cannot be used: {reason}")));
         }

@@ -144,14 +144,17 @@ impl Serialize for StopSignals {
 
 impl<'de> Deserialize<'de> for StopSignals {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
         let names = text
             .split(',')
             .map(str::trim)
             .filter(|name| !name.is_empty());
         let signal = |name: &str| {
-            let short = name.strip_prefix("SIG").unwrap_or(name);
-            StopSignal::deserialize(de::value::StrDeserializer::<D::Error>::new(short))
+            let upper = name.to_uppercase();
+            let short = upper.strip_prefix("SIG").unwrap_or(&upper);
+            let known = StopSignal::deserialize(de::value::StrDeserializer::<D::Error>::new(short));
+            let words = StopSignal::WORDS.join(", ");
+            known.map_err(|_| de::Error::custom(format_args!("{name} is none of {words}")))
         };
         names.map(signal).collect::<Result<_, _>>().map(StopSignals)
     }
