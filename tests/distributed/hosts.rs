@@ -158,7 +158,7 @@ fn separate_hosts_train_to_the_losses_of_one_and_notice_one_that_falls_silent() 
         assert!(failure(&output).contains("of 4"), "{}", stderr(&output));
     }
     assert!(
-        begun.elapsed() < Duration::from_secs(60),
+        begun.elapsed() < Duration::from_secs(300),
         "it took {:?}",
         begun.elapsed()
     );

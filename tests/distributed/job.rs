@@ -3,6 +3,7 @@
 use crate::common::{self, World};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// Environment of process `rank` of a job, as `torchrun` sets it.
@@ -26,13 +27,17 @@ pub fn member(
     command
 }
 
-/// A port that nobody listens at now.
+/// A port that nobody listens at now, another one at each call. It is not among those that the system gives to outgoing
+/// connections, so that no other program gets it before the job has it.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let of_process = 10_000 + (std::process::id() % 200) as u16 * 100;
+    loop {
+        let port = of_process + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Starts all processes of a job.
@@ -75,7 +80,7 @@ pub fn job(world: &World, size: usize, flags: &[&str]) -> String {
 pub const LONG: [&str; 4] = [
     "--RUN=train",
     "--SPLIT=train",
-    "--SET=MAX_EPOCH=500",
+    "--SET=MAX_EPOCH=100000",
     "--EVAL_EE=False",
 ];
 

@@ -13,7 +13,6 @@ use ndarray::Array2;
 use ndarray_npy::WriteNpyExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 /// Largest difference of the parameters of two checkpoints.
 fn apart(a: PathBuf, b: PathBuf) -> f64 {
@@ -244,20 +243,17 @@ fn a_killed_process_ends_the_job_and_another_number_goes_on() {
         let folder = world.path(&format!("ckpts/ckpt_lost{lost}"));
         wait_for(folder.join("epoch2.pkl"));
         children[lost].kill().unwrap();
-        let begun = Instant::now();
         let outputs = ends(children);
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "the other one hangs"
-        );
         let message = failure(&outputs[1 - lost]);
+        // It notices the loss, and does not wait for its time limit.
+        assert!(!message.contains("Timed out"), "{message}");
         assert!(
             message.contains(&format!("replica {} of 2", 1 - lost)) && message.contains("another"),
             "{message}"
         );
-        let last = (1..500)
-            .rev()
-            .find(|epoch| folder.join(format!("epoch{epoch}.pkl")).exists())
+        let last = (1..)
+            .take_while(|epoch: &u64| folder.join(format!("epoch{epoch}.pkl")).exists())
+            .last()
             .unwrap();
         checkpoint::load(&folder.join(format!("epoch{last}.pkl"))).unwrap();
         let (from, to) = (
