@@ -57,7 +57,7 @@ fn escape(text: &[u8]) -> (usize, Option<&'static str>) {
     }
 }
 
-/// The number of the escape `\uXXXX` that `text` begins with.
+/// The number of the escape that `text` begins with: a backslash, `u` and four hexadecimal digits.
 fn code_unit(text: &[u8]) -> Option<u32> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;
     let digits = digits.iter().map(|&digit| char::from(digit).to_digit(16));
