@@ -210,13 +210,14 @@ impl Args {
     /// Checks that `run` reads every file that a flag names.
     fn check_inputs(&self, run: RunMode) -> Result<(), String> {
         use RunMode::{Score, Test, Train, Val};
-        const USED_BY: [(&str, &[RunMode]); 6] = [
+        const USED_BY: [(&str, &[RunMode]); 7] = [
             ("RESULT_FILE", &[Score]),
             ("QUESTIONS", &[Score]),
             ("ANNOTATIONS", &[Score]),
             ("CKPT_PATH", &[Train, Val, Test]),
             ("CKPT_VERSION", &[Train, Val, Test]),
             ("CKPT_EPOCH", &[Train, Val, Test]),
+            ("GLOVE_PATH", &[Train]),
         ];
         for (flag, key, _) in &self.given.flags {
             let used = USED_BY.iter().find(|(used, _)| used == key);
@@ -349,6 +350,7 @@ mod tests {
             "--RUN=train --RESULT_FILE=a",
             "--RUN=score --RESULT_FILE=a --CKPT_V=b",
             "--RUN=pack --CKPT_E=1",
+            "--RUN=val --GLOVE_PATH=a",
         ] {
             let reason = args(&format!("mcan {line}")).unwrap().check().unwrap_err();
             assert!(reason.contains("leave it out"), "{line}: {reason}");

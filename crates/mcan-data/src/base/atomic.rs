@@ -87,17 +87,21 @@ pub fn make_folder(folder: &Path) -> std::io::Result<()> {
         .try_for_each(sync_folder)
 }
 
-/// Syncs `folder`, so that new and renamed files in it survive a power cut.
+/// Syncs `folder`, so that new and renamed files in it survive a power cut, where the file system can do that.
 ///
 /// # Errors
-/// When the folder cannot be opened or synced.
+/// When the names do not reach the disk.
 pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
     let folder = if folder.as_os_str().is_empty() {
         Path::new(".")
     } else {
         folder
     };
-    sync(&File::open(folder)?)
+    match File::open(folder) {
+        // Files can be made in a folder that must not be listed; it cannot be synced.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        opened => sync(&opened?),
+    }
 }
 
 /// Syncs `file`, where the file system can do that.
@@ -106,7 +110,14 @@ pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
 /// When the content does not reach the disk.
 pub fn sync(file: &File) -> std::io::Result<()> {
     file.sync_all().or_else(|error| {
-        let unable = [libc::EINVAL, libc::ENOSYS, libc::EOPNOTSUPP, libc::ENOTTY];
+        // Some systems say of a folder that it is not open for writing.
+        let unable = [
+            libc::EINVAL,
+            libc::ENOSYS,
+            libc::EOPNOTSUPP,
+            libc::ENOTTY,
+            libc::EBADF,
+        ];
         let code = error.raw_os_error().unwrap_or(0);
         if unable.contains(&code) {
             Ok(())
@@ -244,6 +255,14 @@ mod tests {
         );
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_cannot_be_synced_is_no_error() {
+        let null = File::open("/dev/null").unwrap();
+        assert!(null.sync_all().is_err());
+        sync(&null).unwrap();
     }
 
     #[test]

@@ -9,7 +9,7 @@
 
 use super::{files, memory};
 use anyhow::{Context, Result, ensure};
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 use signal_hook::consts::SIGBUS;
 use std::fs::File;
 use std::ops::Deref;
@@ -77,18 +77,22 @@ impl Mapped {
     /// # Errors
     /// The file cannot be opened or read, is a folder or a device, or does not fit into memory. The message names the file.
     pub fn open(path: &Path) -> Result<Mapped> {
+        Self::open_with(path, map)
+    }
+
+    fn open_with(path: &Path, map: impl Fn(&File) -> std::io::Result<Mmap>) -> Result<Mapped> {
         handle_bus_errors();
         let file = files::open(path)?;
         let cannot = || format!("cannot read {}", path.display());
         let found = file.metadata().with_context(cannot)?;
-        // SAFETY: the map is read-only, and readers treat its bytes as untrusted input, so they expect any change of the
-        // file. If the file is cut short, reading raises SIGBUS, which is handled.
-        let content = match unsafe { Mmap::map(&file) } {
-            Ok(map) if found.is_file() => Content::Map(map),
+        // A pipe cannot be mapped, and neither can a file whose size the system does not know.
+        let can_be_mapped = found.is_file() && found.len() > 0;
+        let content = match map(&file) {
+            Ok(map) if can_be_mapped => Content::Map(map),
             refused => {
                 let file = file.try_clone().with_context(cannot)?;
                 let most = most_in_memory();
-                if let Some(error) = refused.err().filter(|_| found.is_file()) {
+                if let Some(error) = refused.err().filter(|_| can_be_mapped) {
                     note_that_it_is_read(path, &error);
                     ensure!(
                         found.len() <= most,
@@ -150,10 +154,12 @@ impl Mapped {
     /// # Errors
     /// When the file was changed.
     pub fn check_unchanged(&self) -> Result<()> {
-        let metadata = self.file.metadata()?;
+        let found = self.file.metadata()?;
+        // Of a file that was read, the system may not know the size.
+        let has_unknown_size = found.len() == 0 && matches!(self.content, Content::Read(_));
+        let has_its_size = found.len() == self.len() as u64 || has_unknown_size;
         ensure!(
-            !metadata.is_file()
-                || metadata.len() == self.len() as u64 && metadata.modified().ok() == self.modified,
+            !found.is_file() || has_its_size && found.modified().ok() == self.modified,
             "{} was changed while it was in use; restore the file and start again",
             self.path.display()
         );
@@ -175,6 +181,15 @@ impl Deref for Mapped {
     fn deref(&self) -> &[u8] {
         self.content.bytes()
     }
+}
+
+/// Maps `file`.
+fn map(file: &File) -> std::io::Result<Mmap> {
+    // SAFETY: the map is read-only, and readers treat its bytes as untrusted input, so they expect any change of the
+    // file. If the file is cut short, reading raises SIGBUS, which is handled.
+    let shared = unsafe { Mmap::map(file) };
+    // Some network file systems have private maps only. SAFETY: as above.
+    shared.or_else(|_| unsafe { MmapOptions::new().map_copy_read_only(file) })
 }
 
 /// The number of bytes that a file may take when it is read whole: what the machine has free.
@@ -261,6 +276,28 @@ mod tests {
                 .to_string()
                 .contains("bank was changed")
         );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_mapped_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bank");
+        std::fs::write(&path, "0123456789").unwrap();
+        let refused = |_: &File| Err(std::io::Error::from_raw_os_error(libc::ENODEV));
+        let mapped = Mapped::open_with(&path, refused).unwrap();
+        assert!(matches!(mapped.content, Content::Read(_)) && mapped.slot.is_none());
+        assert_eq!(&*mapped, b"0123456789");
+        mapped.check_unchanged().unwrap();
+        std::fs::write(&path, "changed").unwrap();
+        assert!(mapped.check_unchanged().is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_of_unknown_size_is_read() {
+        let mapped = Mapped::open(Path::new("/proc/self/status")).unwrap();
+        assert!(mapped.starts_with(b"Name:"));
+        mapped.check_unchanged().unwrap();
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub fn looks_like(start: &[u8]) -> Option<&'static str> {
             b"version https://git-lfs",
             "a pointer of Git LFS, not the file itself (git lfs pull fetches it)",
         ),
+        (b"\xff\xfe\0\0", "text in UTF-32; save it in UTF-8"),
+        (b"\0\0\xfe\xff", "text in UTF-32; save it in UTF-8"),
         (b"\xff\xfe", "text in UTF-16; save it in UTF-8"),
         (b"\xfe\xff", "text in UTF-16; save it in UTF-8"),
         (b"%PDF", "a PDF"),
@@ -41,9 +43,23 @@ pub fn looks_like(start: &[u8]) -> Option<&'static str> {
     found.map(|(_, text)| *text)
 }
 
-/// Whether `start` is the start of a tar archive.
+/// Whether `start` is the start of a tar archive: its first header has the mark of POSIX, or, as the oldest programs write
+/// it, only the right checksum.
 pub fn is_tar(start: &[u8]) -> bool {
-    start.get(257..262) == Some(b"ustar")
+    start.get(257..262) == Some(b"ustar") || start.get(..BYTES).is_some_and(has_tar_checksum)
+}
+
+/// Whether a block has its checksum where the header of a tar archive has it: the sum of its bytes in octal digits, made
+/// with spaces in the place of the checksum itself.
+fn has_tar_checksum(block: &[u8]) -> bool {
+    const CHECKSUM: std::ops::Range<usize> = 148..156;
+    let text = block[CHECKSUM].split(|byte| b" \0".contains(byte));
+    let digits = text.filter(|digits| !digits.is_empty()).take(1);
+    let stored =
+        digits.map(|digits| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+    let others = block[..CHECKSUM.start].iter().chain(&block[CHECKSUM.end..]);
+    let sum = others.map(|&byte| u32::from(byte)).sum::<u32>() + 8 * u32::from(b' ');
+    stored.flatten().next() == Some(sum)
 }
 
 /// Whether `start` is the start of a web page or of another XML file.
@@ -66,6 +82,11 @@ mod tests {
     #[test]
     fn a_file_is_told_by_its_content() {
         let tar = [&[b'a'; 257][..], b"ustar\0"].concat();
+        // As 7th Edition Unix, and some libraries today, write it.
+        let mut header = tar::Header::new_old();
+        header.set_path("12.npz").unwrap();
+        header.set_cksum();
+        let old_tar = header.as_bytes();
         for (start, expected) in [
             (&b""[..], "empty"),
             (b"\n <!DOCTYPE HTML><html>", "a web page"),
@@ -77,11 +98,16 @@ mod tests {
                 "a pointer of Git LFS",
             ),
             (&tar, "a tar archive"),
+            (old_tar, "a tar archive"),
+            (b"\xff\xfe[\0", "text in UTF-16"),
+            (b"\xff\xfe\0\0[\0\0\0", "text in UTF-32"),
         ] {
             let found = looks_like(start).unwrap();
             assert!(found.starts_with(expected), "{start:?}: {found}");
         }
         assert_eq!(looks_like(b"the 0.1 0.2"), None);
+        assert_eq!(looks_like(&[b' '; BYTES]), None);
+        assert_eq!(looks_like(&[b'7'; BYTES]), None);
         assert_eq!(looks_like(b"{\"questions\": []}"), None);
     }
 }

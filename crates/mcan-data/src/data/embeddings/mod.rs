@@ -142,7 +142,7 @@ fn load_file(path: &Path, wanted: Wanted) -> Result<WordVectors> {
         if let Some(vectors) = package::from_zip(&mut archive, wanted)? {
             return Ok(vectors);
         }
-        let name = text_member(&archive)?;
+        let name = vectors_member(&archive)?;
         let member = archive
             .by_name(&name)
             .with_context(|| format!("its member {name} cannot be unpacked"))?;
@@ -194,11 +194,12 @@ fn starts_with(reader: &mut impl BufRead, magic: &[u8]) -> Result<bool> {
     Ok(reader.fill_buf()?.starts_with(magic))
 }
 
-/// The name of the `.txt` or `.vec` in a zip archive; of several (as in `glove.6B.zip`), the one with 300 values per vector.
-fn text_member<R: Read + std::io::Seek>(archive: &zip::ZipArchive<R>) -> Result<String> {
-    let texts: Vec<&str> = archive
+/// The name of the file of vectors in a zip archive; of several (as in `glove.6B.zip`), the one with 300 values per vector.
+fn vectors_member<R: Read + std::io::Seek>(archive: &zip::ZipArchive<R>) -> Result<String> {
+    const ENDINGS: [&str; 3] = [".txt", ".vec", ".bin"];
+    let files: Vec<&str> = archive
         .file_names()
-        .filter(|name| name.ends_with(".txt") || name.ends_with(".vec"))
+        .filter(|name| ENDINGS.iter().any(|ending| name.ends_with(ending)))
         // macOS adds a file of its own for each file.
         .filter(|name| {
             !name
@@ -206,17 +207,17 @@ fn text_member<R: Read + std::io::Seek>(archive: &zip::ZipArchive<R>) -> Result<
                 .any(|part| part == "__MACOSX" || part.starts_with("._"))
         })
         .collect();
-    let best: Vec<&str> = texts
+    let best: Vec<&str> = files
         .iter()
         .copied()
-        .filter(|name| texts.len() == 1 || name.ends_with("300d.txt"))
+        .filter(|name| files.len() == 1 || name.ends_with("300d.txt"))
         .collect();
-    match best[..] {
-        [name] => Ok(name.to_owned()),
-        _ => {
-            bail!(
-                "the archive must hold one GloVe .txt or one ending in 300d.txt; unpack it and name the file to use"
-            )
-        }
+    match (&best[..], &files[..]) {
+        (&[name], _) => Ok(name.to_owned()),
+        (_, []) => bail!("the archive has no vectors: no .txt, .vec or .bin"),
+        _ => bail!(
+            "the archive has several files: {}; unpack it and name the one to use",
+            files.join(", ")
+        ),
     }
 }

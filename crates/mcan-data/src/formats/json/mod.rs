@@ -6,6 +6,9 @@ mod clean;
 mod types;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use types::{Int, Text, entry};
 
 use crate::base::mapped::Mapped;
@@ -193,7 +196,7 @@ impl JsonFile {
     ) -> Result<()> {
         let text = self.text()?;
         let mut json = serde_json::Deserializer::from_str(text);
-        if has_an_object_on_each_line(text) {
+        if self.name.ends_with(".jsonl") || has_an_object_on_each_line(text) {
             for (number, element) in (1u64..).zip(json.into_iter()) {
                 let element = element.map_err(|error| self.error(text, &error, number))?;
                 sink(element).with_context(|| format!("{}: line {number}", self.name))?;
@@ -238,7 +241,11 @@ impl JsonFile {
         };
         let place = format!("at line {line} column {column}{element}");
         if error.is_data() {
-            return anyhow!("{name}: {reason} {place}");
+            let cleaned = match self.cleaned.get() {
+                Some(Some(_)) => "; NaN and infinities in it count as null",
+                _ => "",
+            };
+            return anyhow!("{name}: {reason} {place}{cleaned}");
         }
         let near = words::near(text, line, column);
         let near = near.map_or(String::new(), |piece| format!(", near {piece:?}"));
@@ -246,7 +253,7 @@ impl JsonFile {
     }
 }
 
-/// Whether a text is JSON Lines: its first line is a whole object, and more follows.
+/// Whether a text must be JSON Lines: its first line is a whole object, and more follows.
 fn has_an_object_on_each_line(text: &str) -> bool {
     let text = text.trim_start();
     let Some((line, rest)) = text.split_once('\n').filter(|_| text.starts_with('{')) else {
