@@ -180,9 +180,13 @@ impl FromArgMatches for Args {
 impl Parser for Args {}
 
 impl Args {
-    /// Parses the command line. On wrong usage, prints the reason and ends the process with status 2.
+    /// Parses the command line. On wrong usage, prints the reason and ends the process with status 2. Help and version
+    /// end it too: with status 1 if they cannot be printed.
     pub fn from_command_line() -> Args {
-        let args = Args::parse();
+        let args = Args::try_parse().unwrap_or_else(|error| {
+            let is_printed = error.print().is_ok();
+            std::process::exit(if is_printed { error.exit_code() } else { 1 })
+        });
         if let Err(reason) = args.check() {
             Args::command()
                 .error(ErrorKind::MissingRequiredArgument, reason)

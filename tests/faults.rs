@@ -179,6 +179,32 @@ fn no_space_and_read_only_folders_are_found_before_data_is_read() {
     );
 }
 
+#[test]
+fn a_training_on_read_only_data_needs_no_answer_list_there() {
+    let (world, Some(mounts)) = (demo_world(), mounts()) else {
+        return;
+    };
+    let list = world.root.join("datasets/vqa/answer_dict.json");
+    fs::remove_file(&list).unwrap();
+    let data = world.root.join("datasets");
+    let read_only = format!(
+        "mount --bind {0} {0} && mount -o remount,ro,bind {0} && exec \"$@\"",
+        data.display()
+    );
+    let flags = [&TRAIN[..], &["--MAX_EPOCH=1"]].concat();
+    let output = script(&world, &mounts, &read_only, &flags);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let notes = format!("{printed}{said}");
+    assert!(
+        notes.contains("but not saved") && notes.contains("Read-only file system"),
+        "{notes}"
+    );
+    assert!(!list.exists());
+    checkpoint::load(&world.path("ckpts/ckpt_v/epoch1.pkl")).unwrap();
+}
+
 /// The command that takes root's right to write anywhere away; `None`, after saying so, where nothing can.
 fn as_anybody() -> Option<Vec<&'static str>> {
     let is_root = Command::new("id")

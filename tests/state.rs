@@ -106,6 +106,8 @@ fn scores_that_cannot_be_printed_are_an_error() {
     let val = ["--RUN=val", "--CKPT_V=a", "--CKPT_E=1"];
     let val = redirected(&world, &val, ">/dev/full");
     assert!(failure(&val).contains("standard output"), "{val:?}");
+    let help = redirected(&world, &["--help"], ">/dev/full");
+    assert_eq!(help.status.code(), Some(1));
     let help = redirected(&world, &["--MAN"], ">/dev/full");
     assert!(failure(&help).contains("standard output"), "{help:?}");
 }

@@ -338,13 +338,12 @@ fn answers_of(
         path.display()
     );
     let answers = files.count_answers(benchmark.answer_splits())?;
-    if saves {
-        answers.save_new(&path)?;
+    let counted = format!("Answers: {} counted in the annotations", answers.len());
+    // The checkpoints hold the list too, and the next run counts the same. Data may be on a read-only disk.
+    match saves.then(|| answers.save_new(&path)) {
+        Some(Err(error)) => crate::note!("{counted}, but not saved: {error:#}"),
+        Some(Ok(())) => crate::note!("{counted}, saved in {}", path.display()),
+        None => crate::note!("{counted}"),
     }
-    crate::note!(
-        "Answers: {} counted in the annotations, saved in {}",
-        answers.len(),
-        path.display()
-    );
     Ok(answers)
 }
