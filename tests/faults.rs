@@ -10,7 +10,7 @@ use mcan::checkpoint;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -20,23 +20,6 @@ const TRAIN: [&str; 4] = [
     "--SET=SHUFFLE_MODE=external",
     "--VERSION=v",
 ];
-
-/// Runs a shell script in which `"$@"` is the program with these flags.
-fn script(world: &World, before: &[&str], script: &str, flags: &[&str]) -> Output {
-    let flags = world.line(flags);
-    let mut command = Command::new(before.first().unwrap_or(&"sh"));
-    if let Some(more) = before.get(1..) {
-        command.args(more).arg("sh");
-    }
-    command
-        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_mcan")])
-        .args(flags);
-    command
-        .current_dir(world.folder.path())
-        .env("OMP_NUM_THREADS", "1")
-        .output()
-        .unwrap()
-}
 
 /// The command that gives a script a name space of mounts, or `None` after saying that the test is skipped.
 fn mounts() -> Option<[&'static str; 2]> {
@@ -75,7 +58,7 @@ fn a_checkpoint_that_cannot_be_written_leaves_those_before_and_can_be_made_up_fo
     ]
     .concat();
     // Files of at most 100 kB: writing fails in the middle of a checkpoint.
-    let message = failure(&script(&world, &[], "ulimit -f 200; exec \"$@\"", &resume));
+    let message = failure(&world.script(&[], "ulimit -f 200; exec \"$@\"", &resume));
     assert!(
         message.contains("cannot write") && message.contains("epoch2.pkl"),
         "{message}"
@@ -99,12 +82,8 @@ fn a_disk_that_fills_up_keeps_the_checkpoints_that_are_there() {
     fs::create_dir_all(world.path("ckpts")).unwrap();
     fs::create_dir_all(world.path("saved")).unwrap();
     let fill = "mount -t tmpfs -o size=4m none ckpts; \"$@\"; status=$?; cp -r ckpts/ckpt_v/. saved/; exit $status";
-    let message = failure(&script(
-        &world,
-        &mounts,
-        fill,
-        &[&TRAIN[..], &["--MAX_EPOCH=50"]].concat(),
-    ));
+    let message =
+        failure(&world.script(&mounts, fill, &[&TRAIN[..], &["--MAX_EPOCH=50"]].concat()));
     assert!(
         message.contains("cannot write") && message.contains("No space left"),
         "{message}"
@@ -141,7 +120,7 @@ fn no_space_and_read_only_folders_are_found_before_data_is_read() {
         fs::create_dir_all(world.path(folder)).unwrap();
     }
     let small = "mount -t tmpfs -o size=300k none ckpts; \"$@\"";
-    let message = failure(&script(&world, &mounts, small, &TRAIN));
+    let message = failure(&world.script(&mounts, small, &TRAIN));
     assert!(
         message.contains("a checkpoint takes") && message.contains("0 MB left"),
         "{message}"
@@ -150,13 +129,17 @@ fn no_space_and_read_only_folders_are_found_before_data_is_read() {
         message.contains("ckpt_v") && message.contains("CKPTS_PATH"),
         "{message}"
     );
+    // A disk that does not know its size may have room.
+    let unknown = "mount -t tmpfs -o size=0 none ckpts; \"$@\"";
+    let message = failure(&world.script(&mounts, unknown, &TRAIN));
+    assert!(message.contains("not valid JSON"), "{message}");
     for (folder, flags) in [
         ("ckpts", &TRAIN[..]),
         ("results/log", &TRAIN),
         ("results/cache", &TRAIN),
     ] {
         let read_only = format!("mount -t tmpfs -o ro none {folder}; \"$@\"");
-        let message = failure(&script(&world, &mounts, &read_only, flags));
+        let message = failure(&world.script(&mounts, &read_only, flags));
         assert!(
             message.contains("cannot write in") && message.contains(folder),
             "{message}"
@@ -167,7 +150,7 @@ fn no_space_and_read_only_folders_are_found_before_data_is_read() {
     let read_only = "mount -t tmpfs -o ro none results/result_test; \"$@\"";
     fs::write(world.path("any.pkl"), "x").unwrap();
     let any = format!("--CKPT_PATH={}", world.path("any.pkl").display());
-    let message = failure(&script(&world, &mounts, read_only, &["--RUN=test", &any]));
+    let message = failure(&world.script(&mounts, read_only, &["--RUN=test", &any]));
     assert!(
         message.contains("cannot write in") && message.contains("result_test"),
         "{message}"
@@ -192,7 +175,7 @@ fn a_training_on_read_only_data_needs_no_answer_list_there() {
         data.display()
     );
     let flags = [&TRAIN[..], &["--MAX_EPOCH=1"]].concat();
-    let output = script(&world, &mounts, &read_only, &flags);
+    let output = world.script(&mounts, &read_only, &flags);
     let printed = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
@@ -239,7 +222,7 @@ fn folders_and_files_without_permission_are_told_before_data_is_read() {
         .root
         .join("datasets/vqa/v2_OpenEnded_mscoco_train2014_questions.json");
     allow(&questions, 0o000);
-    let message = failure(&script(&world, &anybody, "exec \"$@\"", &TRAIN));
+    let message = failure(&world.script(&anybody, "exec \"$@\"", &TRAIN));
     assert!(
         message.contains("train2014_questions.json") && message.contains("Permission denied"),
         "{message}"
@@ -248,7 +231,7 @@ fn folders_and_files_without_permission_are_told_before_data_is_read() {
         let path = world.path(folder);
         allow(&path, 0o555);
         fs::remove_dir_all(world.path("ckpts/ckpt_v")).unwrap_or_default();
-        let message = failure(&script(&world, &anybody, "exec \"$@\"", &TRAIN));
+        let message = failure(&world.script(&anybody, "exec \"$@\"", &TRAIN));
         assert!(
             message.contains("cannot write in") && message.contains(folder),
             "{message}"
@@ -278,8 +261,7 @@ fn whatever_is_written_a_disk_that_fails_is_told_by_the_file_and_leaves_nothing(
         ),
         (&["--RUN=pack"], "train2014.safetensors"),
     ] {
-        let message = failure(&script(
-            &world,
+        let message = failure(&world.script(
             &[],
             "ulimit -f 0; exec \"$@\"",
             &match run {
@@ -307,8 +289,7 @@ fn the_smallest_shared_memory_is_enough() {
         return;
     };
     let tiny = "mount -t tmpfs -o size=4k none /dev/shm; exec \"$@\"";
-    let output = script(
-        &world,
+    let output = world.script(
         &mounts,
         tiny,
         &[&TRAIN[..], &["--MAX_EPOCH=1", "--NW=4"]].concat(),
@@ -394,12 +375,7 @@ fn too_few_open_files_are_told_with_a_remedy() {
     // The standard streams and the lock are held through a run, so that no other file can be opened. What this test was
     // itself started with does not count.
     let few = "for fd in 3 4 5 6 7 8 9; do eval \"exec $fd>&-\"; done; ulimit -n 4; exec \"$@\"";
-    let message = failure(&script(
-        &world,
-        &[],
-        few,
-        &[&TRAIN[..], &["--NW=4"]].concat(),
-    ));
+    let message = failure(&world.script(&[], few, &[&TRAIN[..], &["--NW=4"]].concat()));
     assert!(
         message.contains("Too many open files") && message.contains("ulimit -n"),
         "{message}"

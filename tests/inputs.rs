@@ -21,31 +21,12 @@ fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&TRAIN[..], more].concat()
 }
 
-/// Runs a shell script in which `"$@"` is the program with these flags.
-fn script(world: &World, script: &str, flags: &[&str]) -> Output {
-    Command::new("sh")
-        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_mcan")])
-        .args(world.line(flags))
-        .current_dir(world.folder.path())
-        .env("OMP_NUM_THREADS", "1")
-        .output()
-        .unwrap()
-}
-
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn features(world: &World, split: &str) -> PathBuf {
     world.root.join("datasets/coco_extract").join(split)
-}
-
-/// Changes a JSON file of the world.
-fn edit(world: &World, file: &str, change: impl Fn(&mut Value)) {
-    let path = world.root.join("datasets/vqa").join(file);
-    let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    change(&mut json);
-    fs::write(&path, json.to_string()).unwrap();
 }
 
 #[test]
@@ -97,8 +78,8 @@ fn a_pipe_is_read_where_a_file_is_read_once_and_what_is_no_file_is_named() {
     ]);
     let answers = world.path("results/cache/result_run_a.json");
     let score = ["--RUN=score", "--RESULT_FILE=/dev/stdin"];
-    let piped = script(
-        &world,
+    let piped = world.script(
+        &[],
         &format!("cat '{}' | \"$@\"", answers.display()),
         &score,
     );
@@ -111,8 +92,8 @@ fn a_pipe_is_read_where_a_file_is_read_once_and_what_is_no_file_is_named() {
         said(&piped)
     );
 
-    let vectors = script(
-        &world,
+    let vectors = world.script(
+        &[],
         "(echo a 1 2) | \"$@\"",
         &train(&[
             "--OVERWRITE",
@@ -134,11 +115,7 @@ fn a_pipe_is_read_where_a_file_is_read_once_and_what_is_no_file_is_named() {
         message.ends_with("multiple YAML documents detected"),
         "{message}"
     );
-    let message = failure(&script(
-        &world,
-        "yes | \"$@\"",
-        &train(&["--CFG=/dev/stdin"]),
-    ));
+    let message = failure(&world.script(&[], "yes | \"$@\"", &train(&["--CFG=/dev/stdin"])));
     assert!(message.contains("longer than"), "{message}");
 }
 
@@ -154,7 +131,7 @@ fn images_whose_ids_start_anew_belong_to_their_own_split() {
                 "v2_OpenEnded_mscoco_val2014_questions.json",
                 "v2_mscoco_val2014_annotations.json",
             ] {
-                edit(&world, file, |json| {
+                world.edit(file, |json| {
                     for list in json
                         .as_object_mut()
                         .unwrap()
@@ -199,7 +176,7 @@ fn images_whose_ids_start_anew_belong_to_their_own_split() {
 #[test]
 fn questions_without_targets_few_answers_and_unused_regions_are_said() {
     let world = demo_world();
-    edit(&world, "v2_mscoco_val2014_annotations.json", |json| {
+    world.edit("v2_mscoco_val2014_annotations.json", |json| {
         for annotation in json["annotations"].as_array_mut().unwrap() {
             annotation["answers"].as_array_mut().unwrap().truncate(1);
         }
@@ -224,7 +201,7 @@ fn questions_without_targets_few_answers_and_unused_regions_are_said() {
         "{}",
         said(&output)
     );
-    edit(&world, "answer_dict.json", |json| {
+    world.edit("answer_dict.json", |json| {
         *json = json!([{"Quite Other": 0}, {"0": "Quite Other"}])
     });
     let message = world.fail(&evaluated);
@@ -256,15 +233,11 @@ fn a_test_dev_file_is_no_file_for_evalai() {
 fn a_job_of_one_process_is_no_job() {
     let world = demo_world();
     let alone = "RANK=0 WORLD_SIZE=1 LOCAL_RANK=0 \"$@\"";
-    let output = script(&world, alone, &train(&[]));
+    let output = world.script(&[], alone, &train(&[]));
     assert!(output.status.success(), "{}", said(&output));
-    let output = script(&world, alone, &["--RUN=pack"]);
+    let output = world.script(&[], alone, &["--RUN=pack"]);
     assert!(output.status.success(), "{}", said(&output));
-    let message = failure(&script(
-        &world,
-        "RANK=0 WORLD_SIZE=2 \"$@\"",
-        &["--RUN=pack"],
-    ));
+    let message = failure(&world.script(&[], "RANK=0 WORLD_SIZE=2 \"$@\"", &["--RUN=pack"]));
     assert!(
         message.contains("WORLD_SIZE") && message.contains("unset"),
         "{message}"
@@ -277,7 +250,7 @@ fn memory_and_open_files_that_run_out_end_a_run_with_one_message() {
     // Less than libtorch's own files take, and more.
     for megabytes in [500, 700, 1000, 1500] {
         let limited = format!("ulimit -v {}; \"$@\"", megabytes * 1000);
-        let output = script(&world, &limited, &train(&["--OVERWRITE", "--PRELOAD"]));
+        let output = world.script(&[], &limited, &train(&["--OVERWRITE", "--PRELOAD"]));
         let text = said(&output);
         assert!(
             !text.contains("panicked") && !text.contains("terminate called"),
@@ -300,7 +273,7 @@ fn memory_and_open_files_that_run_out_end_a_run_with_one_message() {
     for files in [10, 12, 14, 16, 20] {
         let limited = format!("ulimit -n {files}; \"$@\"");
         let flags = train(&["--OVERWRITE", "--GPU=cpu,cpu", "--SET=DIST_TIMEOUT=20"]);
-        let output = script(&world, &limited, &flags);
+        let output = world.script(&[], &limited, &flags);
         if output.status.code() != Some(0) {
             let message = failure(&output);
             assert!(message.contains("open files"), "{files}: {message}");

@@ -4,7 +4,7 @@ mod common;
 
 use common::{World, command, demo_world, failure, names};
 use std::os::unix::fs::symlink;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 const TRAIN: [&str; 4] = [
     "--RUN=train",
@@ -19,14 +19,7 @@ fn train(more: &[&'static str]) -> Vec<&'static str> {
 
 /// Runs the binary in a shell that redirects its streams as `redirected` says.
 fn redirected(world: &World, more: &[&str], redirected: &str) -> Output {
-    let script = format!("exec \"$@\" {redirected}");
-    Command::new("sh")
-        .args(["-c", &script, "sh", env!("CARGO_BIN_EXE_mcan")])
-        .args(world.line(more))
-        .current_dir(world.folder.path())
-        .env("OMP_NUM_THREADS", "1")
-        .output()
-        .unwrap()
+    world.script(&[], &format!("exec \"$@\" {redirected}"), more)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{World, demo_world, failure};
+use common::{assert_close, demo_world, failure, largest_difference};
 use mcan::checkpoint;
 use serde_json::Value;
 use std::path::Path;
@@ -21,14 +21,6 @@ fn parameter(path: &Path, name: &str) -> tch::Tensor {
         .into_iter()
         .find(|(known, _)| known == name);
     found.unwrap().1
-}
-
-/// Changes a JSON file of the world.
-fn edit(world: &World, file: &str, change: impl Fn(&mut Value)) {
-    let path = world.root.join("datasets/vqa").join(file);
-    let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    change(&mut json);
-    std::fs::write(&path, json.to_string()).unwrap();
 }
 
 #[test]
@@ -89,7 +81,7 @@ fn an_epoch_goes_on_only_over_the_same_questions() {
         "v2_OpenEnded_mscoco_train2014_questions.json",
         "v2_mscoco_train2014_annotations.json",
     ] {
-        edit(&world, file, |json| {
+        world.edit(file, |json| {
             let lists = json.as_object_mut().unwrap().values_mut();
             lists
                 .filter_map(Value::as_array_mut)
@@ -126,7 +118,7 @@ fn a_new_run_starts_from_weights_with_words_and_answers_by_name() {
     let from = world.path("ckpts/ckpt_a/epoch1.pkl");
     let old = checkpoint::load_weights(&from).unwrap().mcan.unwrap();
     // A new first answer moves all others.
-    edit(&world, "answer_dict.json", |json| {
+    world.edit("answer_dict.json", |json| {
         let mut answers = vec!["quite new".to_owned()];
         answers.extend(old.answers.iter().cloned());
         let forward: serde_json::Map<String, Value> = answers
@@ -166,6 +158,37 @@ fn a_new_run_starts_from_weights_with_words_and_answers_by_name() {
         failure(&absent).contains("absent.pkl"),
         "a named file is never ignored"
     );
+}
+
+/// The second replica never reads the checkpoint: it gets the weights of the first.
+#[test]
+fn several_replicas_start_from_the_same_weights() {
+    let world = demo_world();
+    world.succeed(&train(&["--VERSION=a", "--MAX_EPOCH=1"]));
+    let from = world.path("ckpts/ckpt_a/epoch1.pkl");
+    let file = format!("--CKPT_PATH={}", from.display());
+    let frozen = [
+        "--MAX_EPOCH=1",
+        "--SEED=3",
+        "--SET=LR_BASE=1e-30",
+        "--SET=DROPOUT_R=0",
+        &file,
+    ];
+    world.succeed(&train(&[&frozen[..], &["--VERSION=one"]].concat()));
+    world.succeed(&train(
+        &[&frozen[..], &["--VERSION=two", "--GPU=cpu,cpu"]].concat(),
+    ));
+    // Without dropout and steps, the loss of an epoch is that of the weights, on however many replicas.
+    let (one, two) = (world.losses("one"), world.losses("two"));
+    assert_close(&one, &two, 1e-4);
+    world.succeed(&train(&[&frozen[..4], &["--VERSION=new"]].concat()));
+    assert!((world.losses("new")[0] / one[0] - 1.0).abs() > 0.01);
+    let of = |version: &str| {
+        let path = world.path(&format!("ckpts/ckpt_{version}/epoch1.pkl"));
+        checkpoint::load_weights(&path).unwrap().state_dict
+    };
+    let (difference, name) = largest_difference(&of("two"), &of("a"));
+    assert!(difference < 1e-6, "{name}: {difference}");
 }
 
 #[test]

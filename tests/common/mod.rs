@@ -14,6 +14,7 @@ use mcan::datasets::demo::DemoOptions;
 use ndarray::{Array1, Array2};
 use ndarray_npy::ReadNpyExt;
 use nix::sys::signal::{SigHandler, Signal};
+use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -118,6 +119,28 @@ impl World {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap()
+    }
+
+    /// Runs a shell script in which `"$@"` is the binary with these flags and `more`. `before` is put before the shell.
+    pub fn script(&self, before: &[&str], script: &str, more: &[&str]) -> Output {
+        let shell = ["sh", "-c", script, "sh", env!("CARGO_BIN_EXE_mcan")];
+        let line = [before, &shell].concat();
+        let mut command = Command::new(line[0]);
+        command
+            .args(&line[1..])
+            .args(self.line(more))
+            .current_dir(self.folder.path())
+            .env("OMP_NUM_THREADS", "1")
+            .output()
+            .unwrap()
+    }
+
+    /// Changes a JSON file of the data set.
+    pub fn edit(&self, file: &str, change: impl Fn(&mut Value)) {
+        let path = self.root.join("datasets/vqa").join(file);
+        let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut json);
+        std::fs::write(&path, json.to_string()).unwrap();
     }
 
     /// The log of a version, without the times in it.
