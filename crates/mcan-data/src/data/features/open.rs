@@ -26,6 +26,11 @@ impl<'a> Numbers<'a> {
         Numbers { of_id, splits }
     }
 
+    /// Whether image `number` belongs to the split of `place`.
+    fn is_own(&self, number: usize, place: &FeaturePlace) -> bool {
+        self.splits.get(number).copied().flatten() == Some(place.split)
+    }
+
     /// The images that `key` is the id of in `place`.
     fn of(&self, key: &ImageKey, place: &FeaturePlace) -> Vec<usize> {
         let image = place.names.image_id(key);
@@ -34,6 +39,15 @@ impl<'a> Numbers<'a> {
             .cloned()
             .unwrap_or_default()
     }
+}
+
+/// What counts of two images of the same id, if both or none are of the image's own split.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    /// The one that is found later.
+    Later,
+    /// The one that is found first: files beside a bank only add what is missing.
+    Beside,
 }
 
 impl Features {
@@ -75,7 +89,7 @@ impl Features {
             if files::is_file(&bank)? {
                 features.add_bank(bank, place, kind, &numbers)?;
             } else if files::is_folder(folder)? {
-                features.add_folder(place, &numbers)?;
+                features.add_folder(place, &numbers, Rank::Later)?;
             } else {
                 bail!(
                     "there are no image features: neither the folder {} nor the bank {} exists; unpack the published \
@@ -114,39 +128,46 @@ impl Features {
     fn add_files_beside_banks(&mut self, all: &[FeaturePlace], numbers: &Numbers) -> Result<()> {
         for place in all {
             let bank = bank_path(&place.folder);
-            let missing = self.missing().len();
             let has_both = files::is_file(&bank)? && files::is_folder(&place.folder)?;
-            if missing == 0 || !has_both {
+            let is_wanted = |number| {
+                let is_own = numbers.is_own(number, place);
+                self.stored[number].is_none() || is_own && !self.in_own_split[number]
+            };
+            if !has_both || !(0..self.stored.len()).any(is_wanted) {
                 continue;
             }
-            let stored = std::mem::take(&mut self.stored);
-            self.stored = stored.iter().map(|_| None).collect();
-            let (dtype, places) = (self.dtype, self.places.len());
-            self.add_folder(place, numbers)?;
-            for (found, known) in self.stored.iter_mut().zip(stored) {
-                *found = known.or(found.take());
+            let added = self.add_folder(place, numbers, Rank::Beside)?;
+            if added > 0 {
+                crate::note!(
+                    "{added} images are not in {} and are read from its folder; pack it anew with --RUN=pack \
+                     --OVERWRITE=True",
+                    bank.display()
+                );
             }
-            let added = missing - self.missing().len();
-            if added == 0 {
-                self.dtype = dtype;
-                self.places.truncate(places);
-                continue;
-            }
-            crate::note!(
-                "{added} images are not in {} and are read from its folder; pack it anew with --RUN=pack --OVERWRITE=True",
-                bank.display()
-            );
         }
         Ok(())
     }
 
-    /// Stores where image `number` is, unless it is found in the folder of its own split already.
-    fn store(&mut self, number: usize, found: Place, numbers: &Numbers, place: &FeaturePlace) {
-        let is_own = numbers.splits.get(number).copied().flatten() == Some(place.split);
-        if is_own || !self.in_own_split[number] {
+    /// Stores where image `number` is, if that counts more than where it was found before.
+    fn store(
+        &mut self,
+        number: usize,
+        found: Place,
+        numbers: &Numbers,
+        place: &FeaturePlace,
+        rank: Rank,
+    ) -> bool {
+        let is_own = numbers.is_own(number, place);
+        let counts = match (is_own, self.in_own_split[number]) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => rank == Rank::Later || self.stored[number].is_none(),
+        };
+        if counts {
             self.stored[number] = Some(found);
             self.in_own_split[number] = is_own;
         }
+        counts
     }
 
     /// Adds the images of a bank; `numbers` are the numbers of the images of the run.
@@ -164,7 +185,8 @@ impl Features {
         for (index, key) in bank.keys().iter().enumerate() {
             for number in numbers.of(key, place) {
                 let bank = Arc::clone(&bank);
-                self.store(number, Place::Bank { bank, index }, numbers, place);
+                let found = Place::Bank { bank, index };
+                self.store(number, found, numbers, place, Rank::Later);
             }
         }
         self.places.push(path);
@@ -172,9 +194,10 @@ impl Features {
         Ok(())
     }
 
-    /// Adds the images of a folder; `numbers` are the numbers of the images of the run.
-    fn add_folder(&mut self, place: &FeaturePlace, numbers: &Numbers) -> Result<()> {
+    /// Adds the images of a folder; `numbers` are the numbers of the images of the run. Returns how many count.
+    fn add_folder(&mut self, place: &FeaturePlace, numbers: &Numbers, rank: Rank) -> Result<usize> {
         let folder: Arc<Path> = place.folder.as_path().into();
+        let mut added = 0;
         for (key, name) in place.names.list(&folder)? {
             for number in numbers.of(&key, place) {
                 let file = Place::File {
@@ -182,11 +205,13 @@ impl Features {
                     name: name.clone(),
                     rows_first: place.names.rows_first,
                 };
-                self.store(number, file, numbers, place);
+                added += usize::from(self.store(number, file, numbers, place, rank));
             }
         }
-        self.dtype = Dtype::F32;
-        self.places.push(place.folder.clone());
-        Ok(())
+        if added > 0 || rank == Rank::Later {
+            self.dtype = Dtype::F32;
+            self.places.push(place.folder.clone());
+        }
+        Ok(added)
     }
 }

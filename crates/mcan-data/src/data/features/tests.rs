@@ -1,3 +1,5 @@
+mod splits;
+
 use super::*;
 use crate::data::pack::{PackOptions, pack};
 use crate::data::source::{FileSource, Layout};
