@@ -34,7 +34,7 @@ fn time<L>(
     );
     let x = Sequences {
         rows: &x,
-        layout: &regions.images,
+        layout: regions.images(),
     };
     let y = Sequences {
         rows: &y,

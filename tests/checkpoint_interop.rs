@@ -59,6 +59,7 @@ fn pytorch_loads_what_is_saved_and_its_adam_takes_the_state() {
             seed: u64::MAX,
             data_size: 7,
             data_digest: None,
+            max_token: None,
             config: serde_json::json!({"MODEL": "small", "LR_DECAY_LIST": [10, 12], "AMP": null}),
             vocabulary: vec!["PAD".into(), "café".into()],
             answers: (0..70_000).map(|i| i.to_string()).collect(),

@@ -5,7 +5,8 @@
 
 mod common;
 
-use common::{command, distance, predictions, shared};
+use common::{command, distance, shared};
+use ndarray_npy::ReadNpyExt;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -89,7 +90,9 @@ impl Run {
         for ((epoch, loss), rate) in epochs.iter().zip(losses).zip(rates) {
             let relative = (loss / epoch["loss"].as_f64().unwrap() - 1.0).abs();
             assert!(relative < 1e-5, "{epoch}: the loss is {loss}");
-            assert_eq!(rate, epoch["lr"].as_f64().unwrap());
+            // The JSON reader is exact up to the last bit.
+            let exact = (rate / epoch["lr"].as_f64().unwrap() - 1.0).abs();
+            assert!(exact < 1e-15, "{epoch}: the learning rate is {rate}");
         }
         let mut rest = &squeezed(&log)[..];
         for line in epochs
@@ -131,7 +134,10 @@ impl Run {
         ]);
         let answers = self.expected["test"]["answers"].as_str().unwrap();
         assert_same_answers(&self.path(answers), &self.stored.join(answers));
-        let logits = |file: &Path| predictions(file).1;
+        let logits = |file: &Path| -> ndarray::Array2<f32> {
+            let mut npz = zip::ZipArchive::new(fs::File::open(file).unwrap()).unwrap();
+            ndarray::Array2::read_npy(npz.by_name("pred.npy").unwrap()).unwrap()
+        };
         let ours = logits(&self.path("results/pred/result_run_golden_epoch3.npz"));
         let apart = distance(&ours, &logits(&self.stored.join("pred_golden_epoch3.npz")));
         assert!(apart < 1e-3, "logits differ by {apart}");
@@ -195,4 +201,40 @@ fn mcan_on_vqa_is_openvqas() {
 #[test]
 fn mcan_on_clevr_is_openvqas() {
     replay("clevr", "clevr_mcan_small", &[]);
+}
+
+#[test]
+fn large_mcan_with_boxes_is_openvqas() {
+    replay("vqa", "vqa_mcan_large", &[]);
+}
+
+#[test]
+fn ban_is_openvqas() {
+    replay("vqa", "vqa_ban_4", &["names_without_dropout"]);
+    replay("vqa", "vqa_ban_8", &[]);
+}
+
+#[test]
+fn mfb_and_mfh_are_openvqas() {
+    replay("vqa", "vqa_mfb", &[]);
+    replay("vqa", "vqa_mfh", &[]);
+}
+
+#[test]
+fn mmnasnet_is_openvqas() {
+    replay("vqa", "vqa_mmnasnet_small", &[]);
+    replay("vqa", "vqa_mmnasnet_large", &[]);
+}
+
+#[test]
+fn models_on_gqa_are_openvqas() {
+    for name in [
+        "gqa_butd",
+        "gqa_ban_4",
+        "gqa_mcan_small_frcn",
+        "gqa_mcan_small_frcn_bbox",
+        "gqa_mcan_small_frcn_bbox_grid",
+    ] {
+        replay("gqa", name, &[]);
+    }
 }

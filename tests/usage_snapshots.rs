@@ -33,7 +33,7 @@ fn printed_configuration_of_openvqas_mcan_on_clevr() {
 fn errors() {
     let lines = [
         "mcan|--RUN=train|--MODEL=huge",
-        "mcan|--RUN=train|--DATASET=gqa",
+        "mcan|--RUN=train|--DATASET=okvqb",
         "mcan|--RUN=train|--SET|MODEL_USE=transformer",
         "mcan|--RUN=train|--SET|LAYERS=3",
         "mcan|--RUN=train|--SET|LAYER=six",

@@ -13,7 +13,7 @@ pub const ANSWERS: usize = 3129;
 pub const STREAM: StreamSpec = StreamSpec {
     padded_to: 100,
     width: 2048,
-    boxes: false,
+    boxes: None,
 };
 /// The matmul dtypes that a bench is run with.
 pub const DTYPES: [&str; 2] = ["float32", "bfloat16"];
@@ -38,6 +38,7 @@ pub fn batch() -> PackedBatch {
             boxes: None,
             counts: vec![REGIONS; QUESTIONS],
             all_padding: vec![false; QUESTIONS],
+            multiplicity: None,
             padded_to: STREAM.padded_to,
         }),
         grid: None,

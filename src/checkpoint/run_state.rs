@@ -27,6 +27,8 @@ pub struct RunState {
     pub data_digest: Option<String>,
     /// The resolved configuration.
     pub config: Json,
+    /// Words of a question that are used. Older versions did not write it.
+    pub max_token: Option<u64>,
     /// The words, in the order of the rows of the embedding.
     pub vocabulary: Vec<String>,
     /// The answers, in the order of the rows of the projection.
@@ -46,6 +48,7 @@ pub(super) fn write(state: &RunState) -> Value {
         ("seed", count(state.seed)),
         ("data_size", count(state.data_size)),
         ("data_digest", digest),
+        ("max_token", state.max_token.map_or(Value::None, count)),
         ("config", from_json(&state.config)),
         ("vocabulary", texts(&state.vocabulary)),
         ("answers", texts(&state.answers)),
@@ -93,6 +96,10 @@ pub(super) fn read(value: &Value) -> Result<RunState> {
             .get("data_digest")
             .and_then(Value::as_str)
             .map(str::to_owned),
+        max_token: value
+            .get("max_token")
+            .and_then(Value::as_int::<u64>)
+            .filter(|words| (1..=MOST).contains(words)),
         config: to_json(entry("config")?)?,
         vocabulary: texts("vocabulary")?,
         answers: texts("answers")?,

@@ -132,6 +132,7 @@ fn sample() -> Checkpoint {
             seed: u64::MAX,
             data_size: 443_757,
             data_digest: Some("00ff".into()),
+            max_token: Some(14),
             config: serde_json::json!({"HIDDEN_SIZE": 512, "LR_DECAY_LIST": [10, 12], "OPT_EPS": 1e-9, "AMP": null,
                 "nested": {"on": true, "name": "größe", "neg": -5}}),
             vocabulary: vec!["PAD".into(), "UNK".into(), "naïve".into(), "".into()],

@@ -1,23 +1,27 @@
 //! BUTD: "Bottom-Up and Top-Down Attention for Image Captioning and Visual Question Answering" (Anderson et al., CVPR
 //! 2018, section 3.3), as OpenVQA computes it.
 //!
-//! Letters of shapes: B questions; T padded words; n regions of an image, N its padded number; R packed rows; D
-//! `HIDDEN_SIZE`; F feature size; I the width of a region in the attention: F, or D behind an adapter.
+//! Letters of shapes: B questions; T padded words; R packed rows; D `HIDDEN_SIZE`; I the width of a region in the
+//! attention: that of its features, or D behind an adapter.
 //!
-//! BUTD masks no padding, so padding is observed: the LSTM runs over all T words, and all N rows take part in the
-//! softmax. The N - n padded rows of an image are equal, so one row with its multiplicity stands for them. In training,
-//! dropout is drawn once for that row; OpenVQA draws it for each copy.
+//! BUTD masks no padding, so padding is observed: the LSTM runs over all T words, and the padding of an image takes part
+//! in the softmax. One row stands for it, with its multiplicity. In training, dropout is drawn once for that row; OpenVQA
+//! draws it for each copy.
 
-use super::{Family, Model, Shapes, Sizes, matrix};
+use super::adapter;
+use super::classifier::{self, Classifier, DropoutLinear};
+use super::images::{ImageFeatures, ImageKeys, Images, widths};
+use super::{Family, Model, Shapes, Shown, Sizes, matrix, require_rates, require_sizes};
 use crate::config::{ConfigError, FamilyKeys, Keys, ModelValues, require};
-use crate::data::streams::{Needs, Streams};
-use crate::nn::layers::{Embedding, Linear, Lstm, WeightNormLinear};
-use crate::nn::packed::{PackedBatch, PackedFeatures};
+use crate::data::streams::Padding;
+use crate::nn::layers::{Cell, Embedding, Recurrent, WeightNormLinear};
+use crate::nn::ops;
+use crate::nn::packed::PackedBatch;
 use crate::nn::parameters::Path;
 use crate::nn::pass::Pass;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use mcan_data::keys;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 #[cfg(test)]
 mod tests;
@@ -35,8 +39,14 @@ keys! {
         flat_out_size: usize = 1024;
         /// Width of a word vector
         word_embed_size: usize = 300;
-        /// Width of a region's feature
-        img_feat_size: usize = 2048;
+        /// Width of a region in the attention: that of its features, or HIDDEN_SIZE where the data set has a grid
+        img_feat_size: Option<usize> = None => absent("computed"), may_change;
+        /// Use the boxes of regions as features, where the data set has a grid too
+        use_bbox_feat: bool = false;
+        /// Width of an embedded box
+        bboxfeat_emb_size: usize = 2048;
+        /// Use the grid beside the regions; only False
+        use_aux_feat: bool = false;
     }
 }
 
@@ -48,122 +58,105 @@ pub(crate) const FAMILY: Family = Family {
         derived: &[],
         check: |values| checked(values).map(drop),
     },
-    needs: |_, streams| Ok(needs(streams)),
+    needs: |values, streams| checked(values)?.images().needs(streams, Padding::Observed),
     build: |values, sizes, path| Ok(Box::new(Butd::new(&checked(values)?, sizes, path)?)),
     sizes_of,
-    canonical_name,
+    canonical_name: |name| classifier::canonical_name(name, &["nonlinear"]),
+    sign: "backbone.v_att.linear_q.weight_v",
+    published: |_| "butd",
 };
 
-/// The regions if the data set has them, else the grid.
-fn needs(streams: Streams) -> Needs {
-    Needs {
-        regions: streams.regions.is_some(),
-        grid: streams.regions.is_none(),
-        boxes: false,
-    }
-}
-
 fn checked(values: &ModelValues) -> Result<ButdKeys, ConfigError> {
-    const LARGEST: usize = 1 << 20; // far above any network, and a product of two cannot overflow
     let keys: ButdKeys = values
         .keys()
         .map_err(|error| ConfigError::new("MODEL", error.to_string()))?;
-    for (key, value) in [
+    require_sizes(&[
         ("HIDDEN_SIZE", keys.hidden_size),
         ("FLAT_OUT_SIZE", keys.flat_out_size),
         ("WORD_EMBED_SIZE", keys.word_embed_size),
-    ] {
-        require((1..=LARGEST).contains(&value), key, || {
-            format!("{key} = {value}: it must be from 1 to {LARGEST}")
-        })?;
-    }
-    for (key, value) in [
+        ("BBOXFEAT_EMB_SIZE", keys.bboxfeat_emb_size),
+    ])?;
+    require_rates(&[
         ("DROPOUT_R", keys.dropout_r),
         ("CLASSIFER_DROPOUT_R", keys.classifer_dropout_r),
-    ] {
-        require((0.0..1.0).contains(&value), key, || {
-            format!("{key} = {value}: it must be in [0, 1)")
-        })?;
-    }
+    ])?;
+    require(!keys.use_aux_feat, "USE_AUX_FEAT", || {
+        "USE_AUX_FEAT = True: BUTD reads regions or a grid, not both".into()
+    })?;
     Ok(keys)
 }
 
+impl ButdKeys {
+    fn images(&self) -> ImageKeys {
+        ImageKeys {
+            given: self.img_feat_size,
+            use_boxes: self.use_bbox_feat,
+            box_size: self.bboxfeat_emb_size,
+            hidden: self.hidden_size,
+        }
+    }
+}
+
 /// The sizes that the shapes of a checkpoint show. Dropout rates do not show in shapes and are kept.
-fn sizes_of(shapes: &Shapes, given: &ModelValues) -> Result<ModelValues> {
+fn sizes_of(shapes: &Shapes, given: &ModelValues) -> Result<Shown> {
     let [_, word_embed_size] = matrix(shapes, "embedding.weight")?;
     let [hidden_size, _] = matrix(shapes, "backbone.v_att.linear_q.weight_v")?;
+    let [input, _] = matrix(shapes, "backbone.v_att.linear_v.weight_v")?;
     let [flat_out_size, _] = matrix(shapes, "classifer.0.weight_v")?;
+    let adapter = adapter::Shown::of(shapes)?;
+    let given_keys: ButdKeys = given.keys()?;
     let keys = ButdKeys {
         hidden_size,
         flat_out_size,
         word_embed_size,
-        ..given.keys()?
+        img_feat_size: Some(input),
+        use_bbox_feat: adapter.uses.boxes,
+        bboxfeat_emb_size: adapter.box_size.unwrap_or(given_keys.bboxfeat_emb_size),
+        ..given_keys
     };
     let mut values = given.clone();
     values.set_keys(&keys)?;
     checked(&values)?;
-    Ok(values)
-}
-
-/// The model's name for a tensor. In checkpoints, the position of a layer in `nn.Sequential` depends on whether dropout
-/// precedes it, and PyTorch 2 has other names for weight norm.
-fn canonical_name(name: &str) -> String {
-    name.replace("nonlinear.mlp.0.", "nonlinear.mlp.1.")
-        .replace("parametrizations.weight.original0", "weight_g")
-        .replace("parametrizations.weight.original1", "weight_v")
+    Ok(Shown {
+        values,
+        widths: widths(&adapter, input),
+    })
 }
 
 /// The whole network.
 #[derive(Debug)]
 struct Butd {
     embedding: Embedding,
-    rnn: Lstm,
-    /// Maps grid cells to width D; absent for regions.
-    adapter: Option<Linear>,
+    rnn: Recurrent,
+    images: Images,
     attention: TopDownAttention,
     q_net: WeightNormLinear,
     v_net: WeightNormLinear,
-    classifier: [WeightNormLinear; 2],
-    classifier_dropout_r: f64,
+    classifier: Classifier,
 }
 
 impl Butd {
     fn new(keys: &ButdKeys, sizes: &Sizes, mut root: Path) -> Result<Butd> {
-        let (hidden, flat_out) = (keys.hidden_size, keys.flat_out_size);
+        let (embed, hidden, flat_out) =
+            (keys.word_embed_size, keys.hidden_size, keys.flat_out_size);
         // In `state_dict` order.
-        let embedding = Embedding::new(root.sub("embedding"), sizes.words, keys.word_embed_size);
-        let rnn = Lstm::new(root.sub("rnn"), keys.word_embed_size, hidden);
-        let (adapter, input) = match (sizes.streams.regions, sizes.streams.grid) {
-            (Some(regions), _) => (None, regions.width),
-            (None, Some(grid)) => {
-                let path = root.sub("adapter").into_sub("grid_linear");
-                (Some(Linear::new(path, grid.width, hidden)), hidden)
-            }
-            (None, None) => anyhow::bail!("the data set has no image features"),
-        };
-        let mut backbone = root.sub("backbone");
+        let embedding = Embedding::new(root.sub("embedding"), sizes.words, embed);
+        let rnn = Recurrent::new(Cell::Lstm, root.sub("rnn"), embed, hidden);
+        let images = keys.images().build(root.sub("adapter"), sizes)?;
+        let (input, mut backbone) = (images.width, root.sub("backbone"));
         Ok(Butd {
             embedding,
             rnn,
-            adapter,
             attention: TopDownAttention::new(backbone.sub("v_att"), input, hidden, keys.dropout_r),
             q_net: WeightNormLinear::new(backbone.sub("q_net").into_sub("mlp.0"), hidden, hidden),
             v_net: WeightNormLinear::new(backbone.sub("v_net").into_sub("mlp.0"), input, hidden),
-            classifier: [
-                WeightNormLinear::new(root.sub("classifer.0"), hidden, flat_out),
-                WeightNormLinear::new(root.sub("classifer.3"), flat_out, sizes.answers),
-            ],
-            classifier_dropout_r: keys.classifer_dropout_r,
+            classifier: Classifier::new(
+                root.sub("classifer"),
+                [hidden, flat_out, sizes.answers],
+                keys.classifer_dropout_r,
+            ),
+            images,
         })
-    }
-
-    fn features<'a>(&self, batch: &'a PackedBatch) -> Result<&'a PackedFeatures> {
-        let stream = if self.adapter.is_some() {
-            &batch.grid
-        } else {
-            &batch.regions
-        };
-        stream.as_ref().context("the batch has no image features")
     }
 }
 
@@ -172,40 +165,15 @@ impl Model for Butd {
     fn forward(&self, batch: &PackedBatch, pass: &Pass) -> Result<Tensor> {
         let words = self.embedding.forward(&batch.padded_word_ids()); // (B, T, E)
         let q = self.rnn.forward(&words).select(1, -1); // (B, D)
-        let features = self.features(batch)?;
-        let x = features.rows.to_kind(Kind::Float); // (R_s, F)
-        let padding = Tensor::zeros([1, x.size()[1]], (Kind::Float, x.device())); // (1, F)
-        let [x, padding] = [x, padding].map(|x| match &self.adapter {
-            Some(adapter) => adapter.forward(&x, pass).to_kind(Kind::Float),
-            None => x,
-        }); // (R_s, I), (1, I)
-        let v = self.attention.forward(
-            &Regions {
-                x,
-                padding,
-                features,
-            },
-            &q,
-            pass,
-        ); // (B, I)
+        let images = self.images.of(batch, pass)?;
+        let v = self.attention.forward(&images, &q, pass); // (B, I)
         let h = self.q_net.forward(&q, pass).elu() * self.v_net.forward(&v, pass).elu(); // (B, D)
-        let [first, last] = &self.classifier;
-        let hidden = pass.dropout(first.forward(&h, pass).relu(), self.classifier_dropout_r);
-        Ok(last.forward(&hidden, pass)) // (B, answers)
+        Ok(self.classifier.forward(&h, pass)) // (B, answers)
     }
 
     fn word_embedding(&self) -> &Tensor {
         &self.embedding.weight
     }
-}
-
-/// The rows of all images, and the row that stands for padding.
-struct Regions<'a> {
-    /// (R_s, I)
-    x: Tensor,
-    /// (1, I)
-    padding: Tensor,
-    features: &'a PackedFeatures,
 }
 
 /// Top-down attention: the question gives each region a weight.
@@ -215,24 +183,17 @@ struct Regions<'a> {
 struct TopDownAttention {
     linear_q: WeightNormLinear,
     linear_v: WeightNormLinear,
-    nonlinear: WeightNormLinear,
+    nonlinear: DropoutLinear,
     linear: WeightNormLinear,
-    dropout_r: f64,
 }
 
 impl TopDownAttention {
     fn new(mut path: Path, input: usize, hidden: usize, dropout_r: f64) -> TopDownAttention {
-        let position = if dropout_r > 0.0 { "mlp.1" } else { "mlp.0" };
         TopDownAttention {
             linear_q: WeightNormLinear::new(path.sub("linear_q"), hidden, hidden),
             linear_v: WeightNormLinear::new(path.sub("linear_v"), input, input),
-            nonlinear: WeightNormLinear::new(
-                path.sub("nonlinear").into_sub(position),
-                input + hidden,
-                hidden,
-            ),
+            nonlinear: DropoutLinear::new(path.sub("nonlinear"), input + hidden, hidden, dropout_r),
             linear: WeightNormLinear::new(path.sub("linear"), hidden, 1),
-            dropout_r,
         }
     }
 
@@ -240,34 +201,12 @@ impl TopDownAttention {
     ///
     /// # Shapes
     /// q (B, D) -> (B, I)
-    fn forward(&self, regions: &Regions, q: &Tensor, pass: &Pass) -> Tensor {
-        let Regions {
-            x,
-            padding,
-            features,
-        } = regions;
-        let layout = features.questions();
-        let (linear_v, nonlinear, linear) = (
-            self.linear_v.layer(),
-            self.nonlinear.layer(),
-            self.linear.layer(),
-        );
-        let score = |v: Tensor, q: &Tensor| {
-            let joined = pass.dropout(Tensor::cat(&[v, q.shallow_clone()], 1), self.dropout_r);
-            let hidden = nonlinear.forward(&joined, pass).to_kind(Kind::Float).elu();
-            linear.forward(&hidden, pass).to_kind(Kind::Float)
-        };
-        let q = self.linear_q.forward(q, pass); // (B, D)
-        let projected = |x: &Tensor| linear_v.forward(x, pass).to_kind(Kind::Float);
-        let a = score(features.expand(projected(x)), &layout.repeat(&q)); // (R, 1)
-        let of_padding = score(projected(padding).expand([q.size()[0], -1], false), &q); // (B, 1)
-
-        let copies = (features.padded_to - layout.lengths()).to_kind(Kind::Float); // (B)
-        let of_padding = of_padding + copies.log().unsqueeze(1); // (B, 1); -inf where there is no padding
-        let a = layout.pad(&a).squeeze_dim(2) + layout.key_bias(&[layout.batch, layout.longest]); // (B, L)
-        let weights = Tensor::cat(&[a, of_padding], 1).softmax(1, Kind::Float); // (B, L + 1)
-        let x = layout.pad(&features.expand(x.shallow_clone())); // (B, L, I)
-        let of_regions = weights.narrow(1, 0, layout.longest).unsqueeze(1).matmul(&x); // (B, 1, I)
-        of_regions.squeeze_dim(1) + weights.narrow(1, layout.longest, 1) * padding
+    fn forward(&self, images: &ImageFeatures, q: &Tensor, pass: &Pass) -> Tensor {
+        let layout = images.layout;
+        let v = layout.expand(&self.linear_v.forward(&images.x, pass)); // (R, I)
+        let q = layout.questions().repeat(&self.linear_q.forward(q, pass)); // (R, D)
+        let hidden = self.nonlinear.forward(&Tensor::cat(&[v, q], 1), pass).elu(); // (R, D)
+        let a = images.with_multiplicity(self.linear.forward(&hidden, pass)); // (R, 1)
+        ops::weighted_sum(&a, &layout.expand(&images.x), layout.questions())
     }
 }

@@ -3,14 +3,22 @@
 //! A model is one file or folder. It declares a [`Family`]: its name, its keys, what it needs of a batch, and how it is
 //! built. [`FAMILIES`] lists them; no other file of the program names a model.
 
+mod adapter;
+mod ban;
 mod butd;
+mod classifier;
+mod images;
 pub mod mcan;
+mod mfb;
+mod mmnasnet;
 mod network;
+mod recognise;
 
 pub(crate) use network::NamedRows;
 pub use network::Network;
+pub(crate) use recognise::recognise;
 
-use crate::config::{ConfigError, FamilyKeys, ModelValues, Schema};
+use crate::config::{ConfigError, FamilyKeys, ModelValues, Schema, require};
 use crate::data::Convention;
 use crate::data::streams::{Needs, Streams};
 use crate::nn::packed::PackedBatch;
@@ -51,6 +59,24 @@ pub struct Sizes {
 /// Names and shapes of a checkpoint's tensors.
 pub(crate) type Shapes = [(String, Vec<i64>)];
 
+/// What the shapes of a checkpoint show.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// The given values, with each size that shows taken from the shapes.
+    pub(crate) values: ModelValues,
+    /// Widths of the image features.
+    pub(crate) widths: Widths,
+}
+
+/// Values per row of each kind of image features, as far as they are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Widths {
+    /// Of a region.
+    pub(crate) regions: Option<usize>,
+    /// Of a grid cell.
+    pub(crate) grid: Option<usize>,
+}
+
 /// A model family: everything that the rest of the program knows of it.
 pub(crate) struct Family {
     /// The name of the family and its configuration keys.
@@ -59,14 +85,24 @@ pub(crate) struct Family {
     pub(crate) needs: fn(&ModelValues, Streams) -> Result<Needs>,
     /// Builds the model, whose parameters are created below the path.
     pub(crate) build: fn(&ModelValues, &Sizes, Path) -> Result<Box<dyn Model>>,
-    /// The given values, with each size that the shapes of a checkpoint show taken from there.
-    pub(crate) sizes_of: fn(&Shapes, &ModelValues) -> Result<ModelValues>,
+    /// What the shapes of a checkpoint show, where they do not show a value, the given one is kept.
+    pub(crate) sizes_of: fn(&Shapes, &ModelValues) -> Result<Shown>,
     /// The model's name for a tensor of a checkpoint, which may come from a program with other names.
     pub(crate) canonical_name: fn(&str) -> String,
+    /// A parameter, by its canonical name, that no other family has.
+    pub(crate) sign: &'static str,
+    /// The configuration of the published checkpoint with these shapes: a value of `--MODEL`.
+    pub(crate) published: fn(&Shapes) -> &'static str,
 }
 
 /// All families.
-pub(crate) const FAMILIES: [&Family; 2] = [&mcan::FAMILY, &butd::FAMILY];
+pub(crate) const FAMILIES: [&Family; 5] = [
+    &mcan::FAMILY,
+    &butd::FAMILY,
+    &ban::FAMILY,
+    &mfb::FAMILY,
+    &mmnasnet::FAMILY,
+];
 
 /// The keys of every family, for the configuration.
 pub const SCHEMA: Schema = Schema {
@@ -99,6 +135,37 @@ pub(crate) fn family(values: &ModelValues) -> Result<&'static Family, ConfigErro
     })
 }
 
+/// The largest size of a layer: far above any network, and a product of two cannot overflow.
+const LARGEST: usize = 1 << 20;
+
+/// Checks sizes of layers.
+fn require_sizes(sizes: &[(&str, usize)]) -> Result<(), ConfigError> {
+    for &(key, value) in sizes {
+        require((1..=LARGEST).contains(&value), key, || {
+            format!("{key} = {value}: it must be from 1 to {LARGEST}")
+        })?;
+    }
+    Ok(())
+}
+
+/// Checks probabilities of dropout.
+fn require_rates(rates: &[(&str, f64)]) -> Result<(), ConfigError> {
+    for &(key, value) in rates {
+        require((0.0..1.0).contains(&value), key, || {
+            format!("{key} = {value}: it must be in [0, 1)")
+        })?;
+    }
+    Ok(())
+}
+
+/// Checks that a width is divisible by a number of parts.
+fn require_divisible(whole: (&str, usize), part: (&str, usize)) -> Result<(), ConfigError> {
+    let ((key, whole), (of, part)) = (whole, part);
+    require(whole.is_multiple_of(part), key, || {
+        format!("{key} = {whole} is not divisible by {of} = {part}")
+    })
+}
+
 /// The numbers of rows and columns of a matrix of a checkpoint.
 ///
 /// # Errors
@@ -111,6 +178,16 @@ fn matrix(shapes: &Shapes, name: &str) -> Result<[usize; 2]> {
         anyhow::bail!("its {name} is not a matrix: it has shape {shape:?}")
     };
     Ok([usize::try_from(rows)?, usize::try_from(columns)?])
+}
+
+/// The number of items of a list in the names of a checkpoint, such as `backbone.enc_list.0.` and so on.
+fn items(shapes: &Shapes, list: &str) -> usize {
+    let number = |(name, _): &(String, _)| {
+        let number = name.strip_prefix(list)?.split('.').next()?;
+        number.parse().ok()
+    };
+    let last: Option<usize> = shapes.iter().filter_map(number).max();
+    last.map_or(0, |last| last.saturating_add(1))
 }
 
 #[cfg(test)]

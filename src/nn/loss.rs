@@ -15,6 +15,7 @@ pub fn loss(kind: LossKind, logits: &Tensor, targets: &Tensor) -> Result<Tensor>
     match kind {
         LossKind::BinaryCrossEntropy => binary_cross_entropy(logits, targets),
         LossKind::CrossEntropy => cross_entropy(logits, targets),
+        LossKind::Divergence => divergence(logits, targets),
     }
 }
 
@@ -35,4 +36,10 @@ fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
         .f_mul(&log_probabilities)?
         .f_sum(Kind::Float)?
         .f_neg()?)
+}
+
+/// Σ t (log t - log softmax(x)), 0 where t is 0; the loss of MFB and MFH (Yu et al., 2017, section 3.3)
+fn divergence(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let log_probabilities = logits.f_log_softmax(1, Kind::Float)?; // (B, answers)
+    Ok(log_probabilities.f_kl_div(targets, Reduction::Sum, false)?)
 }

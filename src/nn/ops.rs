@@ -9,7 +9,7 @@
 
 use super::layers::{LayerNorm, Linear};
 use super::pass::{Backend, Pass, or_oom};
-use super::ragged::{Ragged, split_heads};
+use super::ragged::{Pairs, Ragged, split_heads};
 use crate::native::weights::join_and_cast;
 use crate::native::{self, varlen};
 use tch::{Kind, Tensor};
@@ -193,18 +193,57 @@ fn attention_in_grid(
     pass: &Pass,
 ) -> Tensor {
     let vkq = split_heads(&keys.pad(vk), if q.is_some() { 2 } else { 3 }, heads); // (B, H, M, d) each
-    let (v, k) = (&vkq[0], &vkq[1]);
     let q = match q {
         Some(q) => split_heads(&queries.pad(q), 1, heads).remove(0), // (B, H, L, d)
         None => vkq[2].shallow_clone(),
     };
+    let bias = keys.key_bias(&[keys.batch, 1, 1, keys.longest]);
+    biased_attention([&vkq[0], &vkq[1], &q], &bias, (queries, keys), p, pass)
+}
+
+/// softmax(q Kᵀ / √d + bias) V for each head of padded grids, with dropout on the softmax
+///
+/// # Shapes
+/// v, k (B, H, M, d), q (B, H, L, d), bias that expands to (B, H, L, M) -> (R, D)
+fn biased_attention(
+    [v, k, q]: [&Tensor; 3],
+    bias: &Tensor,
+    (queries, keys): (&Ragged, &Ragged),
+    p: f64,
+    pass: &Pass,
+) -> Tensor {
     let (b, h, l, d_k) = q.size4().unwrap_or_default();
     let q = keys.zero_if_all_padding(q / (d_k as f64).sqrt());
-    let scores = q.matmul(&k.transpose(-2, -1)).to_kind(Kind::Float); // (B, H, L, M)
-    let scores = scores + keys.key_bias(&[b, 1, 1, keys.longest]);
+    let scores = q.matmul(&k.transpose(-2, -1)).to_kind(Kind::Float) + bias; // (B, H, L, M)
     let weights = pass.dropout(scores.softmax(-1, Kind::Float), p); // (B, H, L, M)
     let attended = weights.to_kind(v.kind()).matmul(v); // (B, H, L, d)
     queries.unpad(&attended.transpose(1, 2).reshape([b, l, h * d_k])) // (R, D)
+}
+
+/// Self-attention with a bias for each pair of rows of a sequence: softmax(q Kᵀ / √d + bias) V for each head
+///
+/// # Shapes
+/// vkq (R, 3 D) v, k and q side by side, bias (Q, H) of the pairs in `pairs` -> (R, D)
+pub(crate) fn relation_attention(
+    vkq: &Tensor,
+    bias: &Tensor,
+    pairs: &Pairs,
+    layout: &Ragged,
+    heads: i64,
+    p: f64,
+    pass: &Pass,
+) -> Tensor {
+    let vkq = split_heads(&layout.pad(vkq), 3, heads); // (B, H, L, d) each
+    let bias = layout.zero_if_all_padding(pairs.pad(bias, layout)); // (B, L, L, H)
+    let masked = layout.key_bias(&[layout.batch, 1, 1, layout.longest]);
+    let bias = bias.permute([0, 3, 1, 2]) + masked; // (B, H, L, L)
+    biased_attention(
+        [&vkq[0], &vkq[1], &vkq[2]],
+        &bias,
+        (layout, layout),
+        p,
+        pass,
+    )
 }
 
 /// α = softmax(logits) over the rows of a sequence; Σ αᵢ xᵢ for each of the G columns of α (Yu et al., eq. 5)
@@ -229,8 +268,7 @@ pub(crate) fn weighted_sum(logits: &Tensor, x: &Tensor, layout: &Ragged) -> Tens
 /// # Shapes
 /// x (B, L, in) -> (B, L, D)
 pub(crate) fn lstm(x: &Tensor, weights: &[Tensor; 4]) -> Tensor {
-    let (batch, hidden) = (x.size()[0], weights[1].size()[1]);
-    let zero = Tensor::zeros([1, batch, hidden], (Kind::Float, x.device()));
+    let zero = zero_state(x, weights);
     let (layers, dropout, bidirectional, batch_first) = (1, 0.0, false, true);
     let (out, _, _) = x.lstm(
         &[&zero, &zero],
@@ -243,4 +281,33 @@ pub(crate) fn lstm(x: &Tensor, weights: &[Tensor; 4]) -> Tensor {
         batch_first,
     );
     out
+}
+
+/// The outputs of a one-layer GRU that starts from a zero state (Cho et al., 2014), with the reset gate after the recurrent
+/// product
+///
+/// `weights` are `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`.
+///
+/// # Shapes
+/// x (B, L, in) -> (B, L, D)
+pub(crate) fn gru(x: &Tensor, weights: &[Tensor; 4]) -> Tensor {
+    let (layers, dropout, bidirectional, batch_first) = (1, 0.0, false, true);
+    let (out, _) = x.gru(
+        &zero_state(x, weights),
+        &weights.each_ref(),
+        true,
+        layers,
+        dropout,
+        true,
+        bidirectional,
+        batch_first,
+    );
+    out
+}
+
+/// # Shapes
+/// x (B, L, in) -> (1, B, D)
+fn zero_state(x: &Tensor, weights: &[Tensor; 4]) -> Tensor {
+    let (batch, hidden) = (x.size()[0], weights[1].size()[1]);
+    Tensor::zeros([1, batch, hidden], (Kind::Float, x.device()))
 }

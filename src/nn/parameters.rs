@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 pub struct Parameters {
     /// Names as in the reference, such as `backbone.enc_list.0.mhatt.linear_v.weight`.
     pub names: Vec<String>,
-    /// Leaf tensors that require a gradient, float32.
+    /// Leaf tensors, float32. They require a gradient, but for those that the model does not use.
     pub tensors: Vec<Tensor>,
 }
 
@@ -24,6 +24,12 @@ impl Parameters {
             .cloned()
             .zip(self.tensors.iter().map(Tensor::size))
             .collect()
+    }
+
+    /// The parameters that the model uses.
+    pub(crate) fn used(&self) -> Vec<Tensor> {
+        let used = self.tensors.iter().filter(|tensor| tensor.requires_grad());
+        used.map(Tensor::shallow_clone).collect()
     }
 
     /// Copies `values` (one per parameter, same shapes) into the parameters.
@@ -59,6 +65,7 @@ pub struct Path<'a> {
     generator: Option<&'a mut Generator>,
     prefix: String,
     device: Device,
+    is_used: bool,
 }
 
 impl<'a> Path<'a> {
@@ -74,6 +81,7 @@ impl<'a> Path<'a> {
             generator: Some(generator),
             prefix: String::new(),
             device,
+            is_used: true,
         }
     }
 
@@ -85,6 +93,7 @@ impl<'a> Path<'a> {
             generator: None,
             prefix: String::new(),
             device: Device::Cpu,
+            is_used: true,
         }
     }
 
@@ -101,6 +110,16 @@ impl<'a> Path<'a> {
             generator: self.generator.as_deref_mut(),
             prefix,
             device: self.device,
+            is_used: self.is_used,
+        }
+    }
+
+    /// The same place for parameters that the model has, but does not use: they get no gradient, and no moments in the
+    /// optimizer.
+    pub(crate) fn unused(self) -> Path<'a> {
+        Path {
+            is_used: false,
+            ..self
         }
     }
 
@@ -138,7 +157,9 @@ impl<'a> Path<'a> {
     }
 
     fn add(&mut self, name: &str, initial: Tensor) -> Tensor {
-        let tensor = initial.to_device(self.device).set_requires_grad(true);
+        let tensor = initial
+            .to_device(self.device)
+            .set_requires_grad(self.is_used);
         self.parameters.names.push(format!("{}{name}", self.prefix));
         self.parameters.tensors.push(tensor.shallow_clone());
         tensor

@@ -127,14 +127,6 @@ impl Ragged {
         or_oom(native::unpad_rows(&flat, &self.slots))
     }
 
-    /// Number of rows of each sequence.
-    ///
-    /// # Shapes
-    /// -> (B), int32
-    pub(crate) fn lengths(&self) -> Tensor {
-        self.starts.narrow(0, 1, self.batch) - self.starts.narrow(0, 0, self.batch)
-    }
-
     /// Repeats the value of each sequence for each of its rows.
     ///
     /// # Shapes
@@ -166,6 +158,42 @@ impl Ragged {
             }
             None => grid,
         }
+    }
+}
+
+/// The pairs of rows of the same sequence, of all sequences of a ragged axis: Q = Σ n².
+#[derive(Debug)]
+pub(crate) struct Pairs {
+    /// (Q) position of each pair in the flattened grid (B L L).
+    slots: Tensor,
+}
+
+impl Pairs {
+    /// All pairs of `layout`.
+    pub(crate) fn of(layout: &Ragged) -> Pairs {
+        let is_row = layout.key_bias.eq(0.0); // (B, L)
+        let is_pair = is_row.unsqueeze(2).logical_and(&is_row.unsqueeze(1)); // (B, L, L)
+        Pairs {
+            slots: is_pair.flatten(0, 2).nonzero().squeeze_dim(1),
+        }
+    }
+
+    /// The values of the pairs of a padded grid.
+    ///
+    /// # Shapes
+    /// grid (B, L, L, ·) -> (Q, ·)
+    pub(crate) fn unpad(&self, grid: &Tensor) -> Tensor {
+        grid.flatten(0, 2).index_select(0, &self.slots)
+    }
+
+    /// The padded grid of values of the pairs; padding is zero.
+    ///
+    /// # Shapes
+    /// values (Q, H) -> (B, L, L, H)
+    pub(crate) fn pad(&self, values: &Tensor, layout: &Ragged) -> Tensor {
+        let (b, l) = (layout.batch, layout.longest);
+        let grid = or_oom(native::pad_rows(values, &self.slots, b * l * l)); // (B L L, H)
+        grid.view([b, l, l, -1])
     }
 }
 

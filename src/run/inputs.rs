@@ -15,7 +15,7 @@ use crate::data::answers::AnswerList;
 use crate::data::streams::Needs;
 use crate::data::vocab::Vocabulary;
 use crate::datasets::files::split;
-use crate::datasets::{Benchmark, Metric, QuestionFiles, SplitFiles, SplitName};
+use crate::datasets::{Benchmark, Lists, Metric, QuestionFiles, SplitFiles, SplitName, WordList};
 use crate::distributed::Replica;
 use crate::formats::json::locate;
 use anyhow::{Context, Result, ensure};
@@ -32,6 +32,8 @@ pub struct Inputs {
     pub vocabulary: Vocabulary,
     /// Answers of the model.
     pub answers: AnswerList,
+    /// Words of a question that are used.
+    pub max_token: usize,
     /// The questions to train on, in a training run.
     pub training: Option<Task>,
     /// The questions to answer, of the evaluated split or of a test split.
@@ -52,22 +54,36 @@ impl Inputs {
         let config = plan.config();
         let needs = network::needs(config)?;
         let benchmark = config.data.benchmark()?;
-        let files = read_files(config, benchmark, carried.is_none())?;
-        let (vocabulary, answers) = match carried {
+        let mut files = read_files(config, benchmark, carried.is_none())?;
+        let (vocabulary, answers, max_token) = match carried {
             Some(state) => {
                 let cannot = || format!("cannot use {}", plan.ckpt_to_load().display());
                 let (vocabulary, answers) = carried_lists(state).with_context(cannot)?;
                 note_other_lists(config, benchmark, &*files, &vocabulary, &answers)?;
-                (vocabulary, answers)
+                let max_token = state.max_token.map(usize::try_from).transpose()?;
+                (vocabulary, answers, max_token)
             }
-            None => (
-                vocabulary_of(config, benchmark, &*files),
-                answers_of(config, benchmark, &*files, replicas[0].is_first())?,
-            ),
+            None => {
+                let lists = lists_of(config, benchmark, &*files, replicas[0].is_first())?;
+                match lists.words {
+                    Some(words) => (words.vocabulary, lists.answers, Some(words.longest)),
+                    None => (
+                        vocabulary_of(config, benchmark, &*files),
+                        lists.answers,
+                        None,
+                    ),
+                }
+            }
+        };
+        // A data set may use the length of its longest question in place of MAX_TOKEN.
+        let max_token = match files.longest_question() {
+            Some(longest) => max_token.unwrap_or(longest),
+            None => config.data.max_token,
         };
         let mut inputs = Inputs {
             vocabulary,
             answers,
+            max_token,
             training: None,
             answering: None,
             metric: None,
@@ -77,7 +93,7 @@ impl Inputs {
             _ => None,
         };
         let answering = match config.answered_split()? {
-            Some(split) => Some(inputs.answering_task(config, &*files, split, needs)?),
+            Some(split) => Some(inputs.answering_task(config, &mut *files, split, needs)?),
             None => None,
         };
         drop(files);
@@ -109,8 +125,14 @@ impl Inputs {
         needs: Needs,
     ) -> Result<Task> {
         let splits = config.data.trained_splits()?;
-        let max_token = max_token(config, files);
-        let dataset = files.for_training(splits, &self.vocabulary, &self.answers, max_token)?;
+        let max_token = self.max_token;
+        let dataset = files.for_training(
+            splits,
+            &self.vocabulary,
+            &self.answers,
+            max_token,
+            config.loss()?,
+        )?;
         let names = files.names(splits, true);
         self.check_targets(&dataset, &names)?;
         let task = Task::open(config, dataset, splits, needs, max_token, &names)?;
@@ -151,16 +173,16 @@ impl Inputs {
     fn answering_task(
         &mut self,
         config: &Config,
-        files: &dyn QuestionFiles,
+        files: &mut dyn QuestionFiles,
         split: SplitName,
         needs: Needs,
     ) -> Result<Task> {
-        let max_token = max_token(config, files);
+        let max_token = self.max_token;
         let dataset = files.for_answering(split, &self.vocabulary, max_token)?;
+        let names = files.names(&[split], false);
         if split == config.data.benchmark()?.evaluated_split() {
             self.metric = Some(files.metric(split, config.data.accuracy.into())?);
         }
-        let names = files.names(&[split], false);
         Task::open(config, dataset, &[split], needs, max_token, &names)
     }
 
@@ -243,12 +265,6 @@ fn read_files(
     benchmark.read(&files)
 }
 
-/// Number of words of a question that are used: `MAX_TOKEN`, or the length of the longest question if the data set says
-/// so.
-fn max_token(config: &Config, files: &dyn QuestionFiles) -> usize {
-    files.longest_question().unwrap_or(config.data.max_token)
-}
-
 /// The vocabulary and the answer list of a checkpoint.
 fn carried_lists(state: &RunState) -> Result<(Vocabulary, AnswerList)> {
     let words = Vocabulary::from_words(state.vocabulary.clone())?;
@@ -283,7 +299,11 @@ fn note_other_lists(
         return Ok(());
     };
     // A list that cannot be read is not needed here.
-    if exists(&path)? && AnswerList::load(&path).is_ok_and(|list| list != *answers) {
+    if exists(&path)?
+        && benchmark
+            .read_lists(&path)
+            .is_ok_and(|lists| lists.answers != *answers)
+    {
         crate::note!(
             "{} has other answers than the checkpoint, whose {} answers are used",
             path.display(),
@@ -314,36 +334,56 @@ fn vocabulary_of(
     vocabulary
 }
 
-/// The answer list: the published one, or answers counted in the files.
-fn answers_of(
+/// The answer list and what else its file has: the published one, or answers counted in the files.
+fn lists_of(
     config: &Config,
     benchmark: &dyn Benchmark,
     files: &dyn QuestionFiles,
     saves: bool,
-) -> Result<AnswerList> {
-    let Some(path) = config.data.places().answers(benchmark)? else {
+) -> Result<Lists> {
+    let counted = || -> Result<Lists> {
         let answers = files.count_answers(benchmark.answer_splits())?;
-        crate::note!("Answers: {} counted in the questions", answers.len());
-        return Ok(answers);
+        Ok(Lists {
+            answers,
+            words: None,
+        })
+    };
+    let Some(path) = config.data.places().answers(benchmark)? else {
+        let lists = counted()?;
+        crate::note!("Answers: {} counted in the questions", lists.answers.len());
+        return Ok(lists);
     };
     if exists(&path)? {
-        let answers = AnswerList::load(&path)?;
-        crate::note!("Answers: {} of {}", answers.len(), path.display());
-        return Ok(answers);
+        let lists = benchmark.read_lists(&path)?;
+        crate::note!("Answers: {} of {}", lists.answers.len(), path.display());
+        if let Some(words) = &lists.words {
+            let place = path.display();
+            crate::note!("Vocabulary: {} words of {place}", words.vocabulary.len());
+        }
+        return Ok(lists);
     }
     ensure!(
         !config.continues_checkpoint(),
-        "{} is missing, and without it the answers of a published checkpoint have no names; ./setup.sh data \
-         fetches it",
-        path.display()
+        "{} is missing, and without it the answers of a published checkpoint have no names; {}",
+        path.display(),
+        benchmark.supply_of_answers()
     );
-    let answers = files.count_answers(benchmark.answer_splits())?;
-    let counted = format!("Answers: {} counted in the annotations", answers.len());
+    let mut lists = counted()?;
+    if benchmark.lists_have_words() {
+        lists.words = Some(WordList {
+            vocabulary: vocabulary_of(config, benchmark, files),
+            longest: files.longest_question().unwrap_or(config.data.max_token),
+        });
+    }
+    let counted = format!(
+        "Answers: {} counted in the annotations",
+        lists.answers.len()
+    );
     // The checkpoints hold the list too, and the next run counts the same. Data may be on a read-only disk.
-    match saves.then(|| answers.save_new(&path)) {
+    match saves.then(|| benchmark.save_lists(&path, &lists)) {
         Some(Err(error)) => crate::note!("{counted}, but not saved: {error:#}"),
         Some(Ok(())) => crate::note!("{counted}, saved in {}", path.display()),
         None => crate::note!("{counted}"),
     }
-    Ok(answers)
+    Ok(lists)
 }

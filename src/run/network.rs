@@ -3,9 +3,9 @@
 use super::inputs::Inputs;
 use super::plan::Plan;
 use crate::checkpoint::Algorithm;
-use crate::config::{Amp, Config, LossFunc, Opt};
+use crate::config::{Amp, Config, Opt};
 use crate::data::Convention;
-use crate::data::streams::Needs;
+use crate::data::streams::{BoxUnit, Needs};
 use crate::datasets::LossKind;
 use crate::models::{Network, Sizes, family};
 use crate::native;
@@ -48,7 +48,7 @@ fn sizes(config: &Config, words: usize, answers: usize) -> Result<Sizes> {
 /// An unknown data set.
 pub(super) fn predicts_probabilities(config: &Config) -> Result<bool> {
     let is_reference = config.convention() == Convention::Reference;
-    Ok(is_reference && loss_kind(config)? == LossKind::BinaryCrossEntropy)
+    Ok(is_reference && config.loss()? == LossKind::BinaryCrossEntropy)
 }
 
 /// The features that the model needs in a batch.
@@ -56,19 +56,19 @@ pub(super) fn predicts_probabilities(config: &Config) -> Result<bool> {
 /// # Errors
 /// An unknown model, or one that cannot use the features of the data set.
 pub(crate) fn needs(config: &Config) -> Result<Needs> {
-    (family(&config.model)?.needs)(&config.model, config.streams()?)
-}
-
-/// The loss that training minimises: `LOSS_FUNC`, else the loss of the data set.
-///
-/// # Errors
-/// An unknown data set.
-pub(super) fn loss_kind(config: &Config) -> Result<LossKind> {
-    Ok(match config.train.loss_func {
-        LossFunc::OfDataset => config.data.benchmark()?.loss(),
-        LossFunc::Bce => LossKind::BinaryCrossEntropy,
-        LossFunc::Ce => LossKind::CrossEntropy,
-    })
+    let streams = config.streams()?;
+    let mut needs = (family(&config.model)?.needs)(&config.model, streams)?;
+    // GQA's boxes are always divided. Elsewhere BBOX_NORMALIZE decides, and without it the model.
+    let of_dataset = streams.regions.and_then(|spec| spec.boxes);
+    let given = config.data.bbox_normalize.map(|divide| match divide {
+        true => BoxUnit::Shares,
+        false => BoxUnit::Pixels,
+    });
+    needs.boxes = match of_dataset {
+        Some(BoxUnit::Shares) => needs.boxes.map(|_| BoxUnit::Shares),
+        _ => needs.boxes.map(|of_model| given.unwrap_or(of_model)),
+    };
+    Ok(needs)
 }
 
 /// The hyper-parameters of `OPT`, `OPT_BETAS` and `OPT_EPS`, or of `OPT_PARAMS`.

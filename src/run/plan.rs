@@ -9,8 +9,8 @@ use super::preflight::Preflight;
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::{Change, Config, ModelValues, OnResume, RunMode};
 use crate::distributed::{self, Replica};
-use crate::models::{SCHEMA, family};
-use anyhow::{Context, Result, bail};
+use crate::models::{SCHEMA, Shown, family, recognise};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 use tracing::info;
@@ -79,8 +79,10 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
     } else {
         checkpoint::load(&path)?
     };
-    let plan = Plan::new(&config, drawn_seed, Some(&checkpoint))
-        .with_context(|| format!("cannot use {}", path.display()))?;
+    let cannot = || format!("cannot use {}", path.display());
+    let config = with_model_of(config, &checkpoint).with_context(cannot)?;
+    config.check_files(network::needs(&config)?, None)?;
+    let plan = Plan::new(&config, drawn_seed, Some(&checkpoint)).with_context(cannot)?;
     Ok(Prepared {
         plan,
         replicas,
@@ -351,6 +353,48 @@ pub(crate) fn log_of(config: &Config, version: &str) -> PathBuf {
     config.run.log_path.join(format!("log_run_{version}.txt"))
 }
 
+/// `config` for the model that a checkpoint is of, if the command line names no model.
+///
+/// # Errors
+/// A checkpoint of another model than the command line names.
+fn with_model_of(mut config: Config, checkpoint: &Checkpoint) -> Result<Config> {
+    let given = &config.run.given;
+    let is_named = given.cfg.is_some() || given.names("MODEL") || given.names("MODEL_USE");
+    let named = (config.model.family.clone(), config.convention());
+    let model = match &checkpoint.mcan {
+        Some(state) => {
+            let own = Config::from_saved(&state.config, &SCHEMA)?;
+            let is_other = (own.model.family.clone(), own.convention()) != named;
+            Some(own.run.model).filter(|_| is_other && !is_named)
+        }
+        None => match recognise(&shapes_of(checkpoint)) {
+            Some(found) if (found.family.keys.name.to_owned(), found.convention) != named => {
+                ensure!(
+                    !is_named,
+                    "its parameters are those of {}; name that model with --MODEL={}, or leave --MODEL and --CFG out",
+                    found.description(),
+                    found.model
+                );
+                let description = found.description();
+                crate::note!(
+                    "The checkpoint is of {description}: --MODEL={}",
+                    found.model
+                );
+                Some(found.model.to_owned())
+            }
+            _ => None,
+        },
+    };
+    if let Some(model) = model {
+        let mut given = config.run.given.clone();
+        given.set_flag("MODEL", model.into());
+        let resolved = Config::resolve(&given, &SCHEMA)?;
+        (config.model, config.data, config.train) = (resolved.model, resolved.data, resolved.train);
+        (config.run.model, config.run.model_use) = (resolved.run.model, resolved.run.model_use);
+    }
+    Ok(config)
+}
+
 /// `config` with the network of `checkpoint`: the checkpoint's own configuration if it has one, and the sizes that the
 /// shapes of its tensors show.
 fn with_sizes_of(config: &Config, checkpoint: &Checkpoint) -> Result<Config> {
@@ -365,7 +409,9 @@ fn with_sizes_of(config: &Config, checkpoint: &Checkpoint) -> Result<Config> {
         config.data.feat_size = own.data.feat_size;
         config.data.validate()?;
     }
-    config.model = with_shapes(&config.model, &shapes_of(checkpoint))?;
+    let shown = with_shapes(&config.model, &shapes_of(checkpoint))?;
+    config.model = shown.values;
+    config.set_feature_widths(shown.widths.regions, shown.widths.grid)?;
     Ok(config)
 }
 
@@ -375,7 +421,7 @@ fn shapes_of(checkpoint: &Checkpoint) -> Vec<(String, Vec<i64>)> {
 }
 
 /// `values` with the sizes that the shapes of a checkpoint show.
-fn with_shapes(values: &ModelValues, shapes: &[(String, Vec<i64>)]) -> Result<ModelValues> {
+fn with_shapes(values: &ModelValues, shapes: &[(String, Vec<i64>)]) -> Result<Shown> {
     let family = family(values)?;
     let canonical =
         |(name, shape): &(String, Vec<i64>)| ((family.canonical_name)(name), shape.clone());
@@ -388,8 +434,8 @@ fn with_shapes(values: &ModelValues, shapes: &[(String, Vec<i64>)]) -> Result<Mo
 fn refuse_other_values(given: &Config, own: &Config, shapes: &[(String, Vec<i64>)]) -> Result<()> {
     let saved = serde_json::to_value(own)?;
     let mut given = given.clone();
-    if let Ok(values) = with_shapes(&given.model, shapes) {
-        given.model = values;
+    if let Ok(shown) = with_shapes(&given.model, shapes) {
+        given.model = shown.values;
     }
     let changes = given.changes_since(&saved, &SCHEMA, OnResume::MustMatch);
     let set = |change: &&Change| {

@@ -170,7 +170,7 @@ mod tests {
         let spec = StreamSpec {
             padded_to: 5,
             width: 4,
-            boxes: true,
+            boxes: None,
         };
         let images = dataset.distinct_images().into();
         let regions =

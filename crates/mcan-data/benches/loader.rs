@@ -22,7 +22,7 @@ const QUESTIONS: usize = 4 * IMAGES;
 const REGIONS: StreamSpec = StreamSpec {
     padded_to: 100,
     width: 2048,
-    boxes: false,
+    boxes: None,
 };
 
 /// Writes a bank in which image i has 10 + i % 91 regions.

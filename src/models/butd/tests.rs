@@ -1,11 +1,11 @@
 use super::*;
 use crate::config::ModelValues;
-use crate::data::streams::StreamSpec;
+use crate::data::streams::{StreamSpec, Streams};
 use crate::data::{Batch, Convention, FeatureRows, Values};
 use crate::models::Network;
 use crate::nn::packed::{Packer, StreamSource};
 use std::collections::BTreeMap;
-use tch::Device;
+use tch::{Device, Kind};
 
 const KEYS: ButdKeys = ButdKeys {
     hidden_size: 6,
@@ -13,12 +13,15 @@ const KEYS: ButdKeys = ButdKeys {
     classifer_dropout_r: 0.5,
     flat_out_size: 9,
     word_embed_size: 4,
-    img_feat_size: 5,
+    img_feat_size: None,
+    use_bbox_feat: false,
+    bboxfeat_emb_size: 3,
+    use_aux_feat: false,
 };
 const STREAM: StreamSpec = StreamSpec {
     padded_to: 4,
     width: 5,
-    boxes: false,
+    boxes: None,
 };
 const WORDS: usize = 8;
 const ANSWERS: usize = 3;
@@ -44,13 +47,18 @@ fn network(has_regions: bool) -> Network {
     Network::new(&values(&KEYS), &sizes, 1, Device::Cpu).unwrap()
 }
 
-/// Two questions about one image of 2 rows, and one about an image whose 4 rows leave no padding.
+/// Two questions about one image of 2 rows, behind which one row stands for 2 of padding, and one about an image whose 4
+/// rows leave no padding.
 fn batch(has_regions: bool) -> Batch {
+    let value = |numbers: std::ops::Range<i32>| -> Vec<f32> {
+        numbers.map(|i| (i as f32 * 0.7).sin()).collect()
+    };
     let rows = FeatureRows {
-        values: Values::F32((0..30).map(|i| (i as f32 * 0.7).sin()).collect()),
+        values: Values::F32([value(0..10), vec![0.0; 5], value(10..30)].concat()),
         boxes: None,
-        counts: vec![2, 4],
+        counts: vec![3, 4],
         all_padding: vec![false, false],
+        multiplicity: Some(vec![1.0, 1.0, 2.0, 1.0, 1.0, 1.0, 1.0]),
         padded_to: 4,
     };
     let (regions, grid) = match has_regions {
@@ -157,6 +165,7 @@ fn a_checkpoint_shows_its_sizes_and_dropout_stays() {
     });
     let found: ButdKeys = sizes_of(&network(true).parameters.shapes(), &given)
         .unwrap()
+        .values
         .keys()
         .unwrap();
     assert_eq!(
@@ -180,12 +189,12 @@ fn names_of_every_version_are_those_of_the_model() {
         "backbone.v_att.nonlinear.mlp.1.weight_g",
     ] {
         assert_eq!(
-            canonical_name(name),
+            (FAMILY.canonical_name)(name),
             "backbone.v_att.nonlinear.mlp.1.weight_g"
         );
     }
     assert_eq!(
-        canonical_name("classifer.0.parametrizations.weight.original1"),
+        (FAMILY.canonical_name)("classifer.0.parametrizations.weight.original1"),
         "classifer.0.weight_v"
     );
 }

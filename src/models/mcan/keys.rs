@@ -1,6 +1,7 @@
 //! The keys of MCAN.
 
 use crate::config::{ConfigError, FamilyKeys, Key, Keys, ModelValues, Scope, require};
+use crate::models::{LARGEST, require_divisible, require_rates, require_sizes};
 use mcan_data::keys;
 use serde_json::{Map, Value, json};
 
@@ -27,10 +28,12 @@ keys! {
         word_embed_size: usize = 300;
         /// Width of a region's feature
         img_feat_size: usize = 2048;
-        /// OpenVQA: use the boxes of regions as features; only False so far
+        /// OpenVQA: use the boxes of regions as features
         use_bbox_feat: Option<bool> = None => absent("False"), ours;
-        /// OpenVQA: use the grid beside the regions; only False so far
+        /// OpenVQA: use the grid beside the regions
         use_aux_feat: Option<bool> = None => absent("False"), ours;
+        /// OpenVQA: width of an embedded box
+        bboxfeat_emb_size: usize = 2048 => ours;
     }
 }
 
@@ -76,8 +79,7 @@ impl McanKeys {
     /// # Errors
     /// The key and its wrong value.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        const LARGEST: usize = 1 << 20; // far above any network, and a product of two cannot overflow
-        for (key, value) in [
+        require_sizes(&[
             ("LAYER", self.layer),
             ("HIDDEN_SIZE", self.hidden_size),
             ("MULTI_HEAD", self.multi_head),
@@ -86,11 +88,8 @@ impl McanKeys {
             ("FLAT_OUT_SIZE", self.flat_out_size),
             ("WORD_EMBED_SIZE", self.word_embed_size),
             ("IMG_FEAT_SIZE", self.img_feat_size),
-        ] {
-            require((1..=LARGEST).contains(&value), key, || {
-                format!("{key} = {value}: it must be from 1 to {LARGEST}")
-            })?;
-        }
+            ("BBOXFEAT_EMB_SIZE", self.bboxfeat_emb_size),
+        ])?;
         // Four times the largest HIDDEN_SIZE.
         require((1..=4 * LARGEST).contains(&self.ff_size), "FF_SIZE", || {
             format!(
@@ -99,20 +98,10 @@ impl McanKeys {
                 4 * LARGEST
             )
         })?;
-        let (hidden, heads) = (self.hidden_size, self.multi_head);
-        require(hidden.is_multiple_of(heads), "HIDDEN_SIZE", || {
-            format!("HIDDEN_SIZE = {hidden} is not divisible by MULTI_HEAD = {heads}")
-        })?;
-        for (key, value) in [
-            ("USE_BBOX_FEAT", self.use_bbox_feat),
-            ("USE_AUX_FEAT", self.use_aux_feat),
-        ] {
-            require(value != Some(true), key, || {
-                format!("{key} = True: MCAN cannot use these features yet, only False")
-            })?;
-        }
-        require((0.0..1.0).contains(&self.dropout_r), "DROPOUT_R", || {
-            format!("DROPOUT_R = {}: it must be in [0, 1)", self.dropout_r)
-        })
+        require_divisible(
+            ("HIDDEN_SIZE", self.hidden_size),
+            ("MULTI_HEAD", self.multi_head),
+        )?;
+        require_rates(&[("DROPOUT_R", self.dropout_r)])
     }
 }

@@ -5,22 +5,23 @@
 //! Letters of shapes: B questions; R, S packed rows of images and words; D `HIDDEN_SIZE`; F feature size; E word vector
 //! size. MCAN masks padding, so padding is left out.
 
-mod adapter;
 pub mod keys;
 mod shapes;
 #[cfg(test)]
 mod tests;
 mod units;
 
-use super::{Family, Model, Sizes};
-use crate::config::ModelValues;
-use crate::data::streams::{Needs, Streams};
-use crate::nn::layers::{AttFlat, AttFlatSizes, Embedding, LayerNorm, Linear, Lstm, Sequences};
+use super::adapter::{Adapter, Uses};
+use super::{Family, Model, Sizes, matrix};
+use crate::data::Convention;
+use crate::data::streams::Padding;
+use crate::nn::layers::{
+    AttFlat, AttFlatSizes, Cell, Embedding, LayerNorm, Linear, Recurrent, Sequences,
+};
 use crate::nn::packed::{ImageRows, PackedBatch};
 use crate::nn::parameters::Path;
 use crate::nn::pass::Pass;
-use adapter::Adapter;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use keys::McanKeys;
 use tch::{Kind, Tensor};
 use units::Backbone;
@@ -28,26 +29,61 @@ use units::Backbone;
 /// The family MCAN: all that the rest of the program knows of it.
 pub(crate) const FAMILY: Family = Family {
     keys: keys::FAMILY_KEYS,
-    needs,
+    needs: |values, streams| uses(&values.keys()?).needs(streams, Padding::Masked),
     build: |values, sizes, path| Ok(Box::new(Mcan::new(&values.keys()?, sizes, path)?)),
     sizes_of: shapes::sizes_of,
     canonical_name: str::to_owned,
+    sign: "backbone.enc_list.0.ffn.mlp.fc.linear.weight",
+    published: |shapes| {
+        let hidden = matrix(shapes, "attflat_img.mlp.fc.linear.weight").map(|[_, hidden]| hidden);
+        match (matrix(shapes, "img_feat_linear.weight").is_ok(), hidden) {
+            (true, Ok(1024)) => "large",
+            (true, _) => "small",
+            (false, Ok(1024)) => "mcan_large",
+            (false, _) => "mcan_small",
+        }
+    },
 };
 
-/// The regions if the data set has them, else the grid.
-fn needs(_: &ModelValues, streams: Streams) -> Result<Needs> {
-    Ok(Needs {
-        regions: streams.regions.is_some(),
-        grid: streams.regions.is_none(),
-        boxes: false,
-    })
+/// The features that it reads besides regions.
+fn uses(keys: &McanKeys) -> Uses {
+    Uses {
+        boxes: keys.use_bbox_feat == Some(true),
+        grid: keys.use_aux_feat == Some(true),
+    }
+}
+
+/// The adapter: in the reference one layer `img_feat_linear`, which OpenVQA names `adapter.frcn_linear`.
+fn adapter(root: &mut Path, keys: &McanKeys, sizes: &Sizes) -> Result<Adapter> {
+    let (hidden, uses) = (keys.hidden_size, uses(keys));
+    match (sizes.convention, sizes.streams.regions) {
+        (Convention::OpenVqa, _) => {
+            let box_size = keys.bboxfeat_emb_size;
+            Adapter::new(root.sub("adapter"), sizes, uses, box_size, hidden)
+        }
+        (Convention::Reference, Some(regions)) => {
+            ensure!(
+                !uses.boxes && !uses.grid,
+                "USE_BBOX_FEAT and USE_AUX_FEAT are for OpenVQA's MCAN: use --MODEL=mcan_small"
+            );
+            Ok(Adapter::of_regions(
+                root.sub("img_feat_linear"),
+                regions.width,
+                hidden,
+            ))
+        }
+        (Convention::Reference, None) => anyhow::bail!(
+            "the reference's MCAN reads regions of a detector, which this data set does not have; use OpenVQA's: \
+             --MODEL=mcan_small"
+        ),
+    }
 }
 
 /// The whole network.
 #[derive(Debug)]
 struct Mcan {
     embedding: Embedding,
-    lstm: Lstm,
+    lstm: Recurrent,
     adapter: Adapter,
     backbone: Backbone,
     attflat_img: AttFlat,
@@ -74,8 +110,8 @@ impl Mcan {
         // In `state_dict` order.
         Ok(Mcan {
             embedding: Embedding::new(root.sub("embedding"), sizes.words, word_embed_size),
-            lstm: Lstm::new(root.sub("lstm"), word_embed_size, hidden_size),
-            adapter: Adapter::new(&mut root, hidden_size, sizes)?,
+            lstm: Recurrent::new(Cell::Lstm, root.sub("lstm"), word_embed_size, hidden_size),
+            adapter: adapter(&mut root, keys, sizes)?,
             backbone: Backbone::new(root.sub("backbone"), keys),
             attflat_img: AttFlat::new(root.sub("attflat_img"), flat, dropout_r),
             attflat_lang: AttFlat::new(root.sub("attflat_lang"), flat, dropout_r),
@@ -91,8 +127,8 @@ impl Model for Mcan {
         let words = &batch.words;
         let embedded = self.embedding.forward(&batch.word_ids); // (S, E)
         let y = words.unpad(&self.lstm.forward(&words.pad(&embedded))); // (S, D)
-        let image = self.adapter.stream(batch)?;
-        let x = ImageRows::distinct(self.adapter.forward(image, pass), image); // (R, D)
+        let (x, layout) = self.adapter.forward(batch, pass)?;
+        let x = ImageRows::distinct(x, layout); // (R, D)
 
         let y = Sequences {
             rows: &y,

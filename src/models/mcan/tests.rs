@@ -1,7 +1,8 @@
 mod kernels;
 
 use super::*;
-use crate::data::streams::StreamSpec;
+use crate::config::ModelValues;
+use crate::data::streams::{StreamSpec, Streams};
 use crate::data::{Batch, Convention, FeatureRows, Values};
 use crate::models::{Network, Sizes};
 use crate::native::random::Generator;
@@ -21,6 +22,7 @@ const SIZES: McanKeys = McanKeys {
     img_feat_size: 6,
     use_bbox_feat: None,
     use_aux_feat: None,
+    bboxfeat_emb_size: 4,
 };
 
 /// A network of these sizes, for a data set of regions and the reference's names.
@@ -31,7 +33,7 @@ fn network(keys: &McanKeys, words: usize, answers: usize, seed: u64, device: Dev
     let regions = StreamSpec {
         padded_to: 5,
         width: keys.img_feat_size,
-        boxes: false,
+        boxes: None,
     };
     let sizes = Sizes {
         words,
@@ -84,6 +86,7 @@ fn batch(shared: bool) -> Batch {
                 .map(|&image| if image == 0 { 3 } else { 5 })
                 .collect(),
             all_padding: images.iter().map(|&image| image == 1).collect(),
+            multiplicity: None,
             padded_to: 5,
         }),
         grid: None,
@@ -199,6 +202,7 @@ fn a_question_answered_alone_is_answered_as_in_a_batch() {
             boxes: None,
             counts: vec![3],
             all_padding: vec![false],
+            multiplicity: None,
             padded_to: 5,
         }),
         grid: None,

@@ -35,6 +35,16 @@ impl Linear {
     }
 }
 
+/// Applies a layer for rows to each row of a grid.
+///
+/// # Shapes
+/// x (B, T, in) -> (B, T, out)
+pub(crate) fn each_row(x: &Tensor, layer: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
+    let size = x.size();
+    let rows = layer(&x.flatten(0, 1)); // (B T, out)
+    rows.view([size[0], size[1], -1])
+}
+
 /// A multi-layer perceptron: FC, ReLU, dropout, FC.
 #[derive(Debug)]
 pub struct Mlp {

@@ -2,13 +2,16 @@
 
 mod attention;
 mod linear;
-mod lstm;
 mod norm;
+mod recurrent;
+mod relation;
 mod weight_norm;
 
 pub use attention::{AttFlat, AttFlatSizes, MhAtt, Sequences};
+pub(crate) use linear::each_row;
 pub use linear::{Linear, Mlp};
-pub(crate) use lstm::Embedding;
-pub use lstm::Lstm;
 pub use norm::LayerNorm;
+pub(crate) use recurrent::Embedding;
+pub use recurrent::{Cell, Recurrent};
+pub(crate) use relation::{RelationAttention, Relations};
 pub(crate) use weight_norm::WeightNormLinear;

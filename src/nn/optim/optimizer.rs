@@ -64,7 +64,7 @@ impl Optimizer {
                     "its optimizer has taken {} steps for parameter {i}, but {steps} for others",
                     moments.step
                 ),
-                None if steps == 0.0 => {}
+                None if steps == 0.0 || !self.params[i].requires_grad() => {}
                 None => bail!("its optimizer has no moments for parameter {i}"),
             }
         }
@@ -151,17 +151,15 @@ impl Optimizer {
 
     /// The state as PyTorch's `state_dict()` has it. Shares memory with the optimizer.
     pub fn state(&self) -> OptimizerState {
-        let moments = self
-            .exp_avg
-            .iter()
-            .zip(&self.second)
-            .map(|(first, second)| {
-                (self.steps > 0).then(|| Moments {
+        let moments = self.exp_avg.iter().zip(&self.second).zip(&self.params).map(
+            |((first, second), parameter)| {
+                (self.steps > 0 && parameter.requires_grad()).then(|| Moments {
                     step: self.steps as f64,
                     exp_avg: first.shallow_clone(),
                     second: second.shallow_clone(),
                 })
-            });
+            },
+        );
         OptimizerState {
             algorithm: self.hyper.algorithm,
             lr: self.lr,
@@ -186,7 +184,8 @@ impl Optimizer {
     /// # Errors
     /// A parameter without a gradient, or no memory left.
     pub fn step(&mut self, lr: f64, grad_norm_clip: f64) -> Result<()> {
-        let grads: Vec<Tensor> = self.params.iter().map(Tensor::grad).collect();
+        let used = self.used();
+        let grads: Vec<Tensor> = used.iter().map(|&i| self.params[i].grad()).collect();
         ensure!(
             grads.iter().all(Tensor::defined),
             "a parameter has no gradient"
@@ -197,13 +196,23 @@ impl Optimizer {
         self.steps += 1;
         self.lr = lr;
         match self.hyper.algorithm {
-            Algorithm::Adam => self.adam(&grads),
-            Algorithm::Adamax => self.adamax(&grads),
+            Algorithm::Adam => self.adam(&used, &grads),
+            Algorithm::Adamax => self.adamax(&used, &grads),
         }
     }
 
+    /// The numbers of the parameters that have gradients.
+    fn used(&self) -> Vec<usize> {
+        let params = self.params.iter().enumerate();
+        let used = params.filter(|(_, parameter)| parameter.requires_grad());
+        used.map(|(i, _)| i).collect()
+    }
+
     /// m += (1 - β₁) (g - m);  v += (1 - β₂) (g² - v);  p -= lr m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)
-    fn adam(&self, grads: &[Tensor]) -> Result<()> {
+    fn adam(&self, used: &[usize], grads: &[Tensor]) -> Result<()> {
+        let of_used = |all: &[Tensor]| -> Vec<Tensor> {
+            used.iter().map(|&i| all[i].shallow_clone()).collect()
+        };
         let device = self.params.first().context("no parameters")?.device();
         // Filled on the device: a copy from the host would wait for all earlier work of the device.
         let step = Tensor::f_full([], self.steps as f64, (Kind::Float, device))?;
@@ -213,16 +222,16 @@ impl Optimizer {
             eps: self.hyper.eps,
         };
         native::fused_adam(
-            &self.params,
+            &of_used(&self.params),
             grads,
-            (&self.exp_avg, &self.second),
+            (&of_used(&self.exp_avg), &of_used(&self.second)),
             &step,
             with,
         )
     }
 
     /// m += (1 - β₁) (g - m);  u = max(β₂ u, |g| + ε);  p -= lr / (1 - β₁ᵗ) m / u
-    fn adamax(&self, grads: &[Tensor]) -> Result<()> {
+    fn adamax(&self, used: &[usize], grads: &[Tensor]) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let HyperParameters {
             betas: (b1, b2),
@@ -230,7 +239,7 @@ impl Optimizer {
             ..
         } = self.hyper;
         let bias_correction = 1.0 - b1.powf(self.steps as f64);
-        for (i, grad) in grads.iter().enumerate() {
+        for (&i, grad) in used.iter().zip(grads) {
             let [mut p, mut m, mut u] =
                 [&self.params[i], &self.exp_avg[i], &self.second[i]].map(Tensor::shallow_clone);
             let _ = m.f_lerp_(grad, 1.0 - b1)?;

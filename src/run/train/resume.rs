@@ -219,6 +219,7 @@ impl Trainer<'_> {
                         .get_or_init(|| self.task.dataset.digest())
                         .clone(),
                 ),
+                max_token: Some(inputs.max_token as u64),
                 config: serde_json::to_value(self.plan.config()).unwrap_or_default(),
                 vocabulary: inputs.vocabulary.words().map(str::to_owned).collect(),
                 answers: inputs.answers.answers().map(str::to_owned).collect(),

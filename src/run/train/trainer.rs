@@ -3,6 +3,7 @@
 //! Everything else that happens during training is a [`StepListener`].
 
 use super::listeners::{Listeners, MicroBatch, Step, StepListener};
+use crate::config::LossReduction;
 use crate::datasets::LossKind;
 use crate::distributed::Replica;
 use crate::models::Network;
@@ -63,12 +64,12 @@ impl<'a> Trainer<'a> {
             plan,
             inputs,
             task,
-            reducer: replica.reducer(&net.parameters.tensors)?,
+            reducer: replica.reducer(&net.parameters.used())?,
             replica,
             optimizer: Optimizer::new(&net.parameters.tensors, network::hyper_parameters(config)),
             net,
             schedule: Schedule::new(network::schedule_keys(config), task.dataset.len()),
-            loss_kind: network::loss_kind(config)?,
+            loss_kind: config.loss()?,
             lr_base: config.train.lr_base,
             epoch: 0,
             step: 0,
@@ -187,9 +188,22 @@ impl<'a> Trainer<'a> {
         let logits = self.net.forward(batch, &pass)?; // (B, answers)
         let loss = loss(self.loss_kind, &logits, &batch.targets())?;
         listeners.phase(Phase::Forward);
-        loss.f_backward()?;
+        let minimised = &loss * self.loss_scale();
+        minimised.f_backward()?;
         listeners.phase(Phase::Backward);
         Ok(loss.detach())
+    }
+
+    /// What the summed loss of a micro-batch is multiplied by before the backward pass: 1 for a sum; for a mean (`LOSS_REDUCTION`)
+    /// one over the questions of a batch, and for other losses than cross-entropy over their answers too, as in PyTorch.
+    fn loss_scale(&self) -> f64 {
+        let train = &self.plan.config().train;
+        let questions = train.batch_size as f64;
+        match (train.loss_reduction, self.loss_kind) {
+            (LossReduction::Sum, _) => 1.0,
+            (LossReduction::Mean, LossKind::CrossEntropy) => 1.0 / questions,
+            (LossReduction::Mean, _) => 1.0 / (questions * self.net.answers() as f64),
+        }
     }
 
     /// Runs one backward pass so that the reducer learns the order in which gradients arrive; only before the first

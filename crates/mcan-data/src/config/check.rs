@@ -36,6 +36,7 @@ impl Config {
                 )
             },
         )?;
+        self.loss().map_err(|error| wrong("LOSS_FUNC", error))?;
         if mode == RunMode::Train || data.train_split != usual.train_split {
             training(benchmark, &data.train_split).map_err(|error| wrong("TRAIN_SPLIT", error))?;
         }

@@ -1,12 +1,16 @@
 //! The data of a run: its data set, its splits, and the check that their files exist, before anything slow starts.
 
 use crate::base::files::exists;
-use crate::config::{Config, DataConfig, RunMode};
+use crate::config::{Config, DataConfig, LossFunc, RunMode};
 use crate::data::streams::{Needs, StreamKind, Streams};
 use crate::datasets::files::{self, Places};
-use crate::datasets::{self, Benchmark, SplitName, StreamSizes};
-use anyhow::{Result, ensure};
+use crate::datasets::{self, Benchmark, LossKind, SplitName, StreamSizes};
+use anyhow::{Context, Result, ensure};
 use std::path::Path;
+
+/// The keys of `FEAT_SIZE` for regions and for the grid.
+const FRCN: &str = "FRCN_FEAT_SIZE";
+const GRID: &str = "GRID_FEAT_SIZE";
 
 impl DataConfig {
     /// The size of a stream of the data set in `FEAT_SIZE`.
@@ -63,10 +67,57 @@ impl Config {
     pub fn streams(&self) -> Result<Streams> {
         let usual = (self.data.img_feat_pad_size, self.feature_size());
         let sizes = StreamSizes {
-            regions: self.data.named_size("FRCN_FEAT_SIZE").or(Some(usual)),
-            grid: self.data.named_size("GRID_FEAT_SIZE"),
+            regions: self.data.named_size(FRCN).or(Some(usual)),
+            grid: self.data.named_size(GRID),
         };
         Ok(self.data.benchmark()?.streams(sizes))
+    }
+
+    /// Takes the widths of the features from a checkpoint, as far as it shows them.
+    ///
+    /// # Errors
+    /// An unknown data set.
+    pub fn set_feature_widths(
+        &mut self,
+        regions: Option<usize>,
+        grid: Option<usize>,
+    ) -> Result<()> {
+        let streams = self.streams()?;
+        let sizes = [(FRCN, streams.regions, regions), (GRID, streams.grid, grid)];
+        for (key, stream, width) in sizes {
+            let (Some(stream), Some(width)) = (stream, width) else {
+                continue;
+            };
+            if stream.width != width {
+                let sizes = self.data.feat_size.0.entry(self.data.dataset.clone());
+                sizes
+                    .or_default()
+                    .insert(key.into(), (stream.padded_to, width));
+            }
+        }
+        Ok(())
+    }
+
+    /// The loss that training minimises: `LOSS_FUNC`, else the usual one of the data set.
+    ///
+    /// # Errors
+    /// An unknown data set, or a loss that it has no targets for.
+    pub fn loss(&self) -> Result<LossKind> {
+        let benchmark = self.data.benchmark()?;
+        let losses = benchmark.losses();
+        let asked = match self.train.loss_func {
+            LossFunc::OfDataset => return losses.first().copied().context("no loss"),
+            LossFunc::Bce => LossKind::BinaryCrossEntropy,
+            LossFunc::Ce => LossKind::CrossEntropy,
+            LossFunc::Kld => LossKind::Divergence,
+        };
+        ensure!(
+            losses.contains(&asked),
+            "LOSS_FUNC = {}: {} has no targets for it; leave it out, which takes the loss of the data set",
+            self.train.loss_func.word(),
+            benchmark.name()
+        );
+        Ok(asked)
     }
 
     /// The extension of answer files.

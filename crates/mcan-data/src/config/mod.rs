@@ -26,7 +26,7 @@ pub use error::{ConfigError, require};
 pub use keys::{DataConfig, RunConfig, TrainConfig};
 pub use model::{FamilyKeys, ModelValues, Schema};
 pub use resolve::Given;
-pub use table::{Flag, Key, Keys, Kind, OnResume, Scope};
+pub use table::{Flag, Key, KeyType, Keys, Kind, OnResume, Scope};
 pub use words::{
     Accuracy, Amp, BankDtype, FeatSize, LossFunc, LossReduction, Opt, OptParams, Preload, RunMode,
     ShuffleMode, StopSignal, StopSignals,
@@ -118,10 +118,13 @@ impl Config {
         model::convention(self.run.model_use.as_deref())
     }
 
-    /// F, the width of the feature vectors of an image. `IMG_FEAT_SIZE` of the model's family decides it, because the
-    /// tensors of a checkpoint show it.
+    /// F, the width of the feature vectors of an image. `IMG_FEAT_SIZE` decides it in configurations of the reference, and
+    /// `FEAT_SIZE` in those of OpenVQA, where `IMG_FEAT_SIZE` is the width in the attention.
     pub fn feature_size(&self) -> usize {
-        let of_model = self.model.size("IMG_FEAT_SIZE");
+        let of_model = match self.convention() {
+            Convention::Reference => self.model.size("IMG_FEAT_SIZE"),
+            Convention::OpenVqa => None,
+        };
         let of_dataset = || {
             let dataset = &self.data.dataset;
             let given = self.data.feat_size.of(dataset);

@@ -9,6 +9,7 @@ use super::{
     show, yaml,
 };
 use crate::data::Convention;
+use crate::datasets;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -74,7 +75,7 @@ impl Config {
         let typed = typed(given)?;
         let named = |key| last(&typed, key).map(|setting| show(&setting.value));
         let dataset = named("DATASET").unwrap_or_else(|| DataConfig::default().dataset);
-        let model = named("MODEL").unwrap_or_else(|| default_model(&typed));
+        let model = named("MODEL").unwrap_or_else(|| default_model(&typed, &dataset));
         let file = model_file::find(given.cfg.as_ref(), &dataset, &model)?;
         let mut settings = vec![setting("MODEL", model.clone().into(), "--MODEL")];
         for (key, value) in yaml::mapping(&file.place, &file.text)? {
@@ -126,13 +127,15 @@ impl Config {
     }
 }
 
-/// The model of a run that names none: the demo's world is small.
-fn default_model(typed: &[Setting]) -> String {
+/// The model of a run that names none: that of the data set. The demo's world is small.
+fn default_model(typed: &[Setting], dataset: &str) -> String {
     let mode = last(typed, "RUN_MODE").map(|setting| &setting.value);
-    match mode == Some(&json!(RunMode::Demo)) {
-        true => "tiny".into(),
-        false => RunConfig::default().model,
+    if mode == Some(&json!(RunMode::Demo)) {
+        return "tiny".into();
     }
+    // An unknown data set is an error later.
+    let usual = datasets::benchmark(dataset).map(|benchmark| benchmark.usual_model());
+    usual.map_or_else(|_| RunConfig::default().model, str::to_owned)
 }
 
 /// Checks that a configuration file does not name another model: the name chooses the file, so a file cannot choose it.
@@ -316,6 +319,14 @@ impl Layers {
             return;
         };
         for (key, value) in [("IMG_FEAT_PAD_SIZE", vectors), ("IMG_FEAT_SIZE", width)] {
+            // BUTD and BAN have a width in the attention under this name, which they compute if it is absent.
+            if self
+                .table
+                .get(key)
+                .is_some_and(|key| (key.default)().is_null())
+            {
+                continue;
+            }
             if given.is_some() {
                 self.places.remove(key);
             }

@@ -187,7 +187,7 @@ fn wrong_types_name_key_value_and_place() {
         ("FF_SIZE: 3", "FF_SIZE", "derived"),
         ("HALF_SIZE: 3", "HALF_SIZE", "derived"),
         ("SUB_BATCH_SIZE: 3", "SUB_BATCH_SIZE", "derived"),
-        ("LOSS_REDUCTION: mean", "LOSS_REDUCTION", "mean"),
+        ("LOSS_REDUCTION: none", "LOSS_REDUCTION", "none"),
     ] {
         let error = error(text, &[]);
         assert_eq!(error.key, key, "{text}");
@@ -222,7 +222,7 @@ fn impossible_values_are_errors_of_their_key() {
         (&["DIST_TIMEOUT=0"], "DIST_TIMEOUT", "from 1"),
         (&["VERSION=../x"], "VERSION", "../x"),
         (&["QUESTION_PATH={tset: a}"], "QUESTION_PATH", "tset"),
-        (&["DATASET=gqa"], "DATASET", "only vqa, clevr"),
+        (&["DATASET=okvqb"], "DATASET", "only vqa, gqa, clevr"),
         (
             &["TRAIN_SPLIT=vg"],
             "TRAIN_SPLIT",

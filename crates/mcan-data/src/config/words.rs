@@ -66,6 +66,8 @@ words! {
         Bce = "bce",
         /// Cross-entropy.
         Ce = "ce",
+        /// Kullback-Leibler divergence from the annotators' answers.
+        Kld = "kld",
     }
 }
 
@@ -74,6 +76,8 @@ words! {
     pub enum LossReduction {
         /// Their sum.
         Sum = "sum",
+        /// Their mean: of cross-entropies over the questions, of other losses over questions and answers.
+        Mean = "mean",
     }
 }
 

@@ -40,7 +40,11 @@ impl AnswerList {
             .with_context(|| format!("{} is damaged", source.name()))
     }
 
-    fn from_halves(
+    /// The list of the two halves of a dictionary.
+    ///
+    /// # Errors
+    /// Halves that disagree, or a gap in the indices.
+    pub(crate) fn from_halves(
         mut index_of: IndexMap<String, Int>,
         answer_at: &IndexMap<String, Text>,
     ) -> Result<Self> {

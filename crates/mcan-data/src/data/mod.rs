@@ -31,8 +31,10 @@ pub struct FeatureRows {
     pub boxes: Option<Vec<f32>>,
     /// (I) rows n_i of each image, at least 1.
     pub counts: Vec<usize>,
-    /// (I) whether an image has no row that is not zero.
+    /// (I) whether an image is only padding, which is masked.
     pub all_padding: Vec<bool>,
+    /// (sum of n_i) rows that each row stands for, if the model observes padding: 1, or the number of an image's padding rows.
+    pub multiplicity: Option<Vec<f32>>,
     /// Rows of every image in the reference, padding included.
     pub padded_to: usize,
 }
@@ -40,8 +42,8 @@ pub struct FeatureRows {
 /// Questions with their words, features and targets, packed: row counts instead of padding.
 ///
 /// A batch has B questions about I images: I = B, or fewer where consecutive questions share an image and sharing is
-/// on. It holds the rows that are not padding, and the number of rows that the reference would have; the model says
-/// whether it observes padding.
+/// on. It holds the rows that are not padding, and the number of rows that the reference would have. If the model observes
+/// padding, one more row of an image stands for its padding.
 ///
 /// A question without a word keeps `words_padded_to` words with the id of padding, and an image without a row keeps
 /// `padded_to` zero rows, because the reference attends uniformly to all of them. `no_words` and `all_padding` mark such

@@ -28,8 +28,30 @@ pub struct StreamSpec {
     pub padded_to: usize,
     /// F, values per row.
     pub width: usize,
-    /// Whether each row has a box.
-    pub boxes: bool,
+    /// The unit of the boxes of the rows, unless the configuration says otherwise; none if rows have no boxes.
+    pub boxes: Option<BoxUnit>,
+}
+
+/// The unit of the corners of boxes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoxUnit {
+    /// Pixels, as stored.
+    Pixels,
+    /// Shares of the width and of the height of the image.
+    Shares,
+}
+
+/// What a model does with padding: the rows that fill images up to [`StreamSpec::padded_to`], and rows of zeros.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Padding {
+    /// It is masked, and so left out. An image that is only padding keeps all of it, and is attended to uniformly.
+    #[default]
+    Masked,
+    /// It is masked, and the model cannot use an image that is only padding.
+    MaskedAlways,
+    /// It takes part. One row stands for all padding of an image, with the number of rows that it stands for. A row of zeros
+    /// is not padding if the model reads its box.
+    Observed,
 }
 
 /// The image features that a data set offers.
@@ -58,6 +80,8 @@ pub struct Needs {
     pub regions: bool,
     /// Cells of a feature map.
     pub grid: bool,
-    /// The boxes of the regions.
-    pub boxes: bool,
+    /// The boxes of the regions, in this unit.
+    pub boxes: Option<BoxUnit>,
+    /// What the model does with padding.
+    pub padding: Padding,
 }

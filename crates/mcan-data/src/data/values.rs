@@ -39,6 +39,19 @@ impl Values {
         }
     }
 
+    /// For each row from value `start` on, whether it has a value other than 0.
+    pub(super) fn rows_with_values(&self, start: usize, columns: usize) -> Vec<bool> {
+        fn rows<T: Copy + PartialEq>(values: &[T], columns: usize, zero: T) -> Vec<bool> {
+            let rows = values.chunks_exact(columns);
+            rows.map(|row| row.iter().any(|&v| v != zero)).collect()
+        }
+        match self {
+            Values::F32(values) => rows(&values[start..], columns, 0.0),
+            Values::F16(values) => rows(&values[start..], columns, f16::ZERO),
+            Values::Rows(numbers) => vec![true; numbers.len() - start],
+        }
+    }
+
     /// Removes the rows that are all zeros, from value `start` on.
     pub(super) fn drop_zero_rows(&mut self, start: usize, columns: usize) {
         match self {

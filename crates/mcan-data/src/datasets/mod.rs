@@ -5,6 +5,7 @@
 pub mod clevr;
 pub mod demo;
 pub mod files;
+pub mod gqa;
 pub mod vqa2;
 
 use crate::data::answers::AnswerList;
@@ -17,7 +18,7 @@ use files::{Places, Split};
 use std::path::{Path, PathBuf};
 
 /// All data sets.
-pub(crate) static BENCHMARKS: [&dyn Benchmark; 2] = [&vqa2::Vqa2, &clevr::Clevr];
+pub(crate) static BENCHMARKS: [&dyn Benchmark; 3] = [&vqa2::Vqa2, &gqa::Gqa, &clevr::Clevr];
 
 /// The name of a split, as in `QUESTION_PATH`.
 pub type SplitName = &'static str;
@@ -68,6 +69,8 @@ pub enum LossKind {
     BinaryCrossEntropy,
     /// Cross-entropy against one right answer.
     CrossEntropy,
+    /// Kullback-Leibler divergence from the distribution of the annotators' answers.
+    Divergence,
 }
 
 /// What an answer is worth, where annotators differ. Data sets with fewer than ten answers to a question use others than
@@ -87,6 +90,11 @@ pub enum Measure {
 pub trait Benchmark: Sync {
     /// The value of `--DATASET`.
     fn name(&self) -> &'static str;
+
+    /// The model of a run that names none: a value of `--MODEL`.
+    fn usual_model(&self) -> &'static str {
+        "small"
+    }
 
     /// All splits with their official files.
     fn splits(&self) -> &'static [Split];
@@ -125,6 +133,35 @@ pub trait Benchmark: Sync {
     /// The name of the file of answers in the folder of questions, if the data set has one.
     fn answer_file(&self) -> Option<&'static str>;
 
+    /// Whether the file of answers has the words too.
+    fn lists_have_words(&self) -> bool {
+        false
+    }
+
+    /// How the user gets the file of answers of the published checkpoints, for messages.
+    fn supply_of_answers(&self) -> &'static str {
+        "./setup.sh data fetches it"
+    }
+
+    /// Reads the file of answers.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is damaged.
+    fn read_lists(&self, path: &Path) -> Result<Lists> {
+        Ok(Lists {
+            answers: AnswerList::load(path)?,
+            words: None,
+        })
+    }
+
+    /// Writes the file of answers, but replaces none.
+    ///
+    /// # Errors
+    /// The file cannot be written, or there is one.
+    fn save_lists(&self, path: &Path, lists: &Lists) -> Result<()> {
+        lists.answers.save_new(path)
+    }
+
     /// The image features of the data set, in the sizes that the user has given, or in their default sizes.
     fn streams(&self, sizes: StreamSizes) -> Streams;
 
@@ -139,8 +176,8 @@ pub trait Benchmark: Sync {
         places: &Places,
     ) -> Result<Option<FeaturePlace>>;
 
-    /// The loss for the targets.
-    fn loss(&self) -> LossKind;
+    /// The losses that the data set has targets for. The first is the usual one.
+    fn losses(&self) -> &'static [LossKind];
 
     /// The extension of answer files.
     fn result_extension(&self) -> &'static str;
@@ -176,6 +213,24 @@ pub trait Benchmark: Sync {
         annotations: Option<&Path>,
         measure: Measure,
     ) -> Result<String>;
+}
+
+/// What the file of answers of a data set has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lists {
+    /// The answers.
+    pub answers: AnswerList,
+    /// The words, if they are in this file too.
+    pub words: Option<WordList>,
+}
+
+/// The words of a data set that has them in its file of answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WordList {
+    /// The words, with the special ones.
+    pub vocabulary: Vocabulary,
+    /// Words of the longest question. Further words of a question are cut off.
+    pub longest: usize,
 }
 
 /// Sizes of streams that the user has given: (N, F), padded rows and values per row.
@@ -219,7 +274,7 @@ pub trait QuestionFiles {
     /// When there is no answer.
     fn count_answers(&self, splits: &[SplitName]) -> Result<AnswerList>;
 
-    /// The annotated questions with their targets, split after split.
+    /// The annotated questions with their targets for `loss`, split after split.
     ///
     /// # Errors
     /// A split that was not read, or annotations that do not fit the questions.
@@ -229,6 +284,7 @@ pub trait QuestionFiles {
         words: &Vocabulary,
         answers: &AnswerList,
         max_token: usize,
+        loss: LossKind,
     ) -> Result<Dataset>;
 
     /// Every question of a split, without targets.
@@ -245,11 +301,11 @@ pub trait QuestionFiles {
     /// The names of the files of these splits that list the samples of a run, for messages.
     fn names(&self, splits: &[SplitName], training: bool) -> String;
 
-    /// The metric for answers to all questions of a split.
+    /// The metric for answers to all questions of a split. It may take the parsed file.
     ///
     /// # Errors
     /// A question without annotation.
-    fn metric(&self, split: SplitName, measure: Measure) -> Result<Box<dyn Metric>>;
+    fn metric(&mut self, split: SplitName, measure: Measure) -> Result<Box<dyn Metric>>;
 }
 
 /// The metric of one split: made once, used after every epoch.
@@ -281,9 +337,9 @@ mod tests {
         for name in names() {
             assert_eq!(benchmark(name).unwrap().name(), name);
         }
-        let message = benchmark("gqa").err().unwrap().to_string();
+        let message = benchmark("okvqb").err().unwrap().to_string();
         assert!(
-            message.contains("DATASET = gqa") && message.contains("vqa, clevr"),
+            message.contains("DATASET = okvqb") && message.contains("vqa, gqa, clevr"),
             "{message}"
         );
     }

@@ -16,7 +16,7 @@ pub use place::{FeaturePlace, FileNames, archive_path, bank_path, find_archive, 
 pub use store::FeatureStore;
 pub use survey::Survey;
 
-use super::streams::StreamSpec;
+use super::streams::{BoxUnit, Needs, Padding, StreamKind, StreamSpec};
 use super::{FeatureRows, ImageId, Values};
 use crate::formats::bank::{Bank, Dtype};
 use crate::formats::npz;
@@ -40,6 +40,10 @@ pub struct Features {
     /// For each image, whether its place is in the folder of its own split.
     in_own_split: Vec<bool>,
     rows: Rows,
+    /// Boxes of each image that is in memory, if the model needs them.
+    boxes: Vec<Vec<f32>>,
+    /// What the model needs of this stream.
+    needs: Needs,
 }
 
 /// Where the features of one image are stored.
@@ -100,28 +104,52 @@ impl Features {
         }
     }
 
+    /// Reads what a model with these needs uses of a stream of this kind.
+    pub(super) fn reading(mut self, kind: StreamKind, needs: Needs) -> Features {
+        let boxes = needs.boxes.filter(|_| kind == StreamKind::Regions);
+        self.needs = Needs { boxes, ..needs };
+        self
+    }
+
+    /// Whether rows of zeros are padding: not if the model observes padding and reads boxes, which such a row may have.
+    fn zeros_are_padding(&self) -> bool {
+        self.needs.padding != Padding::Observed || self.needs.boxes.is_none()
+    }
+
     /// Empty rows with room for `capacity` values.
-    pub(super) fn new_rows(&self, capacity: usize, with_boxes: bool) -> FeatureRows {
+    pub(super) fn new_rows(&self, capacity: usize) -> FeatureRows {
+        let is_observed = self.needs.padding == Padding::Observed;
         FeatureRows {
             values: self.no_values(capacity),
-            boxes: with_boxes.then(Vec::new),
+            boxes: self.needs.boxes.map(|_| Vec::new()),
             counts: Vec::new(),
             all_padding: Vec::new(),
+            multiplicity: is_observed.then(Vec::new),
             padded_to: self.spec.padded_to,
         }
     }
 
-    /// Appends the rows of an image; for an image without a row, `padded_to` rows of zeros.
+    /// Appends the rows of an image. Behind them comes the row that stands for its padding, if the model observes padding;
+    /// else an image without a row gets `padded_to` rows of zeros.
     pub(super) fn append_padded(&self, image: usize, out: &mut FeatureRows) -> Result<()> {
-        let found = self.append(image, &mut out.values)?;
-        let rows = if found > 0 { found } else { out.padded_to };
-        out.values.push_zeros(rows - found, self.spec.width);
+        let found = self.append(image, &mut out.values, out.boxes.as_mut())?;
+        let padding = out.padded_to - found;
+        let zeros = match &mut out.multiplicity {
+            Some(multiplicity) => {
+                multiplicity.resize(multiplicity.len() + found, 1.0);
+                multiplicity.extend((padding > 0).then_some(padding as f32));
+                padding.min(1)
+            }
+            None if found == 0 => padding,
+            None => 0,
+        };
+        out.values.push_zeros(zeros, self.spec.width);
         if let Some(boxes) = &mut out.boxes {
-            boxes.extend(self.boxes(image)?);
-            boxes.resize(boxes.len() + 4 * (rows - found), 0.0);
+            boxes.resize(boxes.len() + 4 * zeros, 0.0);
         }
-        out.counts.push(rows);
-        out.all_padding.push(found == 0);
+        out.counts.push(found + zeros);
+        let is_masked = out.multiplicity.is_none();
+        out.all_padding.push(found == 0 && is_masked);
         Ok(())
     }
 
@@ -148,34 +176,64 @@ impl Features {
         }
     }
 
-    /// Appends the rows of an image, (n, F) row after row, and returns n, which can be 0.
+    /// Appends the rows of an image, (n, F) row after row, and returns n, which can be 0. `boxes` gets the corners (n, 4)
+    /// x1, y1, x2, y2 of these rows, in the unit that the model needs.
     ///
-    /// These are the rows that the attention mask of the reference leaves open: of the first `padded_to` stored rows, those
-    /// that are not all zeros. `out` comes from [`Features::no_values`].
+    /// These are the rows that are not padding: of the first `padded_to` stored rows, those that are not all zeros. `out`
+    /// comes from [`Features::no_values`].
     ///
     /// # Errors
-    /// Names an image without features, or a damaged file.
-    pub(crate) fn append(&self, image: usize, out: &mut Values) -> Result<usize> {
+    /// Names an image without features or boxes, or a damaged file.
+    pub(crate) fn append(
+        &self,
+        image: usize,
+        out: &mut Values,
+        boxes: Option<&mut Vec<f32>>,
+    ) -> Result<usize> {
         let start = out.len();
+        let mut width = self.spec.width;
         match (&self.rows, &mut *out) {
+            (Rows::Stored, _) => return self.append_stored(image, out, boxes),
+            (Rows::InMemory(images), _) => out.extend(&images[image])?,
             (Rows::InTable(table), Values::Rows(numbers)) => {
                 numbers.extend(table[image].clone());
-                return Ok(numbers.len() - start);
+                width = 1;
             }
             (Rows::InTable(_), _) => bail!("features in a table need a batch of row numbers"),
-            (Rows::InMemory(images), _) => out.extend(&images[image])?,
-            (Rows::Stored, _) => {
-                self.read(image, out)?;
-                out.drop_zero_rows(start, self.spec.width);
-            }
         }
-        Ok((out.len() - start) / self.spec.width)
+        if let (Some(boxes), Some(found)) = (boxes, self.boxes.get(image)) {
+            boxes.extend(found);
+        }
+        Ok((out.len() - start) / width)
     }
 
-    /// Appends the first `padded_to` stored rows of an image, with the rows of zeros.
-    fn read(&self, image: usize, out: &mut Values) -> Result<()> {
+    /// As [`Features::append`], from a file or a bank.
+    fn append_stored(
+        &self,
+        image: usize,
+        out: &mut Values,
+        boxes: Option<&mut Vec<f32>>,
+    ) -> Result<usize> {
+        let (start, width) = (out.len(), self.spec.width);
+        let corners = self.read(image, out, boxes.is_some())?;
+        let drops_zeros = self.zeros_are_padding();
+        if let Some(boxes) = boxes {
+            let has_values = out.rows_with_values(start, width);
+            let rows = corners.chunks_exact(4).zip(has_values);
+            let kept = rows.filter(|(_, has_values)| *has_values || !drops_zeros);
+            boxes.extend(kept.flat_map(|(corners, _)| corners));
+        }
+        if drops_zeros {
+            out.drop_zero_rows(start, width);
+        }
+        Ok((out.len() - start) / width)
+    }
+
+    /// Appends the first `padded_to` stored rows of an image, with the rows of zeros; returns the boxes of these rows if
+    /// they are wanted.
+    fn read(&self, image: usize, out: &mut Values, with_boxes: bool) -> Result<Vec<f32>> {
         let rows = self.spec.padded_to;
-        match (self.place(image)?, out) {
+        let stored = match (self.place(image)?, out) {
             (
                 Place::File {
                     folder,
@@ -186,16 +244,55 @@ impl Features {
             ) => {
                 let wanted = self.wanted(rows, *rows_first);
                 let path = folder.join(name);
-                npz::with_reader(|reader| reader.read_file(&path, wanted, values)).map(drop)
+                npz::with_reader(|reader| reader.image_of_file(&path, wanted, with_boxes, values))?
+                    .map(|boxes| (boxes.bbox, Some((boxes.width, boxes.height))))
             }
-            (Place::Bank { bank, index }, Values::F32(values)) => {
-                bank.append_f32(*index, rows, values)
-            }
-            (Place::Bank { bank, index }, Values::F16(values)) => {
-                bank.append_f16(*index, rows, values)
+            (Place::Bank { bank, index }, values) => {
+                match values {
+                    Values::F32(values) => bank.append_f32(*index, rows, values)?,
+                    Values::F16(values) => bank.append_f16(*index, rows, values)?,
+                    Values::Rows(_) => bail!("a bank does not go into a batch of row numbers"),
+                }
+                let boxes = if with_boxes {
+                    bank.boxes(*index, rows)?
+                } else {
+                    None
+                };
+                boxes.map(|boxes| (boxes, bank.image_size(*index)))
             }
             _ => bail!("features of .npz files need an f32 batch"),
+        };
+        match self.needs.boxes.filter(|_| with_boxes) {
+            Some(unit) => self.corners(image, stored, unit),
+            None => Ok(Vec::new()),
         }
+    }
+
+    /// Stored corners in `unit`. `stored` are the corners in pixels, and width and height of the image.
+    fn corners(
+        &self,
+        image: usize,
+        stored: Option<(Vec<f32>, Option<(i32, i32)>)>,
+        unit: BoxUnit,
+    ) -> Result<Vec<f32>> {
+        let lacks = |what: &str| {
+            format!(
+                "the model reads the boxes of regions, and image {} has no {what} in {}; extract it again with them",
+                self.image_ids[image],
+                self.place_of(image)
+            )
+        };
+        let (mut corners, size) =
+            stored.with_context(|| lacks("boxes in pixels with the size of the image"))?;
+        if unit == BoxUnit::Shares {
+            let size = size.filter(|(width, height)| *width > 0 && *height > 0);
+            let (width, height) = size.with_context(|| lacks("size (image_w and image_h)"))?;
+            for corner in corners.chunks_exact_mut(2) {
+                corner[0] /= width as f32;
+                corner[1] /= height as f32;
+            }
+        }
+        Ok(corners)
     }
 
     fn wanted(&self, max_rows: usize, rows_first: bool) -> npz::Wanted {
@@ -216,47 +313,10 @@ impl Features {
         })
     }
 
-    /// (n, 4) corners x1, y1, x2, y2 in pixels of the rows that [`Features::append`] appends.
-    ///
-    /// # Errors
-    /// Names an image without features or boxes, or a damaged file.
-    pub(crate) fn boxes(&self, image: usize) -> Result<Vec<f32>> {
-        let width = self.spec.width;
-        let mut values = Vec::new();
-        let boxes = match self.place(image)? {
-            Place::File {
-                folder,
-                name,
-                rows_first,
-            } => {
-                let wanted = self.wanted(usize::MAX, *rows_first);
-                let path = folder.join(name);
-                let rows = npz::with_reader(|reader| reader.read_file(&path, wanted, &mut values))?;
-                npz::with_reader(|reader| reader.boxes_of_file(&path, rows))?
-                    .map(|boxes| boxes.bbox)
-            }
-            Place::Bank { bank, index } => {
-                bank.append_f32(*index, self.spec.padded_to, &mut values)?;
-                bank.boxes(*index, self.spec.padded_to)?
-            }
-        };
-        let boxes = boxes.with_context(|| {
-            format!(
-                "image {} has no boxes in {}",
-                self.image_ids[image],
-                self.places()
-            )
-        })?;
-        let is_kept = |row: &[f32]| row.iter().any(|&value| value != 0.0);
-        let rows = values.chunks(width).take(self.spec.padded_to);
-        let kept = rows.zip(boxes.chunks(4)).filter(|(row, _)| is_kept(row));
-        Ok(kept.flat_map(|(_, corners)| corners).copied().collect())
-    }
-
     /// A message that names the file of `image` if its features are not finite.
     fn not_finite(&self, image: usize) -> Option<String> {
         let mut values = self.no_values(0);
-        if self.append(image, &mut values).is_err() || values.is_finite() {
+        if self.append(image, &mut values, None).is_err() || values.is_finite() {
             return None;
         }
         Some(format!(

@@ -3,7 +3,7 @@
 use super::{FeaturePlace, Features, Place, Rows, archive_path, bank_path};
 use crate::base::files;
 use crate::data::ImageId;
-use crate::data::streams::{StreamKind, StreamSpec};
+use crate::data::streams::{Needs, StreamKind, StreamSpec};
 use crate::formats::bank::{Bank, Dtype, ImageKey};
 use anyhow::{Result, bail, ensure};
 use rustc_hash::FxHashMap;
@@ -83,6 +83,8 @@ impl Features {
             stored: image_ids.iter().map(|_| None).collect(),
             in_own_split: vec![false; image_ids.len()],
             rows: Rows::Stored,
+            boxes: Vec::new(),
+            needs: Needs::default(),
         };
         for place in all {
             let (folder, bank) = (&place.folder, bank_path(&place.folder));

@@ -17,9 +17,9 @@ impl Features {
     /// Names an image without features, a damaged file, or with `in_half` an image whose values are too large for f16.
     pub fn preload(&mut self, in_half: bool, progress: &(dyn Fn(usize) + Sync)) -> Result<()> {
         let done = AtomicUsize::new(0);
-        let load = |image: usize| -> Result<Values> {
-            let mut values = self.no_values(0);
-            self.append(image, &mut values)?;
+        let load = |image: usize| -> Result<(Values, Vec<f32>)> {
+            let (mut values, mut boxes) = (self.no_values(0), Vec::new());
+            self.append(image, &mut values, self.needs.boxes.map(|_| &mut boxes))?;
             if in_half {
                 let named = || {
                     format!(
@@ -32,10 +32,15 @@ impl Features {
             }
             values.shrink_to_fit();
             progress(done.fetch_add(1, Ordering::Relaxed) + 1);
-            Ok(values)
+            Ok((values, boxes))
         };
         let images = (0..self.stored.len()).into_par_iter();
-        self.rows = Rows::InMemory(images.map(load).collect::<Result<_>>()?);
+        let (images, boxes) = images
+            .map(load)
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .unzip();
+        (self.rows, self.boxes) = (Rows::InMemory(images), boxes);
         Ok(())
     }
 

@@ -1,9 +1,9 @@
 //! All streams of features of a run.
 
 use super::{FeaturePlace, Features};
-use crate::data::streams::{Needs, StreamKind, Streams};
+use crate::data::streams::{Needs, Padding, StreamKind, Streams};
 use crate::data::{Dataset, FeatureRows, ImageId};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::sync::Arc;
 
 /// The features that a model needs of the images of a [`Dataset`]. Images have the numbers of the data set.
@@ -11,7 +11,7 @@ pub struct FeatureStore {
     image_ids: Arc<[ImageId]>,
     regions: Option<Features>,
     grid: Option<Features>,
-    boxes: bool,
+    needs: Needs,
 }
 
 impl FeatureStore {
@@ -32,25 +32,27 @@ impl FeatureStore {
                     || format!("the model needs {name}, which the data set does not have");
                 let spec = streams.get(kind).with_context(missing)?;
                 let splits = dataset.image_splits();
-                Features::open(&places(kind)?, kind, spec, Arc::clone(&image_ids), splits)
+                let ids = Arc::clone(&image_ids);
+                let features = Features::open(&places(kind)?, kind, spec, ids, splits)?;
+                anyhow::Ok(features.reading(kind, needs))
             };
             wanted.then_some(()).map(open).transpose()
         };
         Ok(FeatureStore {
             regions: open(needs.regions, StreamKind::Regions, "regions of a detector")?,
             grid: open(needs.grid, StreamKind::Grid, "cells of a feature map")?,
-            boxes: needs.boxes,
+            needs,
             image_ids,
         })
     }
 
-    /// A store of regions without boxes, for tests and benches.
+    /// A store of regions, for tests and benches.
     pub fn of_regions(regions: Features) -> FeatureStore {
         FeatureStore {
             image_ids: Arc::clone(&regions.image_ids),
+            needs: regions.needs,
             regions: Some(regions),
             grid: None,
-            boxes: false,
         }
     }
 
@@ -85,21 +87,26 @@ impl FeatureStore {
         let regions = self.regions.as_ref();
         let grid = self.grid.as_ref();
         [
-            regions.map(|features| features.new_rows(capacity[0], self.boxes)),
-            grid.map(|features| features.new_rows(capacity[1], false)),
+            regions.map(|features| features.new_rows(capacity[0])),
+            grid.map(|features| features.new_rows(capacity[1])),
         ]
     }
 
     /// Appends the rows of an image to each stream.
     ///
     /// # Errors
-    /// Those of [`Features::append`] and [`Features::boxes`].
+    /// Those of [`Features::append_padded`]; an image that is only padding, if the model cannot use it.
     pub(crate) fn append(&self, image: usize, out: &mut [Option<FeatureRows>; 2]) -> Result<()> {
-        for (features, rows) in [&self.regions, &self.grid].into_iter().zip(out) {
+        for (features, rows) in [&self.regions, &self.grid].into_iter().zip(&mut *out) {
             if let (Some(features), Some(rows)) = (features, rows) {
                 features.append_padded(image, rows)?;
             }
         }
+        ensure!(
+            self.needs.padding != Padding::MaskedAlways || !is_only_padding(out),
+            "it has no region with a value other than 0, and this model cannot use such an image; extract it again, or \
+             leave its questions out"
+        );
         Ok(())
     }
 
@@ -128,4 +135,10 @@ impl FeatureStore {
     pub fn check_unchanged(&self) -> Result<()> {
         self.streams().try_for_each(Features::check_unchanged)
     }
+}
+
+/// Whether the last image of each stream is only padding.
+fn is_only_padding(streams: &[Option<FeatureRows>; 2]) -> bool {
+    let mut streams = streams.iter().flatten();
+    streams.all(|rows| rows.all_padding.last() == Some(&true))
 }

@@ -3,7 +3,6 @@ mod splits;
 use super::*;
 use crate::data::pack::{PackOptions, pack};
 use crate::data::source::{FileSource, Layout};
-use crate::data::streams::StreamKind;
 use crate::datasets::vqa2::FEATURE_FILES;
 use crate::formats::bank::ImageKey;
 use crate::formats::npz::testing::feature_file;
@@ -90,7 +89,7 @@ pub(crate) fn open_named(
     let spec = StreamSpec {
         padded_to,
         width,
-        boxes: true,
+        boxes: Some(BoxUnit::Pixels),
     };
     let splits = vec![None; ids.len()];
     Features::open(&places, StreamKind::Regions, spec, ids, &splits)
@@ -107,12 +106,32 @@ pub(crate) fn open(
 
 fn f32s(features: &Features, image: usize) -> Vec<f32> {
     let mut out = features.no_values(0);
-    let rows = features.append(image, &mut out).unwrap();
+    let rows = features.append(image, &mut out, None).unwrap();
     let Values::F32(values) = out else {
         panic!("not f32")
     };
     assert_eq!(values.len(), rows * features.feature_size());
     values
+}
+
+/// The corners of the rows that `features` appends for an image.
+fn boxes(features: &Features, image: usize) -> Vec<f32> {
+    let (mut values, mut boxes) = (features.no_values(0), Vec::new());
+    let rows = features
+        .append(image, &mut values, Some(&mut boxes))
+        .unwrap();
+    assert_eq!(boxes.len(), 4 * rows);
+    boxes
+}
+
+fn reading(features: Features, boxes: BoxUnit, padding: Padding) -> Features {
+    let needs = Needs {
+        regions: true,
+        boxes: Some(boxes),
+        padding,
+        ..Needs::default()
+    };
+    features.reading(StreamKind::Regions, needs)
 }
 
 #[test]
@@ -122,24 +141,55 @@ fn boxes_go_with_the_rows_that_are_kept() {
     for n in 0..6 {
         write_image(&folder, n, n as usize);
     }
-    let from_files = open(std::slice::from_ref(&folder), 4, 3, 0..6);
-    let files: Vec<_> = (0..6).map(|n| from_files.boxes(n).unwrap()).collect();
+    let open = |boxes, padding| {
+        let features = open(std::slice::from_ref(&folder), 4, 3, 0..6);
+        reading(features, boxes, padding)
+    };
+    let from_files = open(BoxUnit::Pixels, Padding::Masked);
+    let files: Vec<_> = (0..6).map(|n| boxes(&from_files, n)).collect();
     assert_eq!(
         files.iter().map(Vec::len).collect::<Vec<_>>(),
         [0, 4, 4, 8, 8, 8],
         "the second region is padding, and regions beyond the third are cut off"
     );
-    let read = |image: u64, n| {
-        let path = folder.join(format!("COCO_any_{image:012}.jpg.npz"));
-        let boxes = npz::with_reader(|reader| reader.boxes_of_file(&path, n)).unwrap();
-        boxes.unwrap().bbox
-    };
-    let stored = read(5, 5);
-    assert_eq!(files[5], [&stored[..4], &stored[8..12]].concat());
+    let path = folder.join("COCO_any_000000000005.jpg.npz");
+    let stored = std::fs::read(path).unwrap();
+    let stored = npz::with_reader(|reader| reader.boxes(&stored, 5))
+        .unwrap()
+        .unwrap();
+    let (corners, width, height) = (&stored.bbox, stored.width as f32, stored.height as f32);
+    assert_eq!(files[5], [&corners[..4], &corners[8..12]].concat());
+    let shares = boxes(&open(BoxUnit::Shares, Padding::Masked), 5);
+    assert_eq!(shares[..2], [corners[0] / width, corners[1] / height]);
+
+    let observing = open(BoxUnit::Pixels, Padding::Observed);
+    assert_eq!(
+        boxes(&observing, 5),
+        corners[..12],
+        "the region of zeros has a box"
+    );
+    let mut rows = observing.new_rows(0);
+    for image in [0, 1, 5] {
+        observing.append_padded(image, &mut rows).unwrap();
+    }
+    assert_eq!(
+        rows.counts,
+        [1, 2, 3],
+        "a row stands for the padding, if there is any"
+    );
+    assert_eq!(rows.multiplicity, Some(vec![3.0, 1.0, 2.0, 1.0, 1.0, 1.0]));
+    assert_eq!(rows.all_padding, [false; 3]);
+    assert_eq!(rows.boxes.map(|boxes| boxes.len()), Some(4 * 6));
+
+    let mut in_memory = open(BoxUnit::Pixels, Padding::Masked);
+    in_memory.preload(false, &|_| ()).unwrap();
     pack_folder(&folder, Dtype::F32);
-    let from_bank = open(&[folder], 4, 3, 0..6);
-    for (n, boxes) in files.iter().enumerate() {
-        assert_eq!(&from_bank.boxes(n).unwrap(), boxes);
+    let from_bank = open(BoxUnit::Pixels, Padding::Masked);
+    for (n, expected) in files.iter().enumerate() {
+        assert_eq!(
+            (&boxes(&from_bank, n), &boxes(&in_memory, n)),
+            (expected, expected)
+        );
     }
 }
 
@@ -243,7 +293,7 @@ fn a_later_split_wins_and_a_bank_wins_over_its_folder() {
     assert_eq!(f32s(&features, 0), rows(9, 1), "9 came after packing");
     assert_eq!(features.missing(), [1]);
     let mut out = features.no_values(0);
-    let message = format!("{:#}", features.append(1, &mut out).unwrap_err());
+    let message = format!("{:#}", features.append(1, &mut out, None).unwrap_err());
     assert!(
         message.contains("image 3") && message.contains("train2014") && message.contains("val2014"),
         "{message}"
@@ -267,7 +317,7 @@ fn preloaded_images_are_not_read_again() {
         let read = |features: &Features| {
             let mut out = features.no_values(0);
             let counts: Vec<_> = (0..20)
-                .map(|id| features.append(id, &mut out).unwrap())
+                .map(|id| features.append(id, &mut out, None).unwrap())
                 .collect();
             (counts, out)
         };
@@ -289,7 +339,7 @@ fn preloaded_images_are_not_read_again() {
 /// The rows of image `id` in a table.
 fn in_table(features: &Features, table: &[f16], id: usize) -> Vec<f16> {
     let mut out = features.no_values(0);
-    let rows = features.append(id, &mut out).unwrap();
+    let rows = features.append(id, &mut out, None).unwrap();
     let Values::Rows(numbers) = out else {
         panic!("no row numbers")
     };
@@ -324,7 +374,7 @@ fn a_table_holds_what_an_f16_bank_holds() {
         assert_eq!(table.len(), 4 * rows);
         for id in 0..20 {
             let mut expected = bank.no_values(0);
-            bank.append(id, &mut expected).unwrap();
+            bank.append(id, &mut expected, None).unwrap();
             assert_eq!(
                 Values::F16(in_table(&features, &table, id)),
                 expected,

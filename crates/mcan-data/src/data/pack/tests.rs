@@ -167,7 +167,8 @@ fn text_ids_are_packed_and_found_and_leading_zeros_keep_them_apart() {
         let ids: Vec<ImageId> = names.into_iter().map(ImageId::from).collect();
         let features = open_named(&[folder.to_owned()], TEXTS, 4, 9, ids.into()).unwrap();
         let mut out = features.no_values(0);
-        (0..names.len()).for_each(|image| assert_eq!(features.append(image, &mut out).unwrap(), 1));
+        (0..names.len())
+            .for_each(|image| assert_eq!(features.append(image, &mut out, None).unwrap(), 1));
         out
     };
     let expected = Values::F32((1..=4).flat_map(|image| rows(image, 1)).collect());

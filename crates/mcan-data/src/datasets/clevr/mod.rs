@@ -76,6 +76,10 @@ impl Benchmark for Clevr {
         "clevr"
     }
 
+    fn usual_model(&self) -> &'static str {
+        "mcan_small"
+    }
+
     fn splits(&self) -> &'static [Split] {
         &SPLITS
     }
@@ -122,7 +126,7 @@ impl Benchmark for Clevr {
             grid: Some(StreamSpec {
                 padded_to,
                 width,
-                boxes: false,
+                boxes: None,
             }),
         }
     }
@@ -142,8 +146,8 @@ impl Benchmark for Clevr {
         Ok(folder.filter(|_| kind == StreamKind::Grid).map(place))
     }
 
-    fn loss(&self) -> LossKind {
-        LossKind::CrossEntropy
+    fn losses(&self) -> &'static [LossKind] {
+        &[LossKind::CrossEntropy]
     }
 
     fn result_extension(&self) -> &'static str {
@@ -227,6 +231,7 @@ impl QuestionFiles for Files {
         words: &Vocabulary,
         answers: &AnswerList,
         max_token: usize,
+        _: LossKind,
     ) -> Result<Dataset> {
         let mut dataset = Dataset::default();
         for &split in splits {
@@ -271,7 +276,7 @@ impl QuestionFiles for Files {
         names.map(QuestionFile::name).collect::<Vec<_>>().join(", ")
     }
 
-    fn metric(&self, split: SplitName, _: Measure) -> Result<Box<dyn Metric>> {
+    fn metric(&mut self, split: SplitName, _: Measure) -> Result<Box<dyn Metric>> {
         Ok(Box::new(Evaluator::new(self.of(split)?)?))
     }
 }

@@ -35,7 +35,7 @@ fn the_answers_of_openvqa_have_the_scores_of_openvqa() {
     let Some(run) = shared("golden/openvqa/clevr_mcan_small") else {
         return;
     };
-    let Some(files) = golden() else { return };
+    let Some(mut files) = golden() else { return };
     let answers = read_answers(&run.join("results/cache/result_run_golden.txt")).unwrap();
     let numbered = (0..)
         .map(|number: i64| number.into())
@@ -101,7 +101,13 @@ fn the_golden_world_has_the_sizes_of_openvqa() {
     let answers = files.count_answers(Clevr.answer_splits()).unwrap();
     let longest = files.longest_question().unwrap();
     let training = files
-        .for_training(&["train"], &words, &answers, longest)
+        .for_training(
+            &["train"],
+            &words,
+            &answers,
+            longest,
+            LossKind::CrossEntropy,
+        )
         .unwrap();
     assert_eq!(training.len(), 158);
     let val = files
@@ -110,7 +116,13 @@ fn the_golden_world_has_the_sizes_of_openvqa() {
     assert_eq!(val.len(), 96);
     assert_eq!(val.image_id(0).to_string(), "val/0");
     let both = files
-        .for_training(&["train", "val"], &words, &answers, longest)
+        .for_training(
+            &["train", "val"],
+            &words,
+            &answers,
+            longest,
+            LossKind::CrossEntropy,
+        )
         .unwrap();
     assert_eq!(
         both.distinct_images().len(),
@@ -154,7 +166,7 @@ fn the_grid_of_an_image_is_read() {
     let grid = store.stream(StreamKind::Grid).unwrap();
     assert!(grid.missing().is_empty());
     let mut values = grid.no_values(0);
-    assert_eq!(grid.append(0, &mut values).unwrap(), 25);
+    assert_eq!(grid.append(0, &mut values, None).unwrap(), 25);
 }
 
 #[test]
@@ -233,7 +245,7 @@ fn an_answer_that_the_model_does_not_know_cannot_be_learned() {
     let words = Vocabulary::new(&["PAD", "UNK"], []);
     let no = AnswerList::from_answers(vec!["no".into()]).unwrap();
     let message = files
-        .for_training(&["train"], &words, &no, 9)
+        .for_training(&["train"], &words, &no, 9, LossKind::CrossEntropy)
         .unwrap_err()
         .to_string();
     assert!(

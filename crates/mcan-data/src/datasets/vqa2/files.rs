@@ -5,7 +5,7 @@ use super::score::score;
 use super::{AnnotationFile, Evaluator, QuestionFile, numbered, read_all, samples, write_answers};
 use crate::data::answers::AnswerList;
 use crate::data::features::{FeaturePlace, FileNames, image_number};
-use crate::data::streams::{StreamKind, StreamSpec, Streams};
+use crate::data::streams::{BoxUnit, StreamKind, StreamSpec, Streams};
 use crate::data::vocab::Vocabulary;
 use crate::data::{Convention, Dataset, QuestionId};
 use crate::datasets::files::{Places, Split, split as split_named};
@@ -156,7 +156,7 @@ impl Benchmark for Vqa2 {
             regions: Some(StreamSpec {
                 padded_to,
                 width,
-                boxes: true,
+                boxes: Some(BoxUnit::Pixels),
             }),
             grid: None,
         }
@@ -183,8 +183,8 @@ impl Benchmark for Vqa2 {
         Ok(folder.filter(|_| kind == StreamKind::Regions).map(place))
     }
 
-    fn loss(&self) -> LossKind {
-        LossKind::BinaryCrossEntropy
+    fn losses(&self) -> &'static [LossKind] {
+        &[LossKind::BinaryCrossEntropy, LossKind::Divergence]
     }
 
     fn result_extension(&self) -> &'static str {
@@ -277,6 +277,7 @@ impl QuestionFiles for Files {
         words: &Vocabulary,
         answers: &AnswerList,
         max_token: usize,
+        loss: LossKind,
     ) -> Result<Dataset> {
         let files = |name: &SplitName| {
             Ok(samples::SplitOf {
@@ -286,7 +287,7 @@ impl QuestionFiles for Files {
             })
         };
         let files = splits.iter().map(files).collect::<Result<Vec<_>>>()?;
-        samples::for_training(&files, words, answers, max_token)
+        samples::for_training(&files, words, answers, max_token, loss)
     }
 
     fn for_answering(
@@ -311,7 +312,7 @@ impl QuestionFiles for Files {
         names.join(", ")
     }
 
-    fn metric(&self, split: SplitName, measure: Measure) -> Result<Box<dyn Metric>> {
+    fn metric(&mut self, split: SplitName, measure: Measure) -> Result<Box<dyn Metric>> {
         let evaluator = Evaluator::new(self.annotations_of(split)?, measure)?;
         let questions = self.questions_of(split)?;
         let asked = questions.questions().iter();

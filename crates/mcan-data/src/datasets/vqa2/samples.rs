@@ -5,7 +5,7 @@ use super::{AnnotationFile, QuestionFile};
 use crate::data::answers::AnswerList;
 use crate::data::vocab::Vocabulary;
 use crate::data::{Dataset, ImageId};
-use crate::datasets::SplitName;
+use crate::datasets::{LossKind, SplitName};
 use anyhow::{Result, bail};
 
 /// The question and annotation files of a split.
@@ -29,6 +29,7 @@ pub(super) fn for_training(
     vocabulary: &Vocabulary,
     answers: &AnswerList,
     max_token: usize,
+    loss: LossKind,
 ) -> Result<Dataset> {
     let mut dataset = Dataset::default();
     let word_ids: Vec<Vec<u32>> = splits
@@ -59,7 +60,7 @@ pub(super) fn for_training(
                 id.into(),
                 (image, images),
                 words.map(|word| word_ids[asked][*word as usize]),
-                targets(given.map(|answer| indices[*answer as usize])),
+                targets(given.map(|answer| indices[*answer as usize]), loss),
             );
         }
         if of_others > 0 {
@@ -139,9 +140,15 @@ mod tests {
         };
         assert_eq!((vocabulary.len(), answers.len()), (93, 45));
         let size = |splits: &[_]| {
-            for_training(splits, &vocabulary, &answers, MAX_TOKEN)
-                .unwrap()
-                .len()
+            for_training(
+                splits,
+                &vocabulary,
+                &answers,
+                MAX_TOKEN,
+                LossKind::BinaryCrossEntropy,
+            )
+            .unwrap()
+            .len()
         };
         let train = split(Some("train"), train, train_answers);
         assert_eq!(size(&[train]), 240);
@@ -224,7 +231,14 @@ mod tests {
                 )
             })
             .collect::<Vec<_>>();
-        let dataset = for_training(&splits, &vocabulary, &answers, MAX_TOKEN).unwrap();
+        let dataset = for_training(
+            &splits,
+            &vocabulary,
+            &answers,
+            MAX_TOKEN,
+            LossKind::BinaryCrossEntropy,
+        )
+        .unwrap();
         type Expected = (i64, u64, Vec<u32>, Vec<Target>);
         let expected: Vec<Expected> =
             serde_json::from_str(include_str!("../../../tests/data/golden_samples.json")).unwrap();
@@ -268,7 +282,14 @@ mod tests {
             split(Some("val"), &val, &annotations),
             split(None, &val, &annotations),
         ];
-        let all = for_training(&splits, &vocabulary, &answers, 1).unwrap();
+        let all = for_training(
+            &splits,
+            &vocabulary,
+            &answers,
+            1,
+            LossKind::BinaryCrossEntropy,
+        )
+        .unwrap();
         assert_eq!([0, 1, 2].map(|i| all.words(i)[0]), [2, 3, 3]);
         assert_eq!([0, 1, 2].map(|i| all.image(i)), [0, 1, 1]);
         assert_eq!(all.image_splits(), [Some("train"), Some("val")]);
@@ -284,11 +305,24 @@ mod tests {
             split(Some("train"), &train, &first),
             split(Some("val"), &val, &second),
         ];
-        let all = for_training(&splits, &vocabulary, &answers, 14).unwrap();
+        let all = for_training(
+            &splits,
+            &vocabulary,
+            &answers,
+            14,
+            LossKind::BinaryCrossEntropy,
+        )
+        .unwrap();
         assert_eq!([all.words(0)[0], all.words(1)[0]], [4, 3]);
 
         let stray = answered(5);
-        let stray = for_training(&[split(None, &train, &stray)], &vocabulary, &answers, 14);
+        let stray = for_training(
+            &[split(None, &train, &stray)],
+            &vocabulary,
+            &answers,
+            14,
+            LossKind::BinaryCrossEntropy,
+        );
         let message = stray.unwrap_err().to_string();
         assert!(
             message.contains("annotates question 5, which is not in"),

@@ -1,6 +1,7 @@
 //! The training targets of VQA-v2: the more annotators gave an answer, the more it is worth.
 
 use crate::data::answers::{AnswerList, Target};
+use crate::datasets::LossKind;
 use crate::text::normalize_answer;
 use rayon::prelude::*;
 
@@ -16,19 +17,30 @@ pub(super) fn indices_of<'a>(
         .collect()
 }
 
-/// The targets of a question whose annotators gave these answers (`None` where an answer is not in the list), in order of
-/// first appearance.
-pub(super) fn targets(indices: impl IntoIterator<Item = Option<u32>>) -> Vec<Target> {
-    let mut counts: Vec<(u32, usize)> = Vec::new();
-    for index in indices.into_iter().flatten() {
+/// The targets for `loss` of a question whose annotators gave these answers (`None` where an answer is not in the list), in
+/// order of first appearance: scores, or for the divergence shares of the annotators.
+pub(super) fn targets(
+    indices: impl IntoIterator<Item = Option<u32>>,
+    loss: LossKind,
+) -> Vec<Target> {
+    let (mut counts, mut annotators): (Vec<(u32, usize)>, usize) = (Vec::new(), 0);
+    for index in indices {
+        annotators += 1;
+        let Some(index) = index else {
+            continue;
+        };
         match counts.iter_mut().find(|(known, _)| *known == index) {
             Some((_, count)) => *count += 1,
             None => counts.push((index, 1)),
         }
     }
+    let value = |count| match loss {
+        LossKind::Divergence => count as f32 / annotators as f32,
+        LossKind::BinaryCrossEntropy | LossKind::CrossEntropy => score(count),
+    };
     counts
         .into_iter()
-        .map(|(index, count)| (index, score(count)))
+        .map(|(index, count)| (index, value(count)))
         .collect()
 }
 
@@ -62,7 +74,16 @@ mod tests {
             Some(1),
             Some(3),
         ];
-        assert_eq!(targets(indices), [(7, 0.6), (2, 0.9), (1, 1.0), (3, 0.3)]);
-        assert_eq!(targets([None]), []);
+        let (scores, shares) = (LossKind::BinaryCrossEntropy, LossKind::Divergence);
+        assert_eq!(
+            targets(indices, scores),
+            [(7, 0.6), (2, 0.9), (1, 1.0), (3, 0.3)]
+        );
+        let of_ten = &indices[..10];
+        assert_eq!(
+            targets(of_ten.iter().copied(), shares),
+            [(7, 0.2), (2, 0.3), (1, 0.4)]
+        );
+        assert_eq!(targets([None], shares), []);
     }
 }

@@ -189,6 +189,27 @@ impl JsonFile {
         self.elements(None, sink)
     }
 
+    /// Passes each entry of a text that is an object to `sink`, without building the object: the key and the value.
+    ///
+    /// # Errors
+    /// The text is not JSON or no object, a value is no `T`, or `sink` returns an error. The error has file, line and
+    /// column.
+    pub fn for_each_entry<'a, T: Deserialize<'a>>(
+        &'a self,
+        sink: impl FnMut(&str, T) -> Result<()>,
+    ) -> Result<()> {
+        let text = self.text()?;
+        let mut json = serde_json::Deserializer::from_str(text);
+        let number = Cell::new(0);
+        let entries = EntriesVisitor {
+            sink,
+            number: &number,
+            value: PhantomData,
+        };
+        let parsed = json.deserialize_any(entries).and_then(|()| json.end());
+        parsed.map_err(|error| self.error(text, &error, number.get()))
+    }
+
     fn elements<'a, T: Deserialize<'a>>(
         &'a self,
         key: Option<&'static str>,
@@ -366,6 +387,36 @@ impl<'de, T: Deserialize<'de>, S: FnMut(T) -> Result<()>> Visitor<'de>
                 self.key
             )))
         }
+    }
+}
+
+struct EntriesVisitor<'n, T, S> {
+    sink: S,
+    /// The number of the entry that is being read, from 1; 0 outside.
+    number: &'n Cell<u64>,
+    value: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>, S: FnMut(&str, T) -> Result<()>> Visitor<'de>
+    for EntriesVisitor<'_, T, S>
+{
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object with an entry for each question")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        loop {
+            self.number.set(self.number.get() + 1);
+            let Some(key) = map.next_key::<Text>()? else {
+                break;
+            };
+            let value = map.next_value()?;
+            (self.sink)(&key, value).map_err(A::Error::custom)?;
+        }
+        self.number.set(0);
+        Ok(())
     }
 }
 

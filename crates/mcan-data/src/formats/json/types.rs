@@ -106,6 +106,7 @@ impl<'de> Visitor<'de> for TextVisitor {
 macro_rules! entry {
     ($(#[$meta:meta])* struct $name:ident<'a>, $expecting:literal { $($field:ident: $ty:ty,)+ }) => {
         $(#[$meta])*
+        #[allow(non_snake_case, reason = "fields have the names of the file's keys")]
         struct $name<'a> {
             $($field: Option<$ty>,)+
             borrows: std::marker::PhantomData<&'a str>,
@@ -122,6 +123,7 @@ macro_rules! entry {
                         f.write_str($expecting)
                     }
 
+                    #[allow(non_snake_case, reason = "as above")]
                     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$name<'a>, A::Error> {
                         $(let mut $field = None;)+
                         while let Some(key) = map.next_key::<$crate::formats::json::Text>()? {

@@ -18,6 +18,10 @@ const FEATURES: [(&str, bool); 4] = [
 /// The arrays that can hold boxes.
 pub(super) const BOXES: [&str; 2] = ["bbox.npy", "boxes.npy"];
 
+/// The arrays that can hold width and height of the image: those of VQA-v2's files, and those of GQA's.
+pub(super) const SIZES: [(&str, &str); 2] =
+    [("image_w.npy", "image_h.npy"), ("width.npy", "height.npy")];
+
 /// The array of features in a file, and whether it is (n, F) where its shape does not tell.
 pub(super) fn features<'a>(
     file: &'a [u8],

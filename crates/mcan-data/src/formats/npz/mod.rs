@@ -103,13 +103,36 @@ impl Reader {
         let mut file = std::mem::take(&mut self.file);
         let result = load(path, &mut file).and_then(|()| self.counted_rows(&file, wanted, out));
         self.file = file;
-        let (_, rows) = result.with_context(|| {
-            format!(
-                "cannot read the features {}; take that file from the published archive again",
-                path.display()
-            )
-        })?;
+        let (_, rows) = result.with_context(|| cannot_read(path))?;
         Ok(rows)
+    }
+
+    /// Appends the wanted rows of the file at `path` to `out` (n, F); with `with_boxes`, returns the boxes of these rows: see
+    /// [`Reader::boxes`].
+    ///
+    /// # Errors
+    /// As [`Reader::read_file`].
+    pub(crate) fn image_of_file(
+        &mut self,
+        path: &Path,
+        wanted: Wanted,
+        with_boxes: bool,
+        out: &mut Vec<f32>,
+    ) -> Result<Option<Boxes>> {
+        let mut file = std::mem::take(&mut self.file);
+        let read = load(path, &mut file).and_then(|()| {
+            let (taken, rows) = self.counted_rows(&file, wanted, out)?;
+            if !with_boxes {
+                return Ok(None);
+            }
+            let mut boxes = self.boxes(&file, rows)?;
+            if let Some(boxes) = &mut boxes {
+                boxes.bbox.truncate(4 * taken);
+            }
+            Ok(boxes)
+        });
+        self.file = file;
+        read.with_context(|| cannot_read(path))
     }
 
     /// Appends the first `max_regions` regions of a file of VQA-v2 to `out`, and returns their number.
@@ -160,19 +183,6 @@ impl Reader {
         read().with_context(|| format!("array {}", name.trim_end_matches(".npy")))
     }
 
-    /// The boxes of the file at `path`, which has `regions` regions; see [`Reader::boxes`].
-    ///
-    /// # Errors
-    /// As [`Reader::boxes`], with the name of the file.
-    pub fn boxes_of_file(&mut self, path: &Path, regions: usize) -> Result<Option<Boxes>> {
-        let mut file = std::mem::take(&mut self.file);
-        let result = load(path, &mut file)
-            .and_then(|()| self.boxes(&file, regions))
-            .with_context(|| format!("cannot read the boxes in {}", path.display()));
-        self.file = file;
-        result
-    }
-
     /// The boxes of a file with `regions` regions; none if it has no array `bbox` or `boxes`, or not the size of the image,
     /// or boxes in shares of that size. `file` is the content of the file.
     ///
@@ -195,11 +205,13 @@ impl Reader {
             );
             Ok(Some(value as i32))
         };
-        let (width, height) = (pixels("image_w.npy")?, pixels("image_h.npy")?);
+        let mut size = (None, None);
+        for (width, height) in arrays::SIZES {
+            size = (size.0.or(pixels(width)?), size.1.or(pixels(height)?));
+        }
         let in_pixels =
             |bbox: &Vec<f32>| bbox.is_empty() || bbox.iter().any(|&corner| corner > 1.0);
-        let (Some(bbox), Some(width), Some(height)) = (bbox.filter(in_pixels), width, height)
-        else {
+        let (Some(bbox), (Some(width), Some(height))) = (bbox.filter(in_pixels), size) else {
             return Ok(None);
         };
         Ok(Some(Boxes {
@@ -244,6 +256,13 @@ impl Reader {
         };
         read().with_context(|| format!("member {name}"))
     }
+}
+
+fn cannot_read(path: &Path) -> String {
+    format!(
+        "cannot read the features {}; take that file from the published archive again",
+        path.display()
+    )
 }
 
 /// Replaces the content of `buffer` by the content of a file.

@@ -17,7 +17,7 @@ fn open_both(folders: [&Path; 2]) -> Features {
     let spec = StreamSpec {
         padded_to: 100,
         width: 4,
-        boxes: true,
+        boxes: None,
     };
     let ids = [7, 7].map(ImageId::from).into();
     let splits = [Some("train"), Some("val")];

@@ -1,11 +1,15 @@
 //! Packed batches: a [`Batch`] as tensors on a device, without padding.
 
-use super::layers::Sequences;
-use super::ragged::{Ragged, RaggedSlots, starts_of};
+mod images;
+
+pub(crate) use images::{ImageLayout, ImageRows};
+
+use super::ragged::{Ragged, RaggedSlots};
 use super::staging::{DeviceBuffer, Slot, StagingBuffer};
 use crate::data::{Batch, FeatureRows, ImageId, Values};
 use crate::native::device::{self, Event};
 use anyhow::{Context, Result, bail, ensure};
+use images::{ImageLayoutSlots, Joined, JoinedSlots};
 use tch::{Device, Kind, Tensor};
 
 /// Packs batches and copies them to a device.
@@ -45,6 +49,8 @@ pub struct PackedBatch {
     pub regions: Option<PackedFeatures>,
     /// Grid cells, if the model needs them.
     pub(crate) grid: Option<PackedFeatures>,
+    /// The sequences of the regions and then the cells of each image, if the model needs both.
+    pub(crate) joined: Option<Joined>,
     /// (P) positions in the flattened targets (B answers), and (P) the scores there, float32; all other targets are 0.
     targets: [Tensor; 2],
     answers: i64,
@@ -59,23 +65,11 @@ pub struct PackedFeatures {
     /// (R_s, F) features of the I distinct images, in the precision in which they are stored.
     pub rows: Tensor,
     /// (R_s, 4) corners of the regions, if the model needs them; float32.
-    #[expect(dead_code, reason = "no family reads boxes yet")]
     pub(crate) boxes: Option<Tensor>,
+    /// (R_s, 1) logarithm of the number of rows that each row stands for, if the model observes padding; float32.
+    pub(crate) log_multiplicity: Option<Tensor>,
     /// The image of each row.
-    pub images: Ragged,
-    /// From rows of images to rows of questions; absent if no two questions share an image.
-    expansion: Option<Expansion>,
-    /// N, rows of every image with the reference's padding.
-    pub(crate) padded_to: i64,
-}
-
-/// The copies of image rows that give each of B questions the rows of its image.
-#[derive(Debug)]
-struct Expansion {
-    /// (R_r) the row of the distinct images that is copied to each row.
-    rows: Tensor,
-    /// The question of each row.
-    questions: Ragged,
+    pub(crate) layout: ImageLayout,
 }
 
 impl Packer {
@@ -95,6 +89,12 @@ impl Packer {
         let words = RaggedSlots::new(&batch.word_counts, &batch.no_words, &mut staging);
         let shared = batch.image_ids.len() < batch.samples.len();
         let image_of = shared.then_some(&batch.image_of[..]);
+        let joined = match (&batch.regions, &batch.grid) {
+            (Some(regions), Some(grid)) => {
+                Some(JoinedSlots::new([regions, grid], image_of, &mut staging))
+            }
+            _ => None,
+        };
         let mut stage =
             |rows: Option<FeatureRows>, source: &Option<StreamSource>| match (rows, source) {
                 (Some(rows), Some(source)) => {
@@ -122,6 +122,7 @@ impl Packer {
             words_padded_to: batch.words_padded_to as i64,
             regions: unpack(regions, &self.regions)?,
             grid: unpack(grid, &self.grid)?,
+            joined: joined.map(|slots| slots.unpack(&buffer)).transpose()?,
             targets: [buffer.array(positions)?, buffer.array(scores)?],
             answers: self.answers as i64,
             buffer,
@@ -148,15 +149,15 @@ impl Packer {
             }
         };
         let boxes = staged.boxes.map(|slot| buffer.array(slot)).transpose()?;
+        let logs = staged.log_multiplicity.map(|slot| buffer.array(slot));
         Ok(PackedFeatures {
             rows: rows.f_view([-1, source.feature_size as i64])?,
             boxes: boxes.map(|boxes| boxes.f_view([-1, 4])).transpose()?,
-            images: staged.images.unpack(buffer)?,
-            expansion: staged
-                .expansion
-                .map(|slots| slots.unpack(buffer))
+            log_multiplicity: logs
+                .transpose()?
+                .map(|logs| logs.f_view([-1, 1]))
                 .transpose()?,
-            padded_to: staged.padded_to,
+            layout: staged.layout.unpack(buffer)?,
         })
     }
 }
@@ -167,9 +168,8 @@ struct StagedFeatures {
     values: Values,
     row_numbers: Option<Slot>,
     boxes: Option<Slot>,
-    images: RaggedSlots,
-    expansion: Option<ExpansionSlots>,
-    padded_to: i64,
+    log_multiplicity: Option<Slot>,
+    layout: ImageLayoutSlots,
 }
 
 impl StagedFeatures {
@@ -189,8 +189,9 @@ impl StagedFeatures {
             "a batch with {found} feature values or rows for {rows} rows of {}",
             source.feature_size
         );
-        let images = RaggedSlots::new(&features.counts, &features.all_padding, staging);
-        let expansion = image_of.map(|image_of| ExpansionSlots::new(&features, image_of, staging));
+        let (counts, all_padding) = (&features.counts, &features.all_padding);
+        let layout = ImageLayoutSlots::new(counts, all_padding, image_of, staging);
+        let logs = |numbers: Vec<f32>| -> Vec<f32> { numbers.into_iter().map(f32::ln).collect() };
         let row_numbers = match &features.values {
             Values::Rows(numbers) => Some(staging.add(numbers)),
             _ => None,
@@ -198,117 +199,19 @@ impl StagedFeatures {
         Ok(StagedFeatures {
             row_numbers,
             boxes: features.boxes.map(|boxes| staging.add(&boxes)),
+            log_multiplicity: features
+                .multiplicity
+                .map(|numbers| staging.add(&logs(numbers))),
             values: features.values,
-            images,
-            expansion,
-            padded_to: features.padded_to as i64,
-        })
-    }
-}
-
-/// An [`Expansion`] whose arrays are in a staging buffer.
-#[derive(Debug)]
-struct ExpansionSlots {
-    rows: Slot,
-    questions: RaggedSlots,
-}
-
-impl ExpansionSlots {
-    fn new(
-        features: &FeatureRows,
-        image_of: &[usize],
-        staging: &mut StagingBuffer,
-    ) -> ExpansionSlots {
-        let starts: Vec<usize> = starts_of(&features.counts).collect();
-        let rows_of = |&i: &usize| (starts[i]..starts[i + 1]).map(|row| row as i64);
-        let rows: Vec<i64> = image_of.iter().flat_map(rows_of).collect();
-        let lengths: Vec<usize> = image_of.iter().map(|&i| features.counts[i]).collect();
-        let all_padding: Vec<bool> = image_of.iter().map(|&i| features.all_padding[i]).collect();
-        ExpansionSlots {
-            rows: staging.add(&rows),
-            questions: RaggedSlots::new(&lengths, &all_padding, staging),
-        }
-    }
-
-    fn unpack(&self, buffer: &DeviceBuffer) -> Result<Expansion> {
-        Ok(Expansion {
-            rows: buffer.array(self.rows)?,
-            questions: self.questions.unpack(buffer)?,
+            layout,
         })
     }
 }
 
 impl PackedFeatures {
-    /// The layout in which each question has the rows of its image.
-    pub(crate) fn questions(&self) -> &Ragged {
-        self.expansion
-            .as_ref()
-            .map_or(&self.images, |expansion| &expansion.questions)
-    }
-
-    /// Copies rows of the distinct images to the questions about them.
-    ///
-    /// # Shapes
-    /// rows (R_s, ·) -> (R_r, ·)
-    pub(crate) fn expand(&self, rows: Tensor) -> Tensor {
-        match &self.expansion {
-            Some(expansion) => rows.index_select(0, &expansion.rows),
-            None => rows,
-        }
-    }
-}
-
-/// The rows of images inside a network: those of each distinct image once, or a copy for each question.
-///
-/// In evaluation, questions share the rows of their image up to the first operation that depends on the question.
-/// Batches for training share none, because dropout is drawn for each question.
-#[derive(Debug)]
-pub(crate) struct ImageRows<'a> {
-    /// (R, D)
-    pub(crate) rows: Tensor,
-    features: &'a PackedFeatures,
-    is_per_question: bool,
-}
-
-impl<'a> ImageRows<'a> {
-    /// The rows of each distinct image.
-    pub(crate) fn distinct(rows: Tensor, features: &'a PackedFeatures) -> ImageRows<'a> {
-        ImageRows {
-            rows,
-            features,
-            is_per_question: false,
-        }
-    }
-
-    /// The same layout with other values.
-    pub(crate) fn with(&self, rows: Tensor) -> ImageRows<'a> {
-        ImageRows { rows, ..*self }
-    }
-
-    /// One sequence for each question; copies rows only if questions share images.
-    pub(crate) fn per_question(self) -> ImageRows<'a> {
-        let rows = if self.is_per_question {
-            self.rows
-        } else {
-            self.features.expand(self.rows)
-        };
-        ImageRows {
-            rows,
-            features: self.features,
-            is_per_question: true,
-        }
-    }
-
-    /// The rows as sequences.
-    pub(crate) fn sequences(&self) -> Sequences<'_> {
-        let layout = match self.is_per_question {
-            true => self.features.questions(),
-            false => &self.features.images,
-        };
-        Sequences {
-            rows: &self.rows,
-            layout,
-        }
+    /// The layout of the rows of the distinct images.
+    pub fn images(&self) -> &Ragged {
+        self.layout.images()
     }
 }
 
