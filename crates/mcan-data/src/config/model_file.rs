@@ -3,15 +3,15 @@
 use super::check::check_folder_name;
 use super::error::ConfigError;
 use crate::base::configs::{self, ConfigFile};
-use crate::datasets::described;
+use crate::datasets::{self, described};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
 /// What names the file, for messages.
 const NAMED_BY: &str = "--CFG or --MODEL";
 
-/// The file `cfg` if given, else the first that exists of `configs/<dataset>/<model>.yml` and `configs/<model>_model.yml`.
-/// A file in the working directory wins over a built-in file of the same name.
+/// The file `cfg` if given, else the first that exists of `configs/<dataset>/<model>.yml`, the same file of the data set
+/// whose models also fit this one, and `configs/<model>_model.yml`. A file in the working directory wins over a built-in file of the same name.
 ///
 /// # Errors
 /// No such file; the error lists the built-in models.
@@ -21,8 +21,10 @@ pub(super) fn find(cfg: Option<&PathBuf>, dataset: &str, model: &str) -> Result<
     }
     check_folder_name("DATASET", dataset)?;
     check_folder_name("MODEL", model)?;
+    let others = models_of(dataset);
     let names = [
         format!("configs/{dataset}/{model}.yml"),
+        format!("configs/{others}/{model}.yml"),
         format!("configs/{model}_model.yml"),
     ];
     for name in &names {
@@ -33,7 +35,7 @@ pub(super) fn find(cfg: Option<&PathBuf>, dataset: &str, model: &str) -> Result<
     let message = format!(
         "--MODEL={model}: there is neither {} nor {}; write one of these files, or use {}",
         names[0],
-        names[1],
+        names[2],
         built_in_for(dataset).join(", ")
     );
     Err(ConfigError::new("MODEL", message).into())
@@ -62,10 +64,16 @@ pub(super) fn built_in() -> Vec<String> {
         .collect()
 }
 
+/// The data set whose models also fit `dataset`; `dataset` itself if it is not known.
+fn models_of(dataset: &str) -> &str {
+    datasets::benchmark(dataset).map_or(dataset, |benchmark| benchmark.models_of())
+}
+
 /// The built-in values of `--MODEL` for a data set.
 fn built_in_for(dataset: &str) -> Vec<&'static str> {
+    let fitting = [dataset, models_of(dataset)];
     built_in_files()
-        .filter(|(_, only)| only.is_none_or(|only| only == dataset))
+        .filter(|(_, only)| only.is_none_or(|only| fitting.contains(&only)))
         .map(|(model, _)| model)
         .collect()
 }

@@ -270,6 +270,17 @@ fn the_splits_of_a_run_are_those_of_its_data_set() {
         let message = clevr(set).unwrap_err().to_string();
         assert!(message.ends_with(part), "{message}");
     }
+    let okvqa = |set: &[&str]| resolve("", &[&["DATASET=okvqa"], set].concat());
+    let message = okvqa(&["RUN_MODE=test"]).unwrap_err().to_string();
+    assert!(
+        message.ends_with("okvqa has no split for --RUN=test; --RUN=val answers its split val"),
+        "{message}"
+    );
+    let vqacp = resolve("DATASET: vqacp", &[]).unwrap();
+    assert_eq!(
+        (&*vqacp.data.train_split, vqacp.evaluates_epochs().unwrap()),
+        ("train", true)
+    );
     let trained = clevr(&["RUN_MODE=train"]).unwrap().data.train_split;
     assert_eq!(trained, "train", "the default of vqa is no word of clevr");
     let evaluates = |split: &str| {
@@ -365,6 +376,14 @@ fn built_in_models_are_found_by_data_set_and_name() {
         assert!(message.contains(part), "{message}");
     }
     assert!(named("../x", &[]).is_err());
+    // A data set that a file describes has the models of VQA-v2.
+    let message = format!("{:#}", named("butd", &["DATASET=okvqa"]).unwrap_err());
+    assert!(message.contains("configs/vqa/butd.yml"), "{message}");
+    let message = format!("{:#}", named("okvqa", &["DATASET=okvqa"]).unwrap_err());
+    assert!(
+        message.ends_with("use large, small, tiny, butd"),
+        "{message}"
+    );
     // The family of this file has keys that are unknown here.
     let message = format!("{:#}", named("butd", &[]).unwrap_err());
     assert!(

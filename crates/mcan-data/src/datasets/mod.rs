@@ -45,7 +45,7 @@ pub(crate) fn benchmark(name: &str) -> Result<&'static dyn Benchmark> {
             "DATASET = {name}: there is no such data set, only {known}; another one needs a file {file} that describes it"
         )
     };
-    Ok(described::find(name)?.with_context(unknown)?)
+    described::find(name)?.with_context(unknown)
 }
 
 /// The kinds of loss. `nn::loss` has the formulas.
@@ -74,6 +74,11 @@ pub enum Measure {
 pub trait Benchmark: Sync {
     /// The value of `--DATASET`.
     fn name(&self) -> &'static str;
+
+    /// The data set whose models also fit this one, because their images have the same kind of features.
+    fn models_of(&self) -> &'static str {
+        self.name()
+    }
 
     /// All splits with their official files.
     fn splits(&self) -> &'static [Split];

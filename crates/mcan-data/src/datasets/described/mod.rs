@@ -12,7 +12,7 @@ use super::files::{Places, Split};
 use super::vqa2::form::{Images, NAMED_FEATURE_FILES};
 use super::vqa2::results::write_answers_of;
 use super::vqa2::score::score;
-use super::vqa2::{FEATURE_FILES, Files, LOG_START, Rules};
+use super::vqa2::{FEATURE_FILES, Files, LOG_START, Rules, Vqa2};
 use super::{Benchmark, LossKind, Measure, QuestionFiles, SplitFiles, SplitName, StreamSizes};
 use crate::base::configs;
 use crate::data::features::{FeaturePlace, FileNames};
@@ -119,6 +119,10 @@ impl Described {
 impl Benchmark for Described {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn models_of(&self) -> &'static str {
+        Vqa2.name()
     }
 
     fn splits(&self) -> &'static [Split] {

@@ -180,6 +180,18 @@ fn a_data_set_in_vqas_format_is_read_trained_answered_and_scored() {
 }
 
 #[test]
+fn a_file_is_found_in_the_archive_that_it_was_published_in() {
+    let folder = folder_of(&[("q.json.zip", json!(1)), ("all.zip", json!(2))]);
+    let nothing = BTreeMap::new();
+    let places = places(Some(folder.path()), &nothing);
+    for (line, archive) in [("", "q.json.zip"), ("archive: all.zip", "all.zip")] {
+        let mine = described(&format!("{SMALL}{line}"));
+        let found = places.questions(&mine, &mine.splits()[0]).unwrap();
+        assert_eq!(found, folder.path().join(archive).join("q.json"));
+    }
+}
+
+#[test]
 fn splits_in_the_same_folders_share_their_images() {
     let mine = described(SMALL);
     let nothing = BTreeMap::new();

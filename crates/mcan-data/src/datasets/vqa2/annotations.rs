@@ -94,7 +94,7 @@ impl AnnotationFile {
     ///
     /// # Errors
     /// Those of [`AnnotationFile::read`].
-    pub(in crate::datasets) fn read_as(path: &Path, form: Form) -> Result<Self> {
+    pub fn read_as(path: &Path, form: Form) -> Result<Self> {
         let source = JsonFile::open(path)?;
         let mut file = Self {
             name: source.name().to_owned(),

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// The layout of the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::datasets) enum Layout {
+pub enum Layout {
     /// VQA's: a question has a `question_id`, and its annotation names it.
     Vqa,
     /// VizWiz's: an entry has an `image`, a `question` and `answers`. An image has one question and stands for it.
@@ -19,7 +19,7 @@ pub(in crate::datasets) enum Layout {
 
 /// The ids of the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::datasets) enum Images {
+pub enum Images {
     /// Numbers, as those of COCO.
     Numbers,
     /// Texts: names of picture files, with or without their extension.
@@ -28,7 +28,7 @@ pub(in crate::datasets) enum Images {
 
 /// The form of the files of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::datasets) struct Form {
+pub struct Form {
     /// The layout of the entries.
     pub layout: Layout,
     /// The ids of the images.
@@ -41,11 +41,29 @@ pub(in crate::datasets) struct Form {
 
 impl Form {
     /// The form of VQA-v2.
-    pub(in crate::datasets) const VQA2: Form = Form {
+    pub const VQA2: Form = Form {
         layout: Layout::Vqa,
         images: Images::Numbers,
         complete: true,
     };
+
+    /// The forms of the files of data sets that a file describes.
+    pub const DESCRIBED: [Form; 3] = [
+        Form {
+            complete: false,
+            ..Form::VQA2
+        },
+        Form {
+            layout: Layout::Vqa,
+            images: Images::Names,
+            complete: false,
+        },
+        Form {
+            layout: Layout::VizWiz,
+            images: Images::Names,
+            complete: false,
+        },
+    ];
 }
 
 /// Feature files are named by the names of pictures.

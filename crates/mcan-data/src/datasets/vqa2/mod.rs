@@ -21,6 +21,7 @@ pub use annotations::{Annotation, AnnotationFile};
 pub use answer_list::count_answers;
 pub use files::FEATURE_FILES;
 pub(super) use files::Vqa2;
+pub use form::{Form, Images, Layout};
 pub use metric::Evaluator;
 pub(super) use metric::LOG_START;
 pub(super) use parsed::{Files, Rules};
@@ -29,7 +30,6 @@ pub use results::{Answer, read_answers, write_answers};
 
 use crate::formats::json::Int;
 use anyhow::{Context, Result};
-use form::Form;
 use rayon::prelude::*;
 use std::path::Path;
 

@@ -63,7 +63,7 @@ impl QuestionFile {
     ///
     /// # Errors
     /// Those of [`QuestionFile::read`].
-    pub(in crate::datasets) fn read_as(path: &Path, form: Form) -> Result<Self> {
+    pub fn read_as(path: &Path, form: Form) -> Result<Self> {
         let source = JsonFile::open(path)?;
         let mut file = Self {
             name: source.name().to_owned(),

@@ -335,10 +335,12 @@ proptest! {
             bytes[place] = byte;
             bytes.truncate(cut.index(bytes.len()) + 1);
             let (_folder, path) = write_bytes("file.json", &bytes);
-            let (questions, annotations) = (QuestionFile::read(&path), AnnotationFile::read(&path));
-            for error in [questions.err(), annotations.err()].into_iter().flatten() {
-                let message = format!("{error:#}");
-                prop_assert!(message.contains("file.json"));
+            for form in [&[Form::VQA2][..], &Form::DESCRIBED].concat() {
+                let (questions, annotations) = (QuestionFile::read_as(&path, form), AnnotationFile::read_as(&path, form));
+                for error in [questions.err(), annotations.err()].into_iter().flatten() {
+                    let message = format!("{error:#}");
+                    prop_assert!(message.contains("file.json"));
+                }
             }
         }
     }
