@@ -147,6 +147,13 @@ fn a_data_set_in_vqas_format_is_read_trained_answered_and_scored() {
     ]);
     let files = parsed(&mine, folder.path());
     let (dataset, answers) = trained(&mine, &*files, &["train", "more"]);
+    let rare = described(&SMALL.replace("{at_least: 1}", "{}"));
+    let message = parsed(&rare, folder.path()).count_answers(&["train"]);
+    let message = format!("{:#}", message.unwrap_err());
+    assert!(
+        message.contains("lower answers.at_least") && message.contains("more than 8 times"),
+        "{message}"
+    );
     // Without a multiple_choice_answer, the answer of most annotators is counted.
     assert!(answers.answers().eq(["cat"]));
     assert_eq!(

@@ -87,7 +87,13 @@ impl QuestionFiles for Files {
         let files = splits
             .iter()
             .filter_map(|split| self.annotations_of(split).ok());
-        count_frequent_answers(files, self.rules.answer_frequency)
+        let counted = count_frequent_answers(files, self.rules.answer_frequency);
+        match self.rules.form.complete {
+            true => counted,
+            false => counted.context(
+                "the answers to choose from cannot be counted; lower answers.at_least in the file that describes the data set",
+            ),
+        }
     }
 
     fn for_training(
