@@ -67,9 +67,6 @@ fn key_arg((key, name): (&'static Key, &'static str)) -> Arg {
             .default_missing_value("true")
             .value_name(value_name)
     };
-    if let Some(words) = key.one_of {
-        return arg.value_parser(PossibleValuesParser::new(words()).map(Value::from));
-    }
     match key.kind {
         Kind::Bool => switch(arg, "BOOL").value_parser(|text: &str| boolean(text, &[])),
         Kind::BoolOr(words) => {

@@ -20,7 +20,7 @@
 //! native       C++: kernels, and functions of libtorch that tch does not bind; its Rust side
 //! ------------ the wall: package mcan-data, without libtorch ------------
 //! config       one table of keys; resolve; the files of a run
-//! datasets     trait Benchmark, BENCHMARKS; vqa2, clevr, demo: each with its files and its metric
+//! datasets     trait Benchmark, BENCHMARKS; vqa2, clevr, described, demo: each with its files and its metric
 //! data         ids, streams, samples, vocabulary, answers, features, loader, word vectors, packing
 //! formats      npy, npz, tar, json, pickle, pt (PyTorch's files), banks
 //! text         words of a question, normal form of an answer

@@ -14,7 +14,6 @@ fn wrong_usage_ends_with_status_2() {
     for flags in [
         &[][..],
         &["--RUN=fly"],
-        &["--RUN=train", "--SPLIT=vg"],
         &["--RUN=train", "--RESUME=maybe"],
         &["--RUN=score"],
     ] {
@@ -54,6 +53,10 @@ fn every_failure_is_one_message_that_says_what_to_do() {
                 "--FEAT_PATH",
                 "setup.sh data",
             ][..],
+        ),
+        (
+            &["--RUN=train", "--SPLIT=vg"],
+            &["TRAIN_SPLIT", "vg", "use --SPLIT with train"],
         ),
         (
             &["--RUN=train", "--MODEL=huge"],

@@ -1,11 +1,20 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcan_data::datasets::vqa2::{AnnotationFile, Evaluator, count_answers};
+use mcan_data::datasets::Measure;
+use mcan_data::datasets::vqa2::{AnnotationFile, Evaluator, Form, count_answers};
+use std::path::Path;
 
 fuzz_target!(|bytes: &[u8]| {
     let path = mcan_fuzz::file("annotations.json", bytes);
-    let Ok(file) = AnnotationFile::read(&path) else {
+    check(&path, Form::VQA2);
+    for form in Form::DESCRIBED {
+        check(&path, form);
+    }
+});
+
+fn check(path: &Path, form: Form) {
+    let Ok(file) = AnnotationFile::read_as(path, form) else {
         return;
     };
     for i in 0..file.annotations().len() {
@@ -15,5 +24,5 @@ fuzz_target!(|bytes: &[u8]| {
             .for_each(|&answer| _ = file.string(answer));
     }
     let _ = count_answers([&file]);
-    let _ = Evaluator::new(&file, mcan_data::datasets::Measure::Official);
-});
+    let _ = Evaluator::new(&file, Measure::Official);
+}

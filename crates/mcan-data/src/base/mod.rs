@@ -2,6 +2,7 @@
 
 pub mod atomic;
 pub mod clock;
+pub(crate) mod configs;
 pub mod errors;
 pub mod files;
 pub mod lock;

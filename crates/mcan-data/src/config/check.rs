@@ -118,7 +118,7 @@ impl DataConfig {
 
     fn known_benchmark(&self) -> Result<&'static dyn Benchmark, ConfigError> {
         let found = self.benchmark();
-        found.map_err(|error| ConfigError::new("DATASET", error.to_string()))
+        found.map_err(|error| ConfigError::new("DATASET", format!("{error:#}")))
     }
 }
 

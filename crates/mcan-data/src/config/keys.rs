@@ -7,6 +7,7 @@ use super::words::{
     ShuffleMode, StopSignals,
 };
 use crate::datasets;
+use crate::datasets::files::training_names;
 use crate::keys;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 keys! {
     /// The data: its places, and how it is read.
     pub struct DataConfig: Data {
-        /// Data set
+        /// Data set; a further one needs a file configs/datasets/NAME.yml; built in
         dataset: String = "vqa".into() => flag("DATASET"), value("NAME"), listing(dataset_names), ours, must_match;
         /// Folder of questions, annotations and answer_dict.json
         dataset_path: PathBuf = "./datasets/vqa/".into() => flag("DATA_PATH"), value("DIR");
@@ -38,10 +39,10 @@ keys! {
         feat_size: FeatSize = FeatSize::default() => absent("the data set's"), ours, must_match;
         /// OpenVQA: divide the coordinates of boxes by the size of the image, for a model that reads boxes
         bbox_normalize: Option<bool> = None => absent("the model's"), ours, must_match;
-        /// Question files to train on; `train` evaluates val after each epoch
-        train_split: String = "train+val+vg".into() => flag("SPLIT"), one_of(datasets::training_names);
-        /// Which test questions to answer
-        test_split: String = "test".into() => flag("TEST_SPLIT"), one_of(datasets::test_names), ours;
+        /// Question files to train on; `train` evaluates val after each epoch; the words of vqa
+        train_split: String = "train+val+vg".into() => flag("SPLIT"), listing(training_words);
+        /// Which test questions to answer; the words of vqa
+        test_split: String = "test".into() => flag("TEST_SPLIT"), listing(test_words), ours;
         /// What an answer is worth: official, exact (1 for the most frequent answer) or share (of annotators who gave it)
         accuracy: Accuracy = Accuracy::Official => ours;
         /// Hold the features that the run needs in memory, or (gpu) on the device in half precision
@@ -159,5 +160,19 @@ keys! {
 }
 
 fn dataset_names() -> Vec<String> {
-    datasets::names().into_iter().map(str::to_owned).collect()
+    owned(datasets::names())
+}
+
+fn training_words() -> Vec<String> {
+    let usual = DataConfig::default().benchmark();
+    usual.map_or(Vec::new(), |vqa| owned(training_names(vqa)))
+}
+
+fn test_words() -> Vec<String> {
+    let usual = DataConfig::default().benchmark();
+    usual.map_or(Vec::new(), |vqa| owned(vqa.test_splits().to_vec()))
+}
+
+fn owned(words: Vec<&str>) -> Vec<String> {
+    words.into_iter().map(str::to_owned).collect()
 }

@@ -19,7 +19,6 @@ mod resolve;
 pub mod table;
 mod value;
 mod words;
-mod yaml;
 
 pub use docs::markdown;
 pub use error::{ConfigError, require};

@@ -2,69 +2,49 @@
 
 use super::check::check_folder_name;
 use super::error::ConfigError;
-use crate::base::files;
-use anyhow::{Context, Result, anyhow};
+use crate::base::configs::{self, ConfigFile};
+use crate::datasets::{self, described};
+use anyhow::{Context, Result};
 use std::path::PathBuf;
 
-/// The files of `configs/`, compiled in by `build.rs`, so that they work in any working directory.
-const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
+/// What names the file, for messages.
+const NAMED_BY: &str = "--CFG or --MODEL";
 
-/// The bytes that a configuration file may have; those of the models have less than a thousand.
-const LONGEST_BYTES: u64 = 1 << 20;
-
-/// A configuration file: its name for messages, and its text.
-pub(super) struct ConfigFile {
-    pub place: String,
-    pub text: String,
-}
-
-/// The file `cfg` if given, else the first that exists of `configs/<dataset>/<model>.yml` and `configs/<model>_model.yml`.
-/// A file in the working directory wins over a built-in file of the same name.
+/// The file `cfg` if given, else the first that exists of `configs/<dataset>/<model>.yml`, the same file of the data set
+/// whose models also fit this one, and `configs/<model>_model.yml`. A file in the working directory wins over a built-in file of the same name.
 ///
 /// # Errors
 /// No such file; the error lists the built-in models.
 pub(super) fn find(cfg: Option<&PathBuf>, dataset: &str, model: &str) -> Result<ConfigFile> {
     if let Some(path) = cfg {
-        return read(path.clone());
+        return configs::read(path).context(NAMED_BY);
     }
     check_folder_name("DATASET", dataset)?;
     check_folder_name("MODEL", model)?;
+    let others = models_of(dataset);
     let names = [
         format!("configs/{dataset}/{model}.yml"),
+        format!("configs/{others}/{model}.yml"),
         format!("configs/{model}_model.yml"),
     ];
     for name in &names {
-        if files::exists(name.as_ref())? {
-            return read(PathBuf::from(name));
-        }
-        if let Some((_, text)) = BUILT_IN.iter().find(|(built_in, _)| built_in == name) {
-            return Ok(ConfigFile {
-                place: format!("{name} (built in)"),
-                text: (*text).to_owned(),
-            });
+        if let Some(file) = configs::find(name).context(NAMED_BY)? {
+            return Ok(file);
         }
     }
     let message = format!(
         "--MODEL={model}: there is neither {} nor {}; write one of these files, or use {}",
         names[0],
-        names[1],
+        names[2],
         built_in_for(dataset).join(", ")
     );
     Err(ConfigError::new("MODEL", message).into())
 }
 
-fn read(path: PathBuf) -> Result<ConfigFile> {
-    let place = path.display().to_string();
-    // The error of reading names the file.
-    let text = files::read(&path, LONGEST_BYTES).context("--CFG or --MODEL")?;
-    let text = String::from_utf8(text)
-        .map_err(|_| anyhow!("the configuration file {place} is not UTF-8 text"))?;
-    Ok(ConfigFile { place, text })
-}
-
 /// A built-in file: the value of `--MODEL`, and the data set for which alone the file is.
 fn built_in_files() -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
-    BUILT_IN.iter().filter_map(|(name, _)| {
+    let models = configs::built_in().filter(|name| !name.starts_with(described::FOLDER));
+    models.filter_map(|name| {
         let name = name.strip_prefix("configs/")?;
         match name.split_once('/') {
             Some((dataset, file)) => Some((file.strip_suffix(".yml")?, Some(dataset))),
@@ -84,10 +64,16 @@ pub(super) fn built_in() -> Vec<String> {
         .collect()
 }
 
+/// The data set whose models also fit `dataset`; `dataset` itself if it is not known.
+fn models_of(dataset: &str) -> &str {
+    datasets::benchmark(dataset).map_or(dataset, |benchmark| benchmark.models_of())
+}
+
 /// The built-in values of `--MODEL` for a data set.
 fn built_in_for(dataset: &str) -> Vec<&'static str> {
+    let fitting = [dataset, models_of(dataset)];
     built_in_files()
-        .filter(|(_, only)| only.is_none_or(|only| only == dataset))
+        .filter(|(_, only)| only.is_none_or(|only| fitting.contains(&only)))
         .map(|(model, _)| model)
         .collect()
 }

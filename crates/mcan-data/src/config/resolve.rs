@@ -5,11 +5,13 @@ use super::model::{FamilyKeys, ModelValues, Schema, convention};
 use super::table::{Key, Kind};
 use super::value::{as_meant, python_numbers};
 use super::{
-    Config, DERIVED, DataConfig, FeatSize, OptParams, RunConfig, RunMode, common_keys, model_file,
-    show, yaml,
+    Accuracy, Config, DERIVED, DataConfig, FeatSize, OptParams, RunConfig, RunMode, common_keys,
+    model_file, show,
 };
 use crate::data::Convention;
 use crate::datasets;
+use crate::datasets::files::training_names;
+use crate::formats::yaml;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -253,9 +255,7 @@ impl Layers {
 
     /// Sets the keys that other keys imply, and computes keys.
     fn complete(&mut self) -> Result<(), ConfigError> {
-        if self.convention == Convention::OpenVqa {
-            self.imply("TRAIN_SPLIT", json!("train"));
-        }
+        self.complete_words_of_dataset();
         self.complete_optimizer()?;
         self.complete_feature_size();
         self.compute();
@@ -268,6 +268,34 @@ impl Layers {
             debug!("{key} = {} (implied)", show(&value));
             self.values.insert(key.to_owned(), value);
         }
+    }
+
+    /// Sets the keys whose defaults depend on the data set. A split that the convention names is the default if the data set
+    /// has it, else its first one.
+    fn complete_words_of_dataset(&mut self) {
+        let dataset = self.values.get("DATASET").map(show).unwrap_or_default();
+        // An unknown data set is an error of the check.
+        let Ok(benchmark) = datasets::benchmark(&dataset) else {
+            return;
+        };
+        let usual = DataConfig::default();
+        let trained = match self.convention {
+            Convention::Reference => &usual.train_split,
+            Convention::OpenVqa => "train",
+        };
+        for (key, usual, words) in [
+            ("TRAIN_SPLIT", trained, training_names(benchmark)),
+            (
+                "TEST_SPLIT",
+                &usual.test_split,
+                benchmark.test_splits().to_vec(),
+            ),
+        ] {
+            let has_usual = words.contains(&usual);
+            let word = words.first().filter(|_| !has_usual);
+            self.imply(key, json!(word.unwrap_or(&usual)));
+        }
+        self.imply("ACCURACY", json!(Accuracy::from(benchmark.usual_measure())));
     }
 
     /// Sets the keys of the optimizer: the defaults of PyTorch if `OPT` names an optimizer, then `OPT_PARAMS`.

@@ -88,8 +88,6 @@ pub struct Key {
     pub doc: &'static str,
     /// The flag, if the key has one.
     pub flag: Option<Flag>,
-    /// The words that are the values, if the data sets decide them.
-    pub one_of: Option<fn() -> Vec<&'static str>>,
     /// A list at the end of the description.
     pub listing: Option<fn() -> Vec<String>>,
     /// The subject.
@@ -130,7 +128,6 @@ impl Key {
             absent: None,
             doc,
             flag: None,
-            one_of: None,
             listing: None,
             scope,
             on_resume: match scope {
@@ -159,12 +156,6 @@ impl Key {
         if let Some(flag) = &mut self.flag {
             flag.value_name = Some(value_name);
         }
-        self
-    }
-
-    /// Mark: the values are words of the data sets. The data set of a run may have only some of them.
-    pub const fn one_of(mut self, words: fn() -> Vec<&'static str>) -> Key {
-        self.one_of = Some(words);
         self
     }
 
@@ -281,9 +272,6 @@ impl Key {
 
     /// The form of the values, in words.
     pub(crate) fn type_text(&self) -> String {
-        if let Some(words) = self.one_of {
-            return words().join(", ");
-        }
         match self.kind {
             Kind::Bool => "True or False".into(),
             Kind::BoolOr(words) => format!("True, False or {}", words.join(", ")),

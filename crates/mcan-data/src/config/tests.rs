@@ -113,9 +113,10 @@ fn a_key_has_the_properties_of_its_declaration() {
     assert_eq!(batch.on_resume, OnResume::MustMatchWithinEpoch);
     assert!(!batch.per_process && find("NUM_WORKERS").per_process);
     assert!(find("DATASET_PATH").per_process, "files may lie elsewhere");
-    assert_eq!(
-        find("TRAIN_SPLIT").type_text(),
-        "train, train+val, train+val+vg"
+    let split = find("TRAIN_SPLIT").help();
+    assert!(
+        split.ends_with("words of vqa: train, train+val, train+val+vg"),
+        "{split}"
     );
     assert_eq!(find("PRELOAD").type_text(), "True, False or gpu");
 }
@@ -258,7 +259,7 @@ fn the_splits_of_a_run_are_those_of_its_data_set() {
     let clevr = |set: &[&str]| resolve("", &[&["DATASET=clevr"], set].concat());
     for (set, part) in [
         (
-            &["RUN_MODE=train"][..],
+            &["TRAIN_SPLIT=train+val+vg"][..],
             "use --SPLIT with train or train+val",
         ),
         (
@@ -269,7 +270,19 @@ fn the_splits_of_a_run_are_those_of_its_data_set() {
         let message = clevr(set).unwrap_err().to_string();
         assert!(message.ends_with(part), "{message}");
     }
-    clevr(&["RUN_MODE=val"]).unwrap();
+    let okvqa = |set: &[&str]| resolve("", &[&["DATASET=okvqa"], set].concat());
+    let message = okvqa(&["RUN_MODE=test"]).unwrap_err().to_string();
+    assert!(
+        message.ends_with("okvqa has no split for --RUN=test; --RUN=val answers its split val"),
+        "{message}"
+    );
+    let vqacp = resolve("DATASET: vqacp", &[]).unwrap();
+    assert_eq!(
+        (&*vqacp.data.train_split, vqacp.evaluates_epochs().unwrap()),
+        ("train", true)
+    );
+    let trained = clevr(&["RUN_MODE=train"]).unwrap().data.train_split;
+    assert_eq!(trained, "train", "the default of vqa is no word of clevr");
     let evaluates = |split: &str| {
         let config = resolve("", &[&format!("TRAIN_SPLIT={split}")]).unwrap();
         config.evaluates_epochs().unwrap()
@@ -363,6 +376,14 @@ fn built_in_models_are_found_by_data_set_and_name() {
         assert!(message.contains(part), "{message}");
     }
     assert!(named("../x", &[]).is_err());
+    // A data set that a file describes has the models of VQA-v2.
+    let message = format!("{:#}", named("butd", &["DATASET=okvqa"]).unwrap_err());
+    assert!(message.contains("configs/vqa/butd.yml"), "{message}");
+    let message = format!("{:#}", named("okvqa", &["DATASET=okvqa"]).unwrap_err());
+    assert!(
+        message.contains("use large, small, tiny") && message.contains(", butd, "),
+        "{message}"
+    );
     // The family of this file has keys that are unknown here.
     let message = format!("{:#}", named("butd", &[]).unwrap_err());
     assert!(

@@ -131,6 +131,16 @@ impl From<Accuracy> for Measure {
     }
 }
 
+impl From<Measure> for Accuracy {
+    fn from(measure: Measure) -> Accuracy {
+        match measure {
+            Measure::Official => Accuracy::Official,
+            Measure::Exact => Accuracy::Exact,
+            Measure::Share => Accuracy::Share,
+        }
+    }
+}
+
 /// The signals that also ask a run to stop, written as `USR1` or `USR1,USR2`, with or without `SIG`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StopSignals(pub Vec<StopSignal>);

@@ -82,7 +82,14 @@ pub(crate) fn test(benchmark: &dyn Benchmark, name: &str) -> Result<SplitName> {
     let splits = benchmark.test_splits();
     let found = splits.iter().find(|known| **known == name);
     found.copied().with_context(|| {
-        let (set, names) = (benchmark.name(), splits.join(" or "));
+        let set = benchmark.name();
+        if splits.is_empty() {
+            return format!(
+                "{set} has no split for --RUN=test; --RUN=val answers its split {}",
+                benchmark.evaluated_split()
+            );
+        }
+        let names = splits.join(" or ");
         format!("TEST_SPLIT is {name:?}, which {set} does not have; use --TEST_SPLIT with {names}")
     })
 }
@@ -209,11 +216,17 @@ impl Places<'_> {
     ) -> Result<Vec<FeaturePlace>> {
         let mut places: Vec<FeaturePlace> = Vec::new();
         for name in splits {
-            let place = benchmark.feature_place(split(benchmark, name)?, kind, self)?;
             // One folder can have the images of several splits, whose numbers mean different images.
             let key = |place: &FeaturePlace| (place.folder.clone(), place.names.split);
-            let is_new = |place: &FeaturePlace| places.iter().all(|known| key(known) != key(place));
-            places.extend(place.filter(is_new));
+            let is_new = |places: &[FeaturePlace], place: &FeaturePlace| {
+                places.iter().all(|known| key(known) != key(place))
+            };
+            let found = benchmark.feature_places(split(benchmark, name)?, kind, self)?;
+            for place in found {
+                if is_new(&places, &place) {
+                    places.push(place);
+                }
+            }
         }
         Ok(places)
     }

@@ -1,9 +1,11 @@
 //! The data sets, each with its files, its targets and its metric.
 //!
-//! A data set is a [`Benchmark`] with an entry in `BENCHMARKS`. No other room knows a data set by name.
+//! A data set is a [`Benchmark`] with an entry in `BENCHMARKS`, or one that a file describes (`described`). No other room
+//! knows a data set by name.
 
 pub mod clevr;
 pub mod demo;
+pub(crate) mod described;
 pub mod files;
 pub mod gqa;
 pub mod vqa2;
@@ -17,49 +19,34 @@ use anyhow::{Context, Result};
 use files::{Places, Split};
 use std::path::{Path, PathBuf};
 
-/// All data sets.
+/// The data sets that have code of their own.
 pub(crate) static BENCHMARKS: [&dyn Benchmark; 3] = [&vqa2::Vqa2, &gqa::Gqa, &clevr::Clevr];
 
 /// The name of a split, as in `QUESTION_PATH`.
 pub type SplitName = &'static str;
 
-/// The values of `--DATASET`.
+/// The values of `--DATASET` that work in any working directory.
 pub fn names() -> Vec<&'static str> {
-    BENCHMARKS.map(|benchmark| benchmark.name()).to_vec()
-}
-
-/// The words for `--SPLIT` of all data sets.
-pub fn training_names() -> Vec<&'static str> {
-    distinct(BENCHMARKS.map(files::training_names))
-}
-
-/// The words for `--TEST_SPLIT` of all data sets.
-pub fn test_names() -> Vec<&'static str> {
-    distinct(BENCHMARKS.map(|benchmark| benchmark.test_splits().to_vec()))
-}
-
-/// Each word of these lists once, in order of first appearance.
-fn distinct<const N: usize>(lists: [Vec<&'static str>; N]) -> Vec<&'static str> {
-    let mut words = Vec::new();
-    for word in lists.concat() {
-        if !words.contains(&word) {
-            words.push(word);
-        }
-    }
-    words
+    let own = BENCHMARKS.iter().map(|benchmark| benchmark.name());
+    own.chain(described::built_in()).collect()
 }
 
 /// The data set of this name.
 ///
 /// # Errors
-/// An unknown name.
+/// An unknown name, or a file that describes the data set wrongly.
 pub(crate) fn benchmark(name: &str) -> Result<&'static dyn Benchmark> {
     let found = BENCHMARKS.iter().find(|benchmark| benchmark.name() == name);
+    if let Some(found) = found {
+        return Ok(*found);
+    }
     let unknown = || {
-        let known = names().join(", ");
-        format!("DATASET = {name}: there is no such data set, only {known}")
+        let (known, file) = (names().join(", "), described::file_name(name));
+        format!(
+            "DATASET = {name}: there is no such data set, only {known}; another one needs a file {file} that describes it"
+        )
     };
-    found.copied().with_context(unknown)
+    described::find(name)?.with_context(unknown)
 }
 
 /// The kinds of loss. `nn::loss` has the formulas.
@@ -94,6 +81,11 @@ pub trait Benchmark: Sync {
     /// The model of a run that names none: a value of `--MODEL`.
     fn usual_model(&self) -> &'static str {
         "small"
+    }
+
+    /// The data set whose models also fit this one, because their images have the same kind of features.
+    fn models_of(&self) -> &'static str {
+        self.name()
     }
 
     /// All splits with their official files.
@@ -176,6 +168,20 @@ pub trait Benchmark: Sync {
         places: &Places,
     ) -> Result<Option<FeaturePlace>>;
 
+    /// The places of one stream of features of a split; several if its images lie in several folders.
+    ///
+    /// # Errors
+    /// A path that the system cannot tell about.
+    fn feature_places(
+        &self,
+        split: &Split,
+        kind: StreamKind,
+        places: &Places,
+    ) -> Result<Vec<FeaturePlace>> {
+        let place = self.feature_place(split, kind, places)?;
+        Ok(place.into_iter().collect())
+    }
+
     /// The losses that the data set has targets for. The first is the usual one.
     fn losses(&self) -> &'static [LossKind];
 
@@ -200,6 +206,11 @@ pub trait Benchmark: Sync {
     /// The measures of accuracy that the data set has.
     fn measures(&self) -> &'static [Measure] {
         &[Measure::Official]
+    }
+
+    /// The measure of accuracy that counts unless the user chooses another.
+    fn usual_measure(&self) -> Measure {
+        Measure::Official
     }
 
     /// The scores of an answer file, as text (`--RUN=score`). `annotations` is the file that the user names, if any.

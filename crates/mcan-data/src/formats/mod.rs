@@ -12,3 +12,4 @@ pub(crate) mod python_json;
 pub(crate) mod ragged;
 pub(crate) mod strings;
 pub(crate) mod tar;
+pub(crate) mod yaml;

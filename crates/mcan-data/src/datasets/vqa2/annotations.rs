@@ -1,7 +1,8 @@
 //! Annotation files: `{"annotations": [{"question_id", "image_id", "question_type", "answer_type",
 //! "multiple_choice_answer", "answers": [{"answer", ...}, ...]}, ...], ...}`.
 
-use super::image_id;
+use super::form::{Form, Ids, Images, Named};
+use crate::data::{ImageId, QuestionId};
 use crate::formats::json::{Int, JsonFile, Text, entry};
 use crate::formats::ragged::RaggedVec;
 use crate::formats::strings::{Strings, intern};
@@ -20,9 +21,9 @@ const MAX_ANSWERS: usize = 255;
 /// The annotation of one question. Strings are numbers for [`AnnotationFile::string`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Annotation {
-    /// Id of the question, unique in its file.
+    /// Id of the question, unique in its file; in the layout of VizWiz, the number of its entry, from 0.
     pub question_id: i64,
-    /// Id of the COCO image.
+    /// Number of the COCO image. Where images have names, the number of the name in this file.
     pub image_id: u64,
     /// The first words of the question. May be absent, because only the evaluation needs it.
     pub question_type: Option<u32>,
@@ -35,6 +36,7 @@ pub struct Annotation {
 /// An annotation file, with interned strings.
 pub struct AnnotationFile {
     name: String,
+    ids: Ids,
     strings: Strings,
     annotations: Vec<Annotation>,
     answers: RaggedVec<u32>,
@@ -52,6 +54,26 @@ entry! {
     }
 }
 
+entry! {
+    struct AnnotationOfName<'a>, "an annotation: an object with answers and the name of an image" {
+        question_id: Int,
+        image_id: Text<'a>,
+        image: Text<'a>,
+        question_type: Text<'a>,
+        answer_type: Text<'a>,
+        multiple_choice_answer: Text<'a>,
+        answers: Vec<RawAnswer<'a>>,
+    }
+}
+
+/// The part of an annotation that does not depend on the ids.
+struct Content<'a> {
+    question_type: Option<Text<'a>>,
+    answer_type: Option<Text<'a>>,
+    multiple_choice_answer: Option<Text<'a>>,
+    answers: Option<Vec<RawAnswer<'a>>>,
+}
+
 /// The answer of one annotator, with a hash of its other fields.
 struct RawAnswer<'a> {
     answer: Option<Text<'a>>,
@@ -65,35 +87,63 @@ impl AnnotationFile {
     /// A file that is not JSON or has no list `annotations`, a key that is missing or has the wrong type, no answer or more
     /// than 255, two annotations of one question. Each error names the file and the place in it.
     pub fn read(path: &Path) -> Result<Self> {
+        Self::read_as(path, Form::VQA2)
+    }
+
+    /// Reads a file of this form; otherwise as [`AnnotationFile::read`].
+    ///
+    /// # Errors
+    /// Those of [`AnnotationFile::read`].
+    pub fn read_as(path: &Path, form: Form) -> Result<Self> {
         let source = JsonFile::open(path)?;
         let mut file = Self {
             name: source.name().to_owned(),
+            ids: Ids::new(form),
             strings: Strings::default(),
             annotations: Vec::new(),
             answers: RaggedVec::new(),
             kinds: RaggedVec::new(),
         };
         let mut seen = FxHashSet::default();
-        source.for_each_in("annotations", |raw: RawAnnotation| {
-            let Int(question_id) = raw
-                .question_id
-                .context("an annotation has no \"question_id\"")?;
+        let mut push = |id: Option<Int>, image, content: &Content| {
+            let (question_id, image_id) = file.ids.next("an annotation", id, image)?;
             if !seen.insert(question_id) {
                 bail!("question {question_id} is annotated twice");
             }
-            file.push(question_id, &raw)
-        })?;
+            file.push(question_id, image_id, content)
+        };
+        match form.images {
+            Images::Numbers => source.for_each_in("annotations", |raw: RawAnnotation| {
+                let content = Content {
+                    question_type: raw.question_type,
+                    answer_type: raw.answer_type,
+                    multiple_choice_answer: raw.multiple_choice_answer,
+                    answers: raw.answers,
+                };
+                push(raw.question_id, Named::Number(raw.image_id), &content)
+            }),
+            Images::Names => source.for_each_in("annotations", |raw: AnnotationOfName| {
+                let content = Content {
+                    question_type: raw.question_type,
+                    answer_type: raw.answer_type,
+                    multiple_choice_answer: raw.multiple_choice_answer,
+                    answers: raw.answers,
+                };
+                let image = raw.image.or(raw.image_id);
+                push(raw.question_id, Named::Name(image), &content)
+            }),
+        }?;
         Ok(file)
     }
 
-    fn push(&mut self, question_id: i64, raw: &RawAnnotation) -> Result<()> {
-        let lacks =
-            |key| move || format!("the annotation of question {question_id} has no \"{key}\"");
-        let image_id = image_id(question_id, raw.image_id)?;
+    fn push(&mut self, question_id: i64, image_id: u64, raw: &Content) -> Result<()> {
+        let asked = self.ids.question(question_id);
+        let asked = &asked;
+        let lacks = |key| move || format!("the annotation of question {asked} has no \"{key}\"");
         let answers = raw.answers.as_deref().with_context(lacks("answers"))?;
         if answers.is_empty() || answers.len() > MAX_ANSWERS {
             bail!(
-                "question {question_id} has {} answers, not 1 to {MAX_ANSWERS}",
+                "question {asked} has {} answers, not 1 to {MAX_ANSWERS}",
                 answers.len()
             );
         }
@@ -107,28 +157,46 @@ impl AnnotationFile {
             let earlier = texts[..ids.len()].iter().position(|other| other == text);
             ids.push(earlier.map_or_else(|| intern(&mut self.strings, text), |at| Ok(ids[at]))?);
         }
-        self.answers.push(ids);
         let first_alike =
             |answer: &RawAnswer| answers.iter().position(|other| other.rest == answer.rest);
         // Not truncated: there are at most MAX_ANSWERS.
-        self.kinds.push(
-            answers
-                .iter()
-                .map(|answer| first_alike(answer).unwrap_or(0) as u8),
-        );
+        let complete = self.ids.form().complete;
+        self.kinds
+            .push(answers.iter().enumerate().map(|(at, answer)| {
+                let kind = if complete { first_alike(answer) } else { None };
+                kind.unwrap_or(at) as u8
+            }));
         let mut number = |text: &Option<Text>| {
             text.as_ref()
                 .map(|text| intern(&mut self.strings, text))
                 .transpose()
         };
+        let choice = number(&raw.multiple_choice_answer)?;
+        let choice = choice.or_else(|| most_frequent(&ids).filter(|_| !complete));
+        self.answers.push(ids);
         self.annotations.push(Annotation {
             question_id,
             image_id,
             question_type: number(&raw.question_type)?,
             answer_type: number(&raw.answer_type)?,
-            multiple_choice_answer: number(&raw.multiple_choice_answer)?,
+            multiple_choice_answer: choice,
         });
         Ok(())
+    }
+
+    /// The id of the question of annotation `i`, as answers name it.
+    pub(super) fn question_id(&self, i: usize) -> QuestionId {
+        self.ids.question(self.annotations[i].question_id)
+    }
+
+    /// The id of the image of annotation `i`.
+    pub(super) fn image(&self, i: usize) -> ImageId {
+        self.ids.image(self.annotations[i].image_id)
+    }
+
+    /// The ids of the questions and images.
+    pub(super) fn ids(&self) -> &Ids {
+        &self.ids
     }
 
     /// The name of the file, for messages.
@@ -161,6 +229,12 @@ impl AnnotationFile {
     pub(crate) fn strings(&self) -> impl ExactSizeIterator<Item = &str> {
         self.strings.iter().map(String::as_str)
     }
+}
+
+/// The most frequent of these answers; of several, the first.
+fn most_frequent(answers: &[u32]) -> Option<u32> {
+    let times = |answer: &&u32| answers.iter().filter(|other| *other == *answer).count();
+    answers.iter().rev().max_by_key(times).copied()
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for RawAnswer<'a> {

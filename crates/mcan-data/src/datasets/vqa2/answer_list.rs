@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use rustc_hash::FxBuildHasher;
 
 /// An answer of the list occurs more often than this.
-const ANSWER_FREQUENCY: u32 = 8;
+pub(super) const ANSWER_FREQUENCY: u32 = 8;
 
 /// Counts the answer list as `answer_dict.json` of the reference was made: the normalised `multiple_choice_answer`s that
 /// occur more than 8 times in these files, in order of first appearance.
@@ -17,6 +17,17 @@ const ANSWER_FREQUENCY: u32 = 8;
 /// An annotation without `multiple_choice_answer`, or no answer that occurs so often.
 pub fn count_answers<'a>(
     files: impl IntoIterator<Item = &'a AnnotationFile>,
+) -> Result<AnswerList> {
+    count_frequent_answers(files, ANSWER_FREQUENCY)
+}
+
+/// Counts the answers that occur more than `frequency` times; otherwise as [`count_answers`].
+///
+/// # Errors
+/// Those of [`count_answers`].
+pub(super) fn count_frequent_answers<'a>(
+    files: impl IntoIterator<Item = &'a AnnotationFile>,
+    frequency: u32,
 ) -> Result<AnswerList> {
     let mut seen: IndexMap<String, u32, FxBuildHasher> = IndexMap::default();
     let mut names = Vec::new();
@@ -28,13 +39,11 @@ pub fn count_answers<'a>(
                 .or_default() += count;
         }
     }
-    let frequent = seen
-        .into_iter()
-        .filter(|(_, count)| *count > ANSWER_FREQUENCY);
+    let frequent = seen.into_iter().filter(|(_, count)| *count > frequency);
     let answers: Vec<String> = frequent.map(|(answer, _)| answer).collect();
     if answers.is_empty() {
         bail!(
-            "no answer occurs more than {ANSWER_FREQUENCY} times in {}; supply an answer_dict.json",
+            "no answer occurs more than {frequency} times in {}; supply an answer_dict.json",
             names.join(" and ")
         );
     }

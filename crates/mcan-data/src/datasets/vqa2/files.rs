@@ -1,20 +1,18 @@
 //! VQA-v2 as a [`Benchmark`]: its splits and their official files.
 
-use super::answer_list::count_answers;
+use super::form::Form;
+use super::parsed::{Files, Rules};
+use super::results::write_answers_of;
 use super::score::score;
-use super::{AnnotationFile, Evaluator, QuestionFile, numbered, read_all, samples, write_answers};
-use crate::data::answers::AnswerList;
 use crate::data::features::{FeaturePlace, FileNames, image_number};
 use crate::data::streams::{BoxUnit, StreamKind, StreamSpec, Streams};
-use crate::data::vocab::Vocabulary;
-use crate::data::{Convention, Dataset, QuestionId};
+use crate::data::{Convention, QuestionId};
 use crate::datasets::files::{Places, Split, split as split_named};
 use crate::datasets::{
-    Benchmark, LossKind, Measure, Metric, QuestionFiles, SplitFiles, SplitName, StreamSizes,
-    of_split,
+    Benchmark, LossKind, Measure, QuestionFiles, SplitFiles, SplitName, StreamSizes,
 };
 use anyhow::{Context, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// VQA-v2 (Goyal et al., CVPR 2017), with the questions of Visual Genome.
 pub(in crate::datasets) struct Vqa2;
@@ -196,23 +194,15 @@ impl Benchmark for Vqa2 {
     }
 
     fn read(&self, files: &[SplitFiles]) -> Result<Box<dyn QuestionFiles>> {
-        let paths = |path: fn(&SplitFiles) -> &Option<PathBuf>| {
-            let found = files
-                .iter()
-                .filter_map(move |file| Some((file.split, path(file).clone()?)));
-            found.unzip::<_, _, Vec<SplitName>, Vec<PathBuf>>()
+        let images = |split| match split_named(self, split) {
+            Ok(split) => split.features.and(Some(split.name)),
+            Err(_) => None,
         };
-        let (asked, question_paths) = paths(|file| &file.questions);
-        let (annotated, annotation_paths) = paths(|file| &file.annotations);
-        let (questions, annotations) = read_all(&question_paths, &annotation_paths)?;
-        Ok(Box::new(Files {
-            questions: asked.into_iter().zip(questions).collect(),
-            annotations: annotated.into_iter().zip(annotations).collect(),
-        }))
+        Ok(Box::new(Files::read(files, Rules::VQA2, &images)?))
     }
 
     fn write_answers(&self, path: &Path, answers: &[(QuestionId, &str)]) -> Result<()> {
-        write_answers(path, numbered(answers)?)
+        write_answers_of(path, answers, Form::VQA2.layout)
     }
 
     fn note_on_test_split(&self, split: SplitName) -> Option<&'static str> {
@@ -234,91 +224,6 @@ impl Benchmark for Vqa2 {
         measure: Measure,
     ) -> Result<String> {
         let annotations = annotations.context("--ANNOTATIONS is missing")?;
-        Ok(score(results, questions, annotations, measure)?.to_string())
-    }
-}
-
-/// Parsed question and annotation files, by split.
-struct Files {
-    questions: Vec<(SplitName, QuestionFile)>,
-    annotations: Vec<(SplitName, AnnotationFile)>,
-}
-
-impl Files {
-    fn questions_of(&self, wanted: SplitName) -> Result<&QuestionFile> {
-        of_split(&self.questions, wanted, "questions")
-    }
-
-    fn annotations_of(&self, wanted: SplitName) -> Result<&AnnotationFile> {
-        of_split(&self.annotations, wanted, "annotations")
-    }
-}
-
-impl QuestionFiles for Files {
-    fn words(&self, split: SplitName) -> Option<Vec<&str>> {
-        let questions = self.questions_of(split).ok()?;
-        Some(questions.distinct_words().collect())
-    }
-
-    fn longest_question(&self) -> Option<usize> {
-        None
-    }
-
-    fn count_answers(&self, splits: &[SplitName]) -> Result<AnswerList> {
-        let files = splits
-            .iter()
-            .filter_map(|split| self.annotations_of(split).ok());
-        count_answers(files)
-    }
-
-    fn for_training(
-        &self,
-        splits: &[SplitName],
-        words: &Vocabulary,
-        answers: &AnswerList,
-        max_token: usize,
-        loss: LossKind,
-    ) -> Result<Dataset> {
-        let files = |name: &SplitName| {
-            Ok(samples::SplitOf {
-                images: split_named(&Vqa2, name)?.features.and(Some(*name)),
-                questions: self.questions_of(name)?,
-                annotations: self.annotations_of(name)?,
-            })
-        };
-        let files = splits.iter().map(files).collect::<Result<Vec<_>>>()?;
-        samples::for_training(&files, words, answers, max_token, loss)
-    }
-
-    fn for_answering(
-        &self,
-        split: SplitName,
-        words: &Vocabulary,
-        max_token: usize,
-    ) -> Result<Dataset> {
-        Ok(samples::for_answering(
-            self.questions_of(split)?,
-            words,
-            max_token,
-        ))
-    }
-
-    fn names(&self, splits: &[SplitName], training: bool) -> String {
-        let name = |split: &SplitName| match training {
-            true => self.annotations_of(split).map(AnnotationFile::name),
-            false => self.questions_of(split).map(QuestionFile::name),
-        };
-        let names: Vec<&str> = splits.iter().filter_map(|split| name(split).ok()).collect();
-        names.join(", ")
-    }
-
-    fn metric(&mut self, split: SplitName, measure: Measure) -> Result<Box<dyn Metric>> {
-        let evaluator = Evaluator::new(self.annotations_of(split)?, measure)?;
-        let questions = self.questions_of(split)?;
-        let asked = questions.questions().iter();
-        let ids: Vec<i64> = asked.map(|question| question.question_id).collect();
-        let cannot = || format!("cannot evaluate the answers to {}", questions.name());
-        evaluator.check_questions(&ids).with_context(cannot)?;
-        Ok(Box::new(evaluator))
+        Ok(score(results, questions, annotations, Form::VQA2, measure)?.to_string())
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Antol et al., "VQA: Visual Question Answering", ICCV 2015, and <https://visualqa.org/evaluation.html>.
 
-use super::{Annotation, AnnotationFile, numbered};
+use super::form::Ids;
+use super::{Annotation, AnnotationFile};
 use crate::data::QuestionId;
 use crate::datasets::{Measure, Metric, Scores};
 use crate::formats::ragged::RaggedVec;
@@ -15,7 +16,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::fmt;
 
 /// The first words of the log entry of an evaluation.
-pub(super) const LOG_START: &str = "Overall Accuracy is: ";
+pub(in crate::datasets) const LOG_START: &str = "Overall Accuracy is: ";
 
 /// The largest number of question ids that an error lists.
 const NAMED: usize = 5;
@@ -47,6 +48,9 @@ impl Accuracy {
 impl fmt::Display for Accuracy {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "{LOG_START}{:.2}\n", self.overall)?;
+        if self.per_answer_type.is_empty() {
+            return Ok(());
+        }
         writeln!(f, "Per Answer Type Accuracy is the following:")?;
         self.per_answer_type
             .iter()
@@ -67,10 +71,11 @@ pub(super) enum Matching {
 pub struct Evaluator {
     name: String,
     measure: Measure,
+    ids: Ids,
     question_ids: Vec<i64>,
     position: FxHashMap<i64, usize>,
-    /// For each question, the positions of its types in `answer_types` and `question_types`.
-    types: Vec<(usize, usize)>,
+    /// For each question, the positions of its types in `answer_types` and `question_types`, if it has them.
+    types: Vec<(Option<usize>, Option<usize>)>,
     answer_types: Strings,
     question_types: Strings,
     /// For each question, the texts of its answers as the metric compares them, as positions in `texts`.
@@ -86,7 +91,7 @@ impl Evaluator {
     /// Prepares the answers of the annotators.
     ///
     /// # Errors
-    /// No annotation, or an annotation without question type or answer type.
+    /// No annotation, or an annotation without question type or answer type where the data set needs them.
     pub fn new(file: &AnnotationFile, measure: Measure) -> Result<Self> {
         ensure!(
             !file.annotations().is_empty(),
@@ -113,6 +118,7 @@ impl Evaluator {
         Ok(Self {
             name,
             measure,
+            ids: file.ids().clone(),
             question_ids,
             position,
             types,
@@ -156,13 +162,28 @@ impl Evaluator {
         Ok(scores)
     }
 
+    /// The answers with the numbers of their questions in the annotation file.
+    ///
+    /// # Errors
+    /// An id of another kind, or an image that is not annotated.
+    pub(super) fn numbered<'a>(
+        &self,
+        answers: &[(QuestionId, &'a str)],
+    ) -> Result<Vec<(i64, &'a str)>> {
+        let numbered = |(id, answer): &(QuestionId, &'a str)| {
+            let unknown = || format!("{} does not annotate the question {id}", self.name);
+            Ok((self.ids.number(id).with_context(unknown)?, *answer))
+        };
+        answers.iter().map(numbered).collect()
+    }
+
     /// Checks that these are the annotated questions, each once.
     ///
     /// # Errors
     /// Names the annotation file, and questions that are missing, occur twice or are not annotated.
-    pub(super) fn check_questions(&self, question_ids: &[i64]) -> Result<()> {
-        self.in_order(question_ids.iter().map(|&id| (id, "")))
-            .map(drop)
+    pub(super) fn check_questions(&self, ids: impl IntoIterator<Item = QuestionId>) -> Result<()> {
+        let asked: Vec<_> = ids.into_iter().map(|id| (id, "")).collect();
+        self.in_order(self.numbered(&asked)?).map(drop)
     }
 
     /// The answers, in the order of the annotations.
@@ -193,7 +214,7 @@ impl Evaluator {
         let faults: Vec<_> = faults
             .iter()
             .filter(|(_, ids)| !ids.is_empty())
-            .map(|(what, ids)| list(what, ids))
+            .map(|(what, ids)| list(what, ids, |id| self.ids.question(id)))
             .collect();
         if !faults.is_empty() {
             bail!(
@@ -262,8 +283,12 @@ impl Evaluator {
         let mut all = Mean::default();
         for (score, &(answer_type, question_type)) in scores.iter().zip(&self.types) {
             all.add(*score);
-            answer_types[answer_type].add(*score);
-            question_types[question_type].add(*score);
+            if let Some(answer_type) = answer_type {
+                answer_types[answer_type].add(*score);
+            }
+            if let Some(question_type) = question_type {
+                question_types[question_type].add(*score);
+            }
         }
         let by_name = |names: &Strings, means: &[Mean]| {
             names
@@ -282,7 +307,7 @@ impl Evaluator {
 
 impl Metric for Evaluator {
     fn score(&self, answers: &[(QuestionId, &str)]) -> Result<Scores> {
-        let accuracy = self.accuracy(numbered(answers)?, Matching::Exact)?;
+        let accuracy = self.accuracy(self.numbered(answers)?, Matching::Exact)?;
         Ok(Scores {
             headline: accuracy.overall,
             printed: accuracy.to_string(),
@@ -372,30 +397,36 @@ fn types_of(
     file: &AnnotationFile,
     answer_types: &mut Strings,
     question_types: &mut Strings,
-) -> Result<Vec<(usize, usize)>> {
+) -> Result<Vec<(Option<usize>, Option<usize>)>> {
+    let intern_type = |types: &mut Strings, name: Option<&str>| {
+        let number = name.map(|name| intern(types, name)).transpose()?;
+        anyhow::Ok(number.map(|number| number as usize))
+    };
     let types = file.annotations().iter().map(|annotation| {
         let answer_type = type_name(file, annotation, annotation.answer_type, "answer_type")?;
         let question_type = type_name(file, annotation, annotation.question_type, "question_type")?;
-        let answer_type = intern(answer_types, answer_type)? as usize;
-        Ok((answer_type, intern(question_types, question_type)? as usize))
+        Ok((
+            intern_type(answer_types, answer_type)?,
+            intern_type(question_types, question_type)?,
+        ))
     });
     types.collect()
 }
 
+/// The name of a type of an annotation; none if it may be and is missing.
 fn type_name<'a>(
     file: &'a AnnotationFile,
     annotation: &Annotation,
     number: Option<u32>,
     key: &str,
-) -> Result<&'a str> {
-    let number = number.with_context(|| {
-        format!(
-            "{}: question {} has no \"{key}\"",
-            file.name(),
-            annotation.question_id
-        )
-    })?;
-    Ok(file.string(number))
+) -> Result<Option<&'a str>> {
+    ensure!(
+        number.is_some() || !file.ids().form().complete,
+        "{}: question {} has no \"{key}\"",
+        file.name(),
+        annotation.question_id
+    );
+    Ok(number.map(|number| file.string(number)))
 }
 
 /// An answer under test, after the processing of the evaluation.
@@ -414,11 +445,11 @@ fn stemmed(text: &str) -> String {
 }
 
 /// The number of these questions, and the first of their ids.
-fn list(what: &str, question_ids: &[i64]) -> String {
+fn list(what: &str, question_ids: &[i64], id: impl Fn(i64) -> QuestionId) -> String {
     let named: Vec<_> = question_ids
         .iter()
         .take(NAMED)
-        .map(i64::to_string)
+        .map(|&number| id(number).to_string())
         .collect();
     let more = if question_ids.len() > NAMED {
         ", ..."

@@ -6,11 +6,13 @@
 mod annotations;
 mod answer_list;
 mod files;
+pub(super) mod form;
 mod metric;
+mod parsed;
 mod questions;
-mod results;
+pub(super) mod results;
 mod samples;
-mod score;
+pub(super) mod score;
 mod targets;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -19,23 +21,26 @@ pub use annotations::{Annotation, AnnotationFile};
 pub use answer_list::count_answers;
 pub use files::FEATURE_FILES;
 pub(super) use files::Vqa2;
+pub use form::{Form, Images, Layout};
 pub use metric::Evaluator;
+pub(super) use metric::LOG_START;
+pub(super) use parsed::{Files, Rules};
 pub use questions::{Question, QuestionFile};
 pub use results::{Answer, read_answers, write_answers};
 
-use crate::data::QuestionId;
 use crate::formats::json::Int;
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 use std::path::Path;
 
-/// Reads question and annotation files in parallel.
+/// Reads question and annotation files of this form in parallel.
 ///
 /// # Errors
 /// Those of [`QuestionFile::read`] and [`AnnotationFile::read`].
 fn read_all<P: AsRef<Path> + Sync>(
     questions: &[P],
     annotations: &[P],
+    form: Form,
 ) -> Result<(Vec<QuestionFile>, Vec<AnnotationFile>)> {
     // Annotation files take longer, so they start first; each file is a task of its own.
     let (annotations, questions) = rayon::join(
@@ -43,14 +48,14 @@ fn read_all<P: AsRef<Path> + Sync>(
             annotations
                 .par_iter()
                 .with_max_len(1)
-                .map(|path| AnnotationFile::read(path.as_ref()))
+                .map(|path| AnnotationFile::read_as(path.as_ref(), form))
                 .collect::<Result<_>>()
         },
         || {
             questions
                 .par_iter()
                 .with_max_len(1)
-                .map(|path| QuestionFile::read(path.as_ref()))
+                .map(|path| QuestionFile::read_as(path.as_ref(), form))
                 .collect::<Result<_>>()
         },
     );
@@ -64,14 +69,4 @@ fn image_id(question_id: i64, given: Option<Int>) -> Result<u64> {
     u64::try_from(image).with_context(|| {
         format!("question {question_id} has the image_id {image}, which is negative")
     })
-}
-
-/// The answers with the numbers of their questions.
-fn numbered<'a>(answers: &[(QuestionId, &'a str)]) -> Result<Vec<(i64, &'a str)>> {
-    let numbered = |(id, answer): &(QuestionId, &'a str)| {
-        let number = id.0.number();
-        let number = number.with_context(|| format!("the id of question {id} is not a number"))?;
-        Ok((number, *answer))
-    };
-    answers.iter().map(numbered).collect()
 }

@@ -1,7 +1,9 @@
 //! Answer files in the format of the VQA challenge: `[{"answer": str, "question_id": int}, ...]`, byte for byte as the
 //! reference writes them.
 
+use super::form::Layout;
 use crate::base::atomic;
+use crate::data::QuestionId;
 use crate::formats::json::{Int, JsonFile, Text, entry};
 use crate::formats::python_json::write_python_json;
 use anyhow::{Context, Result, bail};
@@ -50,6 +52,72 @@ pub fn read_answers(path: &Path) -> Result<Vec<Answer>> {
         Ok(())
     })?;
     Ok(answers)
+}
+
+entry! {
+    struct AnswerAboutImage<'a>, "an answer: an object with image and answer" {
+        image: Text<'a>,
+        answer: Text<'a>,
+    }
+}
+
+/// Reads an answer file of this layout.
+///
+/// # Errors
+/// Those of [`read_answers`].
+pub(super) fn read_answers_of(path: &Path, layout: Layout) -> Result<Vec<(QuestionId, String)>> {
+    if layout == Layout::Vqa {
+        let answers = read_answers(path)?.into_iter();
+        return Ok(answers
+            .map(|answer| (answer.question_id.into(), answer.answer))
+            .collect());
+    }
+    let source = JsonFile::open(path)?;
+    let (mut answers, mut seen) = (Vec::new(), FxHashSet::default());
+    source.for_each(|raw: AnswerAboutImage| {
+        let image = raw.image.context("an answer has no \"image\"")?;
+        let lacks = || format!("the entry of image {} has no \"answer\"", &*image);
+        let answer = raw.answer.with_context(lacks)?;
+        if !seen.insert(image.to_string()) {
+            bail!("image {} is answered twice", &*image);
+        }
+        answers.push((QuestionId::from(&*image), answer.to_string()));
+        Ok(())
+    })?;
+    Ok(answers)
+}
+
+/// Writes an answer file of this layout in the given order.
+///
+/// # Errors
+/// The file cannot be written, or the id of a question is not a number in VQA's layout.
+pub(in crate::datasets) fn write_answers_of(
+    path: &Path,
+    answers: &[(QuestionId, &str)],
+    layout: Layout,
+) -> Result<()> {
+    /// The keys, in the order of the documentation of VizWiz.
+    #[derive(Serialize)]
+    struct Entry<'a> {
+        image: String,
+        answer: &'a str,
+    }
+    if layout == Layout::VizWiz {
+        let entries = answers.iter().map(|(id, answer)| Entry {
+            image: id.to_string(),
+            answer,
+        });
+        return atomic::write(path, |writer| {
+            Ok(write_python_json(writer, &Sequence::new(entries))?)
+        });
+    }
+    let numbered = |(id, answer): &(QuestionId, _)| {
+        let number = id.0.number();
+        let number = number.with_context(|| format!("the id of question {id} is not a number"))?;
+        Ok((number, *answer))
+    };
+    let numbered: Vec<(i64, &str)> = answers.iter().map(numbered).collect::<Result<_>>()?;
+    write_answers(path, numbered)
 }
 
 /// Writes an answer file in the given order.

@@ -4,7 +4,7 @@ use super::targets::{indices_of, targets};
 use super::{AnnotationFile, QuestionFile};
 use crate::data::answers::AnswerList;
 use crate::data::vocab::Vocabulary;
-use crate::data::{Dataset, ImageId};
+use crate::data::{Dataset, QuestionId};
 use crate::datasets::{LossKind, SplitName};
 use anyhow::{Result, bail};
 
@@ -36,20 +36,21 @@ pub(super) fn for_training(
         .iter()
         .map(|split| ids_of(split.questions, vocabulary))
         .collect();
-    let ask = |split: usize, id| Some((split, splits[split].questions.position(id)?));
+    let ask =
+        |split: usize, id: &QuestionId| Some((split, splits[split].questions.position_of(id)?));
     for (own, split) in splits.iter().enumerate() {
         let indices = indices_of(answers, split.annotations.strings());
         let mut of_others = 0;
-        for (i, annotation) in split.annotations.annotations().iter().enumerate() {
-            let id = annotation.question_id;
-            let others = || (0..splits.len()).rev().find_map(|other| ask(other, id));
-            let Some((asked, at)) = ask(own, id).or_else(others) else {
+        for i in 0..split.annotations.annotations().len() {
+            let id = split.annotations.question_id(i);
+            let others = || (0..splits.len()).rev().find_map(|other| ask(other, &id));
+            let Some((asked, at)) = ask(own, &id).or_else(others) else {
                 let (theirs, ours) = (split.annotations.name(), split.questions.name());
                 bail!("{theirs} annotates question {id}, which is not in {ours}");
             };
             of_others += usize::from(asked != own);
             let words = splits[asked].questions.words(at).iter().take(max_token);
-            let image = id_of_image(annotation.image_id);
+            let image = split.annotations.image(i);
             let images = split.images.or_else(|| {
                 // Images of other splits: of the last that has asked about them.
                 let mut others = splits.iter().rev().filter_map(|other| other.images);
@@ -57,7 +58,7 @@ pub(super) fn for_training(
             });
             let given = split.annotations.answers(i).iter();
             dataset.push(
-                id.into(),
+                id,
                 (image, images),
                 words.map(|word| word_ids[asked][*word as usize]),
                 targets(given.map(|answer| indices[*answer as usize]), loss),
@@ -83,23 +84,17 @@ pub(super) fn for_answering(
 ) -> Dataset {
     let word_ids = ids_of(questions, vocabulary);
     let mut dataset = Dataset::default();
-    for (i, question) in questions.questions().iter().enumerate() {
+    for i in 0..questions.questions().len() {
         let words = questions.words(i).iter().take(max_token);
         let words = words.map(|word| word_ids[*word as usize]);
         dataset.push(
-            question.question_id.into(),
-            (id_of_image(question.image_id), None),
+            questions.question_id(i),
+            (questions.image(i), None),
             words,
             [],
         );
     }
     dataset
-}
-
-/// The id of a COCO image.
-fn id_of_image(number: u64) -> ImageId {
-    // Not truncated: a file with a larger number is refused.
-    ImageId::from(number as i64)
 }
 
 /// For each distinct word of a file, its id in the vocabulary.
@@ -202,6 +197,7 @@ mod tests {
                 "v2_mscoco_val2014_annotations.json",
                 "VG_annotations.json",
             ]),
+            vqa2::form::Form::VQA2,
         )
         .unwrap();
         let vocabulary = vocabulary_of(&questions);
@@ -246,7 +242,7 @@ mod tests {
         for (i, (question_id, image_id, words, targets)) in expected.into_iter().enumerate() {
             assert_eq!(
                 (dataset.question_id(i), dataset.image_id(i)),
-                (&question_id.into(), &id_of_image(image_id))
+                (&question_id.into(), &(image_id as i64).into())
             );
             // Questions of val have ids of train in this world. The reference takes those of val for the annotations of train.
             let of_val = questions[1].position(question_id).is_some();

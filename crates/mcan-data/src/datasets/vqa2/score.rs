@@ -1,7 +1,8 @@
 //! `--RUN=score`: the scores of an answer file, without a model.
 
+use super::form::Form;
 use super::metric::{Accuracy, Evaluator, Matching};
-use super::read_answers;
+use super::results::read_answers_of;
 use crate::datasets::Measure;
 use crate::datasets::vqa2::{AnnotationFile, QuestionFile};
 use anyhow::{Context, Result, bail};
@@ -10,7 +11,7 @@ use std::path::Path;
 
 /// The scores of an answer file.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct ScoreReport {
+pub(in crate::datasets) struct ScoreReport {
     /// The official metric.
     pub(super) accuracy: Accuracy,
     /// The overall accuracy in percent when answers with equal stems (`dog`, `dogs`) count as equal.
@@ -22,42 +23,43 @@ pub(super) struct ScoreReport {
 /// # Errors
 /// A file that cannot be read, an annotation without its question, or answers that are not one for each annotated
 /// question.
-pub(super) fn score(
+pub(in crate::datasets) fn score(
     result_file: &Path,
     questions: &Path,
     annotations: &Path,
+    form: Form,
     measure: Measure,
 ) -> Result<ScoreReport> {
     // Reading the annotations takes longest; the other files are read at the same time.
     let (annotations, (questions, answers)) = rayon::join(
-        || AnnotationFile::read(annotations),
+        || AnnotationFile::read_as(annotations, form),
         || {
             rayon::join(
-                || QuestionFile::read(questions),
-                || read_answers(result_file),
+                || QuestionFile::read_as(questions, form),
+                || read_answers_of(result_file, form.layout),
             )
         },
     );
     let (annotations, questions, answers) = (annotations?, questions?, answers?);
-    for annotation in annotations.annotations() {
-        if questions.position(annotation.question_id).is_none() {
+    for i in 0..annotations.annotations().len() {
+        let id = annotations.question_id(i);
+        if questions.position_of(&id).is_none() {
             let (theirs, ours) = (annotations.name(), questions.name());
             bail!(
-                "{theirs} annotates question {}, which is not in {ours}; are they of one split?",
-                annotation.question_id
+                "{theirs} annotates question {id}, which is not in {ours}; are they of one split?"
             );
         }
     }
     let evaluator = Evaluator::new(&annotations, measure)?;
-    let ids: Vec<i64> = answers.iter().map(|entry| entry.question_id).collect();
-    evaluator
-        .check_questions(&ids)
-        .with_context(|| format!("cannot score {}", result_file.display()))?;
-    let pairs = || {
-        answers
-            .iter()
-            .map(|entry| (entry.question_id, &*entry.answer))
-    };
+    let cannot = || format!("cannot score {}", result_file.display());
+    let asked = answers.iter().map(|(id, _)| id.clone());
+    evaluator.check_questions(asked).with_context(cannot)?;
+    let answers: Vec<_> = answers
+        .iter()
+        .map(|(id, answer)| (id.clone(), answer.as_str()))
+        .collect();
+    let numbered = evaluator.numbered(&answers).with_context(cannot)?;
+    let pairs = || numbered.iter().copied();
     let (exact, stems) = rayon::join(
         || evaluator.accuracy(pairs(), Matching::Exact),
         || evaluator.accuracy(pairs(), Matching::Stems),
@@ -72,8 +74,10 @@ pub(super) fn score(
 impl fmt::Display for ScoreReport {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "{}", self.accuracy)?;
-        writeln!(f, "Per Question Type Accuracy is the following:")?;
         let types = &self.accuracy.per_question_type;
+        if !types.is_empty() {
+            writeln!(f, "Per Question Type Accuracy is the following:")?;
+        }
         types
             .iter()
             .try_for_each(|(name, value)| writeln!(f, "{name} : {value:.2}"))?;
@@ -101,6 +105,7 @@ mod tests {
             &world.join("results/cache/result_run_golden.json"),
             &world.join("datasets/vqa/v2_OpenEnded_mscoco_val2014_questions.json"),
             &world.join("datasets/vqa/v2_mscoco_val2014_annotations.json"),
+            Form::VQA2,
             Measure::Official,
         )
         .unwrap();
@@ -125,9 +130,15 @@ mod tests {
         let (_q, questions) =
             write_json(&json!({"questions": [{"question_id": 2, "image_id": 1, "question": "d"}]}));
         let (_r, results) = write_json(&json!([{"question_id": 1, "answer": "c"}]));
-        let message = score(&results, &questions, &annotations, Measure::Official)
-            .unwrap_err()
-            .to_string();
+        let message = score(
+            &results,
+            &questions,
+            &annotations,
+            Form::VQA2,
+            Measure::Official,
+        )
+        .unwrap_err()
+        .to_string();
         assert!(
             message.contains("annotates question 1, which is not in")
                 && message.contains("one split"),

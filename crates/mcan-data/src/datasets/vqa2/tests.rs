@@ -300,12 +300,14 @@ fn files_are_read_in_parallel_and_an_error_names_its_file() {
     let (folder, questions) = write_json(&questions_json());
     let annotations = folder.path().join("annotations.json");
     fs::write(&annotations, annotations_json().to_string()).unwrap();
-    let (q, a) = read_all(&[&questions, &questions], &[&annotations]).unwrap();
+    let (q, a) = read_all(&[&questions, &questions], &[&annotations], Form::VQA2).unwrap();
     assert_eq!((q.len(), a.len(), a[0].annotations().len()), (2, 1, 1));
     fs::write(&annotations, "{").unwrap();
     let message = format!(
         "{:#}",
-        read_all(&[&questions], &[&annotations]).err().unwrap()
+        read_all(&[&questions], &[&annotations], Form::VQA2)
+            .err()
+            .unwrap()
     );
     assert!(
         message.contains("annotations.json is not valid JSON"),
@@ -333,10 +335,12 @@ proptest! {
             bytes[place] = byte;
             bytes.truncate(cut.index(bytes.len()) + 1);
             let (_folder, path) = write_bytes("file.json", &bytes);
-            let (questions, annotations) = (QuestionFile::read(&path), AnnotationFile::read(&path));
-            for error in [questions.err(), annotations.err()].into_iter().flatten() {
-                let message = format!("{error:#}");
-                prop_assert!(message.contains("file.json"));
+            for form in [&[Form::VQA2][..], &Form::DESCRIBED].concat() {
+                let (questions, annotations) = (QuestionFile::read_as(&path, form), AnnotationFile::read_as(&path, form));
+                for error in [questions.err(), annotations.err()].into_iter().flatten() {
+                    let message = format!("{error:#}");
+                    prop_assert!(message.contains("file.json"));
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use std::fmt;
 ///
 /// # Errors
 /// A `text` that is not YAML or not a mapping. The error names `place`.
-pub(super) fn mapping(place: &str, text: &str) -> Result<Map<String, Value>> {
+pub(crate) fn mapping(place: &str, text: &str) -> Result<Map<String, Value>> {
     let Yaml(value) = serde_saphyr::from_str(text).map_err(|error| invalid(place, &error))?;
     match value {
         Value::Object(map) => Ok(map),
@@ -19,7 +19,7 @@ pub(super) fn mapping(place: &str, text: &str) -> Result<Map<String, Value>> {
 }
 
 /// A value of the command line. Text that is not YAML is taken literally.
-pub(super) fn value(text: &str) -> Value {
+pub(crate) fn value(text: &str) -> Value {
     serde_saphyr::from_str(text).map_or_else(|_| Value::from(text), |Yaml(value)| value)
 }
 
@@ -42,6 +42,15 @@ struct Yaml(Value);
 impl<'de> Deserialize<'de> for Yaml {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(YamlVisitor).map(Yaml)
+    }
+}
+
+/// The text of a key of a mapping. A key that is no text is shown as JSON, and an empty one as `-`.
+fn as_key(key: &Value) -> String {
+    match key {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".into(),
+        other => other.to_string(),
     }
 }
 
@@ -116,7 +125,7 @@ impl<'de> Visitor<'de> for YamlVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut entries = Map::new();
         while let Some((Yaml(key), Yaml(value))) = map.next_entry()? {
-            let key = super::show(&key);
+            let key = as_key(&key);
             if entries.insert(key.clone(), value).is_some() {
                 return Err(de::Error::custom(format!("duplicate key {key:?}")));
             }
