@@ -110,7 +110,7 @@ class Bench:
             digits = 3 if self.arguments.against else 1
             memory = max(a[1] for a, _ in runs), max(b[work][1] for _, b in runs)
             print(
-                f"{work:<40}{theirs:>10.3f}{mine:>10.3f}{statistics.median(ratios):>8.{digits}f}x  ({ratios[0]:.{digits}f} to {ratios[-1]:.{digits}f})"
+                f"{work:<44}{theirs:>10.3f}{mine:>10.3f}{statistics.median(ratios):>8.{digits}f}x  ({ratios[0]:.{digits}f} to {ratios[-1]:.{digits}f})"
                 f"{memory[0]:>9.2f}{memory[1]:>8.2f}",
                 flush=True,
             )
@@ -225,7 +225,7 @@ class Bench:
 
 def heading(arguments):
     other = "other" if arguments.against else "reference"
-    print(f"{'lower is better':<40}{other:>10}{'mcan':>10}{'ratio':>9}{'':>16}{'GB, each':>13}", flush=True)
+    print(f"{'lower is better':<44}{other:>10}{'mcan':>10}{'ratio':>9}{'':>16}{'GB, each':>13}", flush=True)
 
 
 def ms_per_sample(output):

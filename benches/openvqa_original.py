@@ -7,7 +7,7 @@ the model's own YAML file. WHAT is train or evaluate. The last line of the outpu
 of the checkout stay as they are. What does not run on a CPU or with a current PyTorch is changed from here:
 
 - `.cuda()` does nothing; the YAML file is read with a Loader; MODEL may be any file's name
-- en_vectors_web_lg and tqdm are stand-ins: neither is used here
+- en_vectors_web_lg and the GQA metrics (which need tqdm) are empty stand-ins: neither is used here
 - dropout is not in place: BUTD's and BAN's, in place on the output of a ReLU, fails in the backward pass
 - BUTD and BAN on GQA get the area as a box's fifth number, as the MCAN adapter does, and USE_AUX_FEAT False; without, they crash
 - feature files are in memory before the first step: reading them is not timed
@@ -25,9 +25,8 @@ from stamps import between, on_cpu, stamped
 
 checkout, what, config = sys.argv[1:]
 sys.path[0] = checkout  # in place of this folder, whose openvqa.py would be taken for the package
-for name in "en_vectors_web_lg", "tqdm":
-    sys.modules[name] = types.ModuleType(name)
-sys.modules["tqdm"].tqdm = iter
+sys.modules["en_vectors_web_lg"] = types.ModuleType("en_vectors_web_lg")
+sys.modules["openvqa.datasets.gqa.eval.gqa_eval"] = types.SimpleNamespace(GQAEval=None)
 with open(config, encoding="utf-8") as file:
     keys = json.load(file)
 with open(Path(checkout, "configs", keys["DATASET"], keys["MODEL"] + ".yml"), encoding="utf-8") as file:
