@@ -69,17 +69,19 @@ def measured(command, folder, until=None, threads=THREADS):
 class Bench:
     """The two programs in one world."""
 
-    def __init__(self, arguments, folder):
+    DRIVER = HERE / "reference.py"
+
+    def __init__(self, arguments, world):
         self.arguments = arguments
-        self.world = World(folder)
+        self.world = world
 
     def reference(self, what, threads=THREADS, **keys):
-        """What reference.py found, and its peak memory in GB; with --against, the same of the other build of mcan."""
+        """What the driver found, and its peak memory in GB; with --against, the same of the other build of mcan."""
         if self.arguments.against:
             return self.other_build(what, threads, **keys)
         config = self.world.root / "config.json"
         config.write_text(json.dumps(COMMON | keys), encoding="utf-8")
-        command = [sys.executable, HERE / "reference.py", self.arguments.checkout, what, config]
+        command = [sys.executable, self.DRIVER, self.arguments.checkout, what, config]
         output, memory, _ = measured(command, self.world.root, threads=threads)
         return json.loads(output.splitlines()[-1]), memory
 
@@ -94,7 +96,7 @@ class Bench:
     def mcan(self, *flags, until=None, threads=THREADS, program=None, **keys):
         """What mcan printed, its peak memory in GB and its seconds."""
         keys = COMMON | keys | {"PROFILE": True, "OVERWRITE": True}
-        model = ["--MODEL=" + keys.pop("MODEL", "small")]
+        model = [f"--{flag}={keys.pop(flag)}" for flag in ("DATASET", "MODEL") if flag in keys]
         settings = [f"--SET={key}={json.dumps(value)}" for key, value in keys.items()]
         program = program or self.arguments.binary
         return measured([program, *flags, *model, "--GPU=cpu", *settings], self.world.root, until, threads)
@@ -108,7 +110,7 @@ class Bench:
             digits = 3 if self.arguments.against else 1
             memory = max(a[1] for a, _ in runs), max(b[work][1] for _, b in runs)
             print(
-                f"{work:<40}{theirs:>10.3f}{mine:>10.3f}{statistics.median(ratios):>8.{digits}f}x  ({ratios[0]:.{digits}f} to {ratios[-1]:.{digits}f})"
+                f"{work:<44}{theirs:>10.3f}{mine:>10.3f}{statistics.median(ratios):>8.{digits}f}x  ({ratios[0]:.{digits}f} to {ratios[-1]:.{digits}f})"
                 f"{memory[0]:>9.2f}{memory[1]:>8.2f}",
                 flush=True,
             )
@@ -221,6 +223,11 @@ class Bench:
         self.rounds(theirs, {"start to first step (s)": mine}, count=1)
 
 
+def heading(arguments):
+    other = "other" if arguments.against else "reference"
+    print(f"{'lower is better':<44}{other:>10}{'mcan':>10}{'ratio':>9}{'':>16}{'GB, each':>13}", flush=True)
+
+
 def ms_per_sample(output):
     return float(re.search(r"waiting for input +([\d.]+) ms", output)[1]) / BATCH
 
@@ -246,10 +253,10 @@ def main():
     for work in arguments.work:
         if work not in works:
             parser.error(f"there is no work {work}; there is {' '.join(works)}")
-    print(f"{'lower is better':<40}{'other' if arguments.against else 'reference':>10}{'mcan':>10}{'ratio':>9}{'':>16}{'GB, each':>13}")
+    heading(arguments)
     for work in arguments.work or works:
         with tempfile.TemporaryDirectory(prefix="mcan-compare-") as folder:
-            works[work](Bench(arguments, folder))
+            works[work](Bench(arguments, World(folder)))
 
 
 if __name__ == "__main__":

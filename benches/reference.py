@@ -11,6 +11,7 @@ import time
 import types
 
 import torch
+from stamps import between, on_cpu, stamped
 
 start = time.perf_counter()
 checkout, what, config = sys.argv[1:]
@@ -20,9 +21,7 @@ with open(config, encoding="utf-8") as file:
     keys = json.load(file)
 on_gpu = keys.pop("ON_GPU", False)
 if not on_gpu:
-    # It moves everything to a GPU; here that is where everything is already.
-    torch.Tensor.cuda = lambda self, *_: self
-    torch.nn.Module.cuda = lambda self, *_: self
+    on_cpu()
 
 from cfgs.base_cfgs import Cfgs  # noqa: E402
 from core import exec as program  # noqa: E402
@@ -31,26 +30,6 @@ from core.model import net, optim  # noqa: E402
 settings = Cfgs()
 settings.add_args(keys)
 settings.proc()
-
-
-def stamped(owner, name, times, stop_after=None):
-    """Notes when each call of owner.name begins and ends."""
-    method = getattr(owner, name)
-
-    def timed(*args, **kwargs):
-        began = time.perf_counter()
-        result = method(*args, **kwargs)
-        times.append((began, time.perf_counter()))
-        if len(times) == stop_after:
-            raise StopIteration
-        return result
-
-    setattr(owner, name, timed)
-
-
-def between(times):
-    ends = [end for _, end in times]
-    return [1000 * (b - a) for a, b in zip(ends, ends[1:])]
 
 
 def train():
