@@ -6,11 +6,12 @@ use std::{env, fs};
 /// The libtorch whose interfaces `src/native` uses, among them ones without a promise of stability.
 const LIBTORCH: &str = "2.11";
 
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     "adam",
     "attention",
     "common",
     "device",
+    "dropout",
     "gemm",
     "group",
     "linear",

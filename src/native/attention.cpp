@@ -120,19 +120,6 @@ INLINE void softmax_backward_body(float *grads, const float *probabilities, int6
 KERNEL(softmax_backward, (float *grads, const float *probabilities, int64_t rows, int64_t width),
        (grads, probabilities, rows, width))
 
-// out = in * mask, where in[0] has position `first` of the mask.
-INLINE void masked_body(float *out, const float *in, int64_t first, int64_t count,
-                        const Mask *mask) {
-  for (int64_t start = 0; start < count; start += BLOCK) {
-    float factors[BLOCK];
-    mask_factors(factors, first + start, BLOCK, *mask);
-    const int64_t n = count - start < BLOCK ? count - start : BLOCK;
-    for (int64_t i = 0; i < n; i++) out[start + i] = in[start + i] * factors[i];
-  }
-}
-KERNEL(masked, (float *out, const float *in, int64_t first, int64_t count, const Mask *mask),
-       (out, in, first, count, mask))
-
 // ---- one head of one sequence ----
 
 // Copies (rows, size) of a tensor with `stride` numbers per row, times `factor`, to (rows, padded

@@ -33,6 +33,13 @@ unsafe extern "C" {
         stream: u64,
         bfloat16: bool,
     ) -> *mut c_char;
+    pub(super) fn mcan_dropout(
+        out: *mut *mut RawTensor,
+        x: *const RawTensor,
+        p: f64,
+        seed: u64,
+        stream: u64,
+    ) -> *mut c_char;
     pub(super) fn mcan_residual_norm(
         out: *mut *mut RawTensor,
         x: *const RawTensor,

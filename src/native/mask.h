@@ -87,4 +87,7 @@ INLINE void mask_factors(float *factors, int64_t first, int64_t count, const Mas
   }
 }
 
+// out = in * mask, where in[0] has position `first` of the mask, a multiple of BLOCK.
+void masked(float *out, const float *in, int64_t first, int64_t count, const Mask *mask);
+
 }  // namespace mcan

@@ -59,6 +59,10 @@ char *mcan_linear(mcan_tensor **out, const mcan_tensor *x, const mcan_tensor *we
                   const mcan_tensor *bias, bool activate, double p, uint64_t seed, uint64_t stream,
                   bool bfloat16);
 
+// x, any shape, float32 -> the same shape: dropout(x)
+char *mcan_dropout(mcan_tensor **out, const mcan_tensor *x, double p, uint64_t seed,
+                   uint64_t stream);
+
 // x, s (R, D), a, b (D) -> (R, D), float32: norm(x + dropout(s)). `s` may be null.
 char *mcan_residual_norm(mcan_tensor **out, const mcan_tensor *x, const mcan_tensor *s,
                          const mcan_tensor *a, const mcan_tensor *b, double p, uint64_t seed,

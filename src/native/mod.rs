@@ -137,6 +137,18 @@ fn linear_layer(
     })
 }
 
+/// Dropout on the CPU: values are zeroed where the mask says so, and the others scaled. Float32. Differentiable.
+///
+/// # Shapes
+/// x of any shape -> the same
+///
+/// # Errors
+/// When libtorch is out of memory.
+pub(crate) fn dropout(x: &Tensor, Mask { p, seed, stream }: Mask) -> Result<Tensor> {
+    // SAFETY: as for `linear`.
+    returned(|out| unsafe { ffi::mcan_dropout(out, x.as_ptr(), p, seed, stream) })
+}
+
 /// `norm(x + dropout(s))`, or `norm(x)` without `s`, on the CPU in one pass, with the reference's norm
 /// `a (z - mean) / (std + 1e-6) + b` and the unbiased standard deviation of each row. Float32. Differentiable.
 ///

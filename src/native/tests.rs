@@ -38,6 +38,23 @@ fn dropout_keeps_the_expected_share_and_scales_it() {
 }
 
 #[test]
+fn dropout_of_any_shape_is_the_mask_in_both_passes() {
+    let x = normal([3, 7, 11]).set_requires_grad(true);
+    let y = dropout(&x, MASK).unwrap();
+    let kept = y.ne(0.0);
+    let scale = (&y / &x).masked_select(&kept);
+    assert!(scale.allclose(&scale.mean(Kind::Float).expand_as(&scale), 1e-6, 0.0, false));
+    let share = kept
+        .to_kind(Kind::Float)
+        .mean(Kind::Float)
+        .double_value(&[]);
+    assert!((share - (1.0 - MASK.p)).abs() < 0.1, "{share}");
+    y.sum(Kind::Float).backward();
+    assert!(x.grad().allclose(&(&y / &x), 1e-5, 1e-6, false));
+    assert!(dropout(&x, MASK).unwrap().equal(&y));
+}
+
+#[test]
 fn a_mask_is_the_same_for_any_number_of_threads_and_differs_between_streams() {
     let half = Mask { p: 0.5, ..MASK };
     let threads = tch::get_num_threads();

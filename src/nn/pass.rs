@@ -1,6 +1,6 @@
 //! How a forward pass is run: with dropout or without, in which arithmetic, by which kernels.
 
-use crate::native::{Factors, Mask, device};
+use crate::native::{self, Factors, Mask, device};
 use anyhow::Result;
 use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
@@ -103,10 +103,10 @@ impl Pass {
 
     /// Zeroes values with probability `p` and scales the others by 1 / (1 - p), if dropout is on.
     pub(crate) fn dropout(&self, x: Tensor, p: f64) -> Tensor {
-        if self.is_training() && p > 0.0 {
-            x.dropout(p, true)
-        } else {
-            x
+        match self.backend {
+            _ if !self.is_training() || p <= 0.0 => x,
+            Backend::Native => or_oom(native::dropout(&x, self.mask(p))),
+            Backend::Reference | Backend::Libtorch => x.dropout(p, true),
         }
     }
 }
