@@ -7,7 +7,7 @@ mod tests;
 
 use super::files::{write_grid, write_json};
 use super::world::{CELL_WIDTH, Painter, Scene};
-use super::{DemoOptions, DemoReport, DemoSet, QUESTIONS_PER_IMAGE, random};
+use super::{DemoOptions, DemoReport, DemoSet, random};
 use anyhow::Result;
 use questions::{Asker, Question};
 use rayon::prelude::*;
@@ -24,6 +24,9 @@ pub(super) static SET: DemoSet = DemoSet {
     write,
 };
 
+/// The number of questions about each image, as in CLEVR. Comparisons take more examples than the questions of the other
+/// data sets.
+const QUESTIONS_PER_IMAGE: usize = 10;
 const SPLITS: [&str; 3] = ["train", "val", "test"];
 
 fn write(root: &Path, options: &DemoOptions) -> Result<DemoReport> {

@@ -60,6 +60,8 @@ enum Things {
     Kind(usize),
     /// Those of a colour, an index into [`COLORS`].
     Color(usize),
+    /// Those with this value of an attribute, an index into [`ATTRIBUTES`].
+    With(usize, &'static str),
 }
 
 impl Things {
@@ -68,6 +70,10 @@ impl Things {
         match self {
             Things::Kind(kind) => format!("{}s", LOOKS[kind].join(" ")),
             Things::Color(color) => format!("{} things", COLORS[color]),
+            Things::With(attribute, value) if ATTRIBUTES[attribute] == "shape" => {
+                format!("{value}s")
+            }
+            Things::With(_, value) => format!("{value} things"),
         }
     }
 
@@ -76,6 +82,7 @@ impl Things {
         let filters: Vec<_> = match self {
             Things::Kind(kind) => ATTRIBUTES.into_iter().zip(LOOKS[kind]).collect(),
             Things::Color(color) => vec![("color", COLORS[color])],
+            Things::With(attribute, value) => vec![(ATTRIBUTES[attribute], value)],
         };
         push(program, "scene", &[], None);
         for (attribute, value) in filters {
@@ -201,7 +208,8 @@ impl<R: Rng> Asker<'_, R> {
     fn query(&mut self) -> Question {
         let group = self.group();
         let (kind, color) = (Things::Kind(group.object), Things::Color(group.color));
-        let attribute = self.random.random_range(0..=ATTRIBUTES.len());
+        // Names of kinds have three words, so questions about the colour take the most practice.
+        let attribute = self.random.random_range(0..2 * ATTRIBUTES.len());
         let (things, answer, name) = match ATTRIBUTES.get(attribute) {
             Some(name) => (color, LOOKS[group.object][attribute], *name),
             None => (kind, COLORS[group.color], "color"),
@@ -215,16 +223,17 @@ impl<R: Rng> Asker<'_, R> {
             text,
             answer,
             program: apply(things, &["unique", &format!("query_{name}")]),
-            family: 5 + attribute,
+            family: 5 + attribute.min(ATTRIBUTES.len()),
         }
     }
 
-    /// Compares an attribute of the things of a colour and of those of a kind; none if the scene has no such groups.
+    /// Compares an attribute of the things of a colour with that of other things, which are named by it; none if the scene
+    /// has no such groups.
     fn compare_attributes(&mut self) -> Option<Question> {
         let attribute = self.random.random_range(0..ATTRIBUTES.len());
         let value = |group: Group| LOOKS[group.object][attribute];
         let ([a, b], truth) = self.pair(|a, b| Some(value(a) == value(b)))?;
-        let sets = [Things::Color(a.color), Things::Kind(b.object)];
+        let sets = [Things::Color(a.color), Things::With(attribute, value(b))];
         let ([a, b], name) = (sets.map(Things::text), ATTRIBUTES[attribute]);
         let text = match name {
             "material" => format!("Are the {a} made of the same material as the {b}?"),

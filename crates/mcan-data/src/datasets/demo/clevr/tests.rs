@@ -23,7 +23,7 @@ fn the_files_are_read_and_have_questions_of_every_type() {
         report.val_questions,
         report.test_questions,
     ];
-    assert_eq!((report.images, counts), (20, [72, 30, 18]));
+    assert_eq!((report.images, counts), (20, [120, 50, 30]));
     for ((split, count), images) in SPLITS.into_iter().zip(counts).zip(SMALL.images()) {
         let file = QuestionFile::read(&question_path(root.path(), split)).unwrap();
         assert_eq!(file.len(), count);

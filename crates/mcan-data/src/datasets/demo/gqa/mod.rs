@@ -20,10 +20,11 @@ pub(super) static SET: DemoSet = DemoSet {
     dataset: "gqa",
     questions: "gqa",
     features: "gqa_extract",
-    feature_folders: &["gqa-frcn", "gqa-grid"],
+    feature_folders: &FOLDERS,
     write,
 };
 
+const FOLDERS: [&str; 2] = ["gqa-frcn", "gqa-grid"];
 /// The number of ids for the questions about one image: each question entails at most two more.
 const IDS_PER_IMAGE: usize = 3 * QUESTIONS_PER_IMAGE;
 /// Question ids are the multiples of a prime number, modulo 10^8, so that they are in no order and some begin with zeros.
@@ -127,9 +128,7 @@ fn make_image(
 ) -> Result<Vec<Entry>> {
     let mut random = random(seed, 1 + number as u64);
     let scene = Scene::draw(&mut random);
-    let [regions, grid] = SET.feature_folders else {
-        unreachable!("two kinds of features")
-    };
+    let [regions, grid] = FOLDERS;
     let place = |folder: &str| {
         root.join(SET.features)
             .join(folder)
