@@ -94,7 +94,7 @@ fn accuracy_of(root: &Path, version: &str, blind: Option<Blind>) -> f64 {
 fn tiny_learns_the_demo_world_and_needs_image_and_question_for_it() {
     tch::set_num_threads(1);
     let folder = tempfile::tempdir().unwrap();
-    demo::write(folder.path(), &DemoOptions::default()).unwrap();
+    demo::write(folder.path(), "vqa", &DemoOptions::default()).unwrap();
     let seeing = accuracy_of(folder.path(), "seeing", None);
     let image_blind = accuracy_of(
         folder.path(),

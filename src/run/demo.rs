@@ -7,14 +7,14 @@ use crate::base::files::exists;
 use crate::base::lock::Lock;
 use crate::config::{Config, RunMode};
 use crate::data::features::bank_path;
-use crate::datasets::demo::{self, DemoOptions};
+use crate::datasets::demo::{self, DemoOptions, DemoSet};
 use crate::models::SCHEMA;
 use crate::say;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::path::Path;
 
-/// Folder of the data set.
+/// Folder of the data sets.
 const ROOT: &str = "datasets/demo";
 /// `VERSION` of the demo's runs.
 const VERSION: &str = "demo";
@@ -22,10 +22,12 @@ const VERSION: &str = "demo";
 /// Makes the data set, trains on it, evaluates val, answers test, and prints where everything is.
 ///
 /// # Errors
-/// The errors of its runs.
+/// A data set without a demo, and the errors of its runs.
 pub(super) fn run(config: &Config) -> Result<()> {
+    let dataset = &config.data.dataset;
+    let set = demo::find(dataset)?;
     let seed = config.run.seed.unwrap_or_else(draw_seed);
-    let stage = |mode| stage(config, seed, mode);
+    let stage = |mode| stage(config, set, seed, mode);
     // What is wrong with the options is said before anything of an earlier demo is replaced.
     let (training, evaluation) = (stage(RunMode::Train)?, stage(RunMode::Val)?);
     let test = stage(RunMode::Test)?;
@@ -37,9 +39,10 @@ pub(super) fn run(config: &Config) -> Result<()> {
     let lock = Lock::take(&ckpt_folder(config, VERSION), instead)?;
     let root = Path::new(ROOT);
     let _world = Lock::take(root, instead)?;
-    remove_banks(&root.join("coco_extract"))?;
+    remove_banks(set, &root.join(set.features))?;
     let report = demo::write(
         root,
+        dataset,
         &DemoOptions {
             seed,
             ..DemoOptions::default()
@@ -64,13 +67,13 @@ pub(super) fn run(config: &Config) -> Result<()> {
 }
 
 /// The configuration of one stage of the demo: the values that the user gives, replaced by those of the stage.
-fn stage(config: &Config, seed: u64, mode: RunMode) -> Result<Config> {
+fn stage(config: &Config, set: &DemoSet, seed: u64, mode: RunMode) -> Result<Config> {
     let mut given = config.run.given.clone();
     let mut values = vec![
         ("RUN_MODE", json!(mode)),
         ("TRAIN_SPLIT", json!("train")),
-        ("DATASET_PATH", json!(format!("{ROOT}/vqa"))),
-        ("FEATURE_PATH", json!(format!("{ROOT}/coco_extract"))),
+        ("DATASET_PATH", json!(format!("{ROOT}/{}", set.questions))),
+        ("FEATURE_PATH", json!(format!("{ROOT}/{}", set.features))),
         ("MODEL", json!(config.run.model)),
         ("OVERWRITE", json!(true)),
         ("SEED", json!(seed)),
@@ -87,9 +90,9 @@ fn stage(config: &Config, seed: u64, mode: RunMode) -> Result<Config> {
 }
 
 /// Removes banks of an earlier demo, which would be read instead of the new features.
-fn remove_banks(features: &Path) -> Result<()> {
-    for split in demo::FOLDERS {
-        let bank = bank_path(&features.join(split));
+fn remove_banks(set: &DemoSet, features: &Path) -> Result<()> {
+    for folder in set.feature_folders {
+        let bank = bank_path(&features.join(folder));
         if exists(&bank)? {
             std::fs::remove_file(&bank)
                 .with_context(|| format!("cannot remove {}", bank.display()))?;

@@ -326,7 +326,7 @@ pub fn demo_world() -> World {
         test_images: 4,
         ..DemoOptions::default()
     };
-    mcan::datasets::demo::write(&root.join("datasets"), &options).unwrap();
+    mcan::datasets::demo::write(&root.join("datasets"), "vqa", &options).unwrap();
     let model = "LAYER: 2\nHIDDEN_SIZE: 16\nMULTI_HEAD: 2\nFLAT_MLP_SIZE: 16\nFLAT_OUT_SIZE: 32\nLR_BASE: 0.002\n\
                  BATCH_SIZE: 16\nNUM_WORKERS: 1\nSEED: 3\n";
     std::fs::write(root.join("small_model.yml"), model).unwrap();

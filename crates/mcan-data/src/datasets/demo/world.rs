@@ -1,18 +1,24 @@
-//! Scenes, and region features as a detector would make them.
+//! Scenes, and their features: regions as a detector would make them, and grids as a convolutional network would.
 //!
-//! A scene has some kinds of things. Each kind has one colour, and one to four things in a row. A thing is a region. Its
-//! feature is the sum of noise and three fixed prototypes: of its kind, its colour, and its place in the row, which makes
-//! things countable. Other regions are background.
+//! A scene has some kinds of things. Each kind has one colour, and one to four things in a row. A thing is a region, and a
+//! cell of the grid. Its feature is the sum of noise and three fixed prototypes: of its kind, its colour, and its place in
+//! the row, which makes things countable. Other regions and cells are background.
 
 use rand::Rng;
 use rand::seq::SliceRandom;
 
-/// The width of a feature, as of the published features, so that every configuration fits.
-pub(super) const FEATURE_SIZE: usize = 2048;
+/// The width of a region's feature, as of the published features, so that every configuration fits.
+pub(super) const REGION_WIDTH: usize = 2048;
+/// The width of a cell's feature, as of CLEVR's published features.
+pub(super) const CELL_WIDTH: usize = 1024;
+/// The cells of a grid: each of its rows is a row of the scene.
+pub(super) const CELLS: usize = ROWS * MAX_COUNT;
 /// Features are multiples of 1/8, which compress well and are exact in half precision.
 const LEVELS_PER_UNIT: f32 = 8.0;
 /// The largest number of things of a kind in a scene.
 pub(super) const MAX_COUNT: usize = 4;
+/// The largest number of groups of a scene.
+const ROWS: usize = 4;
 /// The number of kinds of background.
 pub(super) const BACKGROUNDS: usize = 6;
 const IMAGE_WIDTH: u16 = 640;
@@ -56,7 +62,7 @@ pub(super) struct Scene {
 impl Scene {
     /// Draws a scene. All kinds, colours and counts are equally likely.
     pub(super) fn draw(random: &mut impl Rng) -> Scene {
-        let groups = random.random_range(2..=4);
+        let groups = random.random_range(2..=ROWS);
         let objects = rand::seq::index::sample(random, OBJECTS.len(), groups);
         let colors = rand::seq::index::sample(random, COLORS.len(), groups);
         let pairs = objects.into_iter().zip(colors);
@@ -74,7 +80,7 @@ impl Scene {
 
 /// The regions of one image, in the units of the published `.npz` files.
 pub(super) struct Regions {
-    /// (n, [`FEATURE_SIZE`]) values, not negative; no row is all zeros.
+    /// (n, F) values, not negative; no row is all zeros.
     pub(super) features: Vec<f32>,
     /// (n) left, top, right, bottom, in pixels.
     pub(super) boxes: Vec<[f32; 4]>,
@@ -84,11 +90,13 @@ pub(super) struct Regions {
     pub(super) height: i64,
 }
 
-/// (`FEATURE_SIZE`) values in units of 1/8.
+/// (F) values in units of 1/8.
 type Prototype = Vec<i32>;
 
-/// The prototypes of a data set. All splits share them.
+/// The prototypes of the features of a data set. All splits share them.
 pub(super) struct Painter {
+    /// F, the width of a feature.
+    pub(super) width: usize,
     pub(super) objects: Vec<Prototype>,
     pub(super) colors: Vec<Prototype>,
     pub(super) places: Vec<Prototype>,
@@ -96,8 +104,8 @@ pub(super) struct Painter {
 }
 
 impl Painter {
-    /// Draws the prototypes. They are like outputs of a ReLU layer: not negative, and one value of eight is not zero.
-    pub(super) fn new(random: &mut impl Rng) -> Painter {
+    /// Draws prototypes of `width` values. They are like outputs of a ReLU layer: not negative, and one value of eight is not zero.
+    pub(super) fn new(width: usize, random: &mut impl Rng) -> Painter {
         let mut prototypes = |count: usize| -> Vec<Prototype> {
             let mut value = || {
                 if random.random_ratio(1, 8) {
@@ -107,10 +115,11 @@ impl Painter {
                 }
             };
             (0..count)
-                .map(|_| (0..FEATURE_SIZE).map(|_| value()).collect())
+                .map(|_| (0..width).map(|_| value()).collect())
                 .collect()
         };
         Painter {
+            width,
             objects: prototypes(OBJECTS.len()),
             colors: prototypes(COLORS.len()),
             places: prototypes(MAX_COUNT),
@@ -123,28 +132,17 @@ impl Painter {
         let mut parts: Vec<(Vec<&Prototype>, [f32; 4])> = Vec::new();
         for (row, group) in scene.groups.iter().enumerate() {
             for place in 0..group.count {
-                let looks = vec![
-                    &self.objects[group.object],
-                    &self.colors[group.color],
-                    &self.places[place],
-                ];
-                parts.push((looks, cell(row, place)));
+                parts.push((self.looks(group, place), cell(row, place)));
             }
         }
         for _ in 0..random.random_range(3..=6) {
-            let background = &self.backgrounds[random.random_range(0..BACKGROUNDS)];
-            parts.push((
-                vec![background],
-                [0.0, 0.0, IMAGE_WIDTH.into(), IMAGE_HEIGHT.into()],
-            ));
+            let whole = [0.0, 0.0, IMAGE_WIDTH.into(), IMAGE_HEIGHT.into()];
+            parts.push((vec![self.background(random)], whole));
         }
         parts.shuffle(random);
-        let mut features = Vec::with_capacity(parts.len() * FEATURE_SIZE);
+        let mut features = Vec::with_capacity(parts.len() * self.width);
         for (looks, _) in &parts {
-            features.extend((0..FEATURE_SIZE).map(|i| {
-                let clean: i32 = looks.iter().map(|prototype| prototype[i]).sum();
-                (clean + noise(random)).max(0) as f32 / LEVELS_PER_UNIT
-            }));
+            self.paint(looks, random, &mut features);
         }
         let boxes = parts.iter().map(|(_, region)| *region).collect();
         Regions {
@@ -153,6 +151,45 @@ impl Painter {
             width: IMAGE_WIDTH.into(),
             height: IMAGE_HEIGHT.into(),
         }
+    }
+
+    /// Makes the grid of a scene, row after row. A cell without a thing is background.
+    ///
+    /// # Shapes
+    /// -> ([`CELLS`], F)
+    pub(super) fn grid(&self, scene: &Scene, random: &mut impl Rng) -> Vec<f32> {
+        let mut features = Vec::with_capacity(CELLS * self.width);
+        for number in 0..CELLS {
+            let (row, place) = (number / MAX_COUNT, number % MAX_COUNT);
+            let group = scene.groups.get(row).filter(|group| place < group.count);
+            let looks = match group {
+                Some(group) => self.looks(group, place),
+                None => vec![self.background(random)],
+            };
+            self.paint(&looks, random, &mut features);
+        }
+        features
+    }
+
+    /// The prototypes of one thing of a group.
+    fn looks(&self, group: &Group, place: usize) -> Vec<&Prototype> {
+        vec![
+            &self.objects[group.object],
+            &self.colors[group.color],
+            &self.places[place],
+        ]
+    }
+
+    fn background(&self, random: &mut impl Rng) -> &Prototype {
+        &self.backgrounds[random.random_range(0..BACKGROUNDS)]
+    }
+
+    /// Appends the sum of the prototypes, with noise.
+    fn paint(&self, looks: &[&Prototype], random: &mut impl Rng, features: &mut Vec<f32>) {
+        features.extend((0..self.width).map(|i| {
+            let clean: i32 = looks.iter().map(|prototype| prototype[i]).sum();
+            (clean + noise(random)).max(0) as f32 / LEVELS_PER_UNIT
+        }));
     }
 }
 
@@ -170,7 +207,7 @@ fn noise(random: &mut impl Rng) -> i32 {
 fn cell(row: usize, place: usize) -> [f32; 4] {
     let (width, height) = (
         f32::from(IMAGE_WIDTH) / MAX_COUNT as f32,
-        f32::from(IMAGE_HEIGHT) / 4.0,
+        f32::from(IMAGE_HEIGHT) / ROWS as f32,
     );
     let (left, top) = (place as f32 * width, row as f32 * height);
     [left, top, left + width, top + height]

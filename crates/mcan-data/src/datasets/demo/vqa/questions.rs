@@ -1,6 +1,6 @@
 //! Questions about scenes, with the true answer and the answers of ten annotators.
 
-use super::world::{COLORS, Group, MAX_COUNT, OBJECTS, Scene};
+use crate::datasets::demo::world::{COLORS, Group, MAX_COUNT, OBJECTS, Scene};
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
