@@ -9,7 +9,9 @@ mod made_up;
 use divan::Bencher;
 use made_up::{DTYPES, batch, kind};
 use mcan::native::random::Generator;
-use mcan::nn::layers::{AttFlat, AttFlatSizes, LayerNorm, Linear, Lstm, MhAtt, Mlp, Sequences};
+use mcan::nn::layers::{
+    AttFlat, AttFlatSizes, Cell, LayerNorm, Linear, MhAtt, Mlp, Recurrent, Sequences,
+};
 use mcan::nn::parameters::{Parameters, Path};
 use mcan::nn::pass::Pass;
 use tch::{Device, Kind, Tensor};
@@ -117,7 +119,7 @@ fn lstm(bencher: Bencher) {
     time(
         bencher,
         "float32",
-        |path| Lstm::new(path, WIDTH, WIDTH),
+        |path| Recurrent::new(Cell::Lstm, path, WIDTH, WIDTH),
         |layer, _, y, _| layer.forward(&y.layout.pad(y.rows)),
     );
 }

@@ -124,6 +124,13 @@ def json_seeds():
     clevr = {"image_index": 3, "question": "What size is the cube; is it big?", "answer": "large", "program": program}
     test = {"image_index": 3, "question": "Are there any cubes?"}
     seed("clevr", "test", json.dumps({"questions": [test]}).encode())
+    gqa = {"question": "What color is the man?", "imageId": "n1", "answer": "red", "isBalanced": True, "entailed": ["07"]}
+    gqa |= {"types": {"structural": "query", "semantic": "attr", "detailed": "directOf"}, "groups": {"global": "color"}}
+    gqa |= {"semantic": [{"operation": "query", "argument": "color"}]}
+    seed("gqa", "questions", json.dumps({"07": gqa}).encode())
+    seed("gqa", "choices", json.dumps({"07": {"valid": ["red"], "plausible": ["red"]}}).encode())
+    words = {"PAD": 0, "UNK": 1, "CLS": 2, "what": 3}
+    seed("gqa", "dicts", json.dumps([{"red": 0}, {"0": "red"}, words, 5]).encode())
     lists = {"questions": questions, "clevr": {"questions": [clevr]}, "annotations": {"annotations": [annotation]}}
     for name, value in lists.items():
         text = json.dumps(value).encode()

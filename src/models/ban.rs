@@ -223,7 +223,9 @@ impl Model for Ban {
                 false,
                 Kind::Float,
             ); // (B, D)
-            q = q + projection.forward(&f, pass).unsqueeze(1); // (B, T, D)
+            // A new tensor: the gradient needs the old one.
+            let residual = projection.forward(&f, pass).unsqueeze(1); // (B, 1, D)
+            q = &q + residual; // (B, T, D)
         }
         let q = q.sum_dim_intlist([1i64].as_slice(), false, Kind::Float); // (B, D)
         Ok(self.classifier.forward(&q, pass)) // (B, answers)

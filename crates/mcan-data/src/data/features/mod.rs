@@ -19,8 +19,8 @@ pub use survey::Survey;
 use super::streams::{BoxUnit, Needs, Padding, StreamKind, StreamSpec};
 use super::{FeatureRows, ImageId, Values};
 use crate::formats::bank::{Bank, Dtype};
-use crate::formats::npz;
-use anyhow::{Context, Result, bail};
+use crate::formats::npz::{self, Boxes};
+use anyhow::{Context, Result, bail, ensure};
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -245,7 +245,6 @@ impl Features {
                 let wanted = self.wanted(rows, *rows_first);
                 let path = folder.join(name);
                 npz::with_reader(|reader| reader.image_of_file(&path, wanted, with_boxes, values))?
-                    .map(|boxes| (boxes.bbox, Some((boxes.width, boxes.height))))
             }
             (Place::Bank { bank, index }, values) => {
                 match values {
@@ -253,12 +252,16 @@ impl Features {
                     Values::F16(values) => bank.append_f16(*index, rows, values)?,
                     Values::Rows(_) => bail!("a bank does not go into a batch of row numbers"),
                 }
-                let boxes = if with_boxes {
-                    bank.boxes(*index, rows)?
-                } else {
-                    None
+                let bbox = match with_boxes {
+                    true => bank.boxes(*index, rows)?,
+                    false => None,
                 };
-                boxes.map(|boxes| (boxes, bank.image_size(*index)))
+                let (width, height) = bank.image_size(*index).unwrap_or_default();
+                bbox.map(|bbox| Boxes {
+                    bbox,
+                    width,
+                    height,
+                })
             }
             _ => bail!("features of .npz files need an f32 batch"),
         };
@@ -268,13 +271,8 @@ impl Features {
         }
     }
 
-    /// Stored corners in `unit`. `stored` are the corners in pixels, and width and height of the image.
-    fn corners(
-        &self,
-        image: usize,
-        stored: Option<(Vec<f32>, Option<(i32, i32)>)>,
-        unit: BoxUnit,
-    ) -> Result<Vec<f32>> {
+    /// Stored boxes, which are in pixels, in `unit`. A width or height of 0 is not known.
+    fn corners(&self, image: usize, stored: Option<Boxes>, unit: BoxUnit) -> Result<Vec<f32>> {
         let lacks = |what: &str| {
             format!(
                 "the model reads the boxes of regions, and image {} has no {what} in {}; extract it again with them",
@@ -282,17 +280,24 @@ impl Features {
                 self.place_of(image)
             )
         };
-        let (mut corners, size) =
-            stored.with_context(|| lacks("boxes in pixels with the size of the image"))?;
+        let stored = stored.with_context(|| lacks("boxes in pixels with the size of the image"))?;
+        let Boxes {
+            mut bbox,
+            width,
+            height,
+        } = stored;
         if unit == BoxUnit::Shares {
-            let size = size.filter(|(width, height)| *width > 0 && *height > 0);
-            let (width, height) = size.with_context(|| lacks("size (image_w and image_h)"))?;
-            for corner in corners.chunks_exact_mut(2) {
+            ensure!(
+                width > 0 && height > 0,
+                "{}",
+                lacks("size (image_w and image_h)")
+            );
+            for corner in bbox.chunks_exact_mut(2) {
                 corner[0] /= width as f32;
                 corner[1] /= height as f32;
             }
         }
-        Ok(corners)
+        Ok(bbox)
     }
 
     fn wanted(&self, max_rows: usize, rows_first: bool) -> npz::Wanted {

@@ -65,9 +65,9 @@ fn every_feature_folder_has_files() {
 #[test]
 fn every_data_set_has_a_demo_and_another_name_is_an_error() {
     assert!(
-        crate::datasets::names()
-            .into_iter()
-            .all(|name| find(name).is_ok())
+        crate::datasets::BENCHMARKS
+            .iter()
+            .all(|set| find(set.name()).is_ok())
     );
     let message = find("okvqa").err().unwrap().to_string();
     assert!(

@@ -27,7 +27,7 @@ struct Parts<'a>(
 ///
 /// # Errors
 /// A file of another shape, or parts that disagree. Each error names the file.
-pub(super) fn read(path: &Path) -> Result<Lists> {
+pub fn read(path: &Path) -> Result<Lists> {
     let source = JsonFile::open(path)?;
     let Parts(index_of, answer_at, id_of, longest) = source.parse()?;
     let parse = || -> Result<Lists> {
