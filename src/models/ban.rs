@@ -65,13 +65,7 @@ pub(crate) const FAMILY: Family = Family {
     },
     build: |values, sizes, path| Ok(Box::new(Ban::new(&checked(values)?, sizes, path)?)),
     sizes_of,
-    canonical_name: |name| {
-        let name = classifier::canonical_name(name, &["v_net", "q_net"]);
-        match name.split_once("q_prj.") {
-            Some((_, rest)) if !rest.contains(".mlp.1.") => name.replace(".mlp.0.", ".mlp.1."),
-            _ => name,
-        }
-    },
+    canonical_name: |name| classifier::canonical_name(name, ".mlp.0"),
     sign: "backbone.BiAtt.logits.h_mat_v",
     published: |shapes| match items(shapes, "backbone.q_prj.") {
         4 => "ban_4",

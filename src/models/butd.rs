@@ -61,7 +61,7 @@ pub(crate) const FAMILY: Family = Family {
     needs: |values, streams| checked(values)?.images().needs(streams, Padding::Observed),
     build: |values, sizes, path| Ok(Box::new(Butd::new(&checked(values)?, sizes, path)?)),
     sizes_of,
-    canonical_name: |name| classifier::canonical_name(name, &["nonlinear"]),
+    canonical_name: |name| classifier::canonical_name(name, "nonlinear.mlp.0"),
     sign: "backbone.v_att.linear_q.weight_v",
     published: |_| "butd",
 };

@@ -64,11 +64,12 @@ impl Classifier {
 
 /// The model's name for a tensor. In checkpoints, the position of a layer in `nn.Sequential` depends on whether dropout
 /// precedes it, and PyTorch 2 has other names for weight norm.
-pub(super) fn canonical_name(name: &str, layers: &[&str]) -> String {
-    let mut name = name.to_owned();
-    for layer in layers {
-        name = name.replace(&format!("{layer}.mlp.0."), &format!("{layer}.mlp.1."));
-    }
+///
+/// `without_dropout` is the end of the names of layers without dropout, such as `nonlinear.mlp.0`; with dropout, it ends with
+/// 1.
+pub(super) fn canonical_name(name: &str, without_dropout: &str) -> String {
+    let with_dropout = without_dropout.replace('0', "1");
+    let name = name.replace(&format!("{without_dropout}."), &format!("{with_dropout}."));
     // `X.parametrizations.weight.original0` is `X.weight_g`.
     let Some((layer, rest)) = name.split_once("parametrizations.") else {
         return name;
