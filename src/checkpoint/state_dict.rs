@@ -60,7 +60,8 @@ pub struct Rows {
 }
 
 /// The tensors that a model expects, in the model's order, as float32 on the device that they are on. Two names are the
-/// same if `canonical` returns the same name for them. `rows` tell the usual cause of a misfit.
+/// same if `canonical` returns the same name for them. `rows` tell the usual cause of a misfit. Of a weight whose weight
+/// norm was removed, g is the norm.
 ///
 /// # Errors
 /// Tensors are missing, unknown to the model, or of another shape: one error lists all of them, with the usual cause. Or
@@ -71,10 +72,15 @@ pub fn match_shapes(
     rows: Rows,
     canonical: fn(&str) -> String,
 ) -> Result<Vec<Tensor>> {
-    let held: HashMap<String, &Tensor> = state_dict
-        .iter()
-        .map(|(name, tensor)| (canonical(name), tensor))
-        .collect();
+    let mut held: HashMap<String, Tensor> = HashMap::new();
+    for (name, tensor) in state_dict {
+        let known = canonical(name);
+        if let Some(weight) = without_norm(name, &known) {
+            let norm = tensor.f_to_kind(Kind::Float)?.f_norm()?;
+            held.insert(format!("{weight}_g"), norm);
+        }
+        held.insert(known, tensor.shallow_clone());
+    }
     let (mut found, mut misfits) = (Vec::new(), Misfits::default());
     for (name, shape) in expected {
         match held.get(&canonical(name)) {
@@ -94,6 +100,13 @@ pub fn match_shapes(
     check_finite(expected.iter().map(|(name, _)| name).zip(&found))
         .context("nothing can be computed with it; take an earlier one")?;
     Ok(found)
+}
+
+/// The name of a weight, without `_v`, if its tensor `name` is the product of v and g; `known` is the model's name.
+fn without_norm<'a>(name: &str, known: &'a str) -> Option<&'a str> {
+    let last = |name: &str| name.rsplit('.').next().map(str::to_owned);
+    let weight = known.strip_suffix("_v")?;
+    (last(name) == last(weight)).then_some(weight)
 }
 
 /// The tensors of a state dict that do not fit a model.

@@ -63,7 +63,7 @@ impl Classifier {
 }
 
 /// The model's name for a tensor. In checkpoints, the position of a layer in `nn.Sequential` depends on whether dropout
-/// precedes it, and PyTorch 2 has other names for weight norm.
+/// precedes it, and PyTorch 2 has other names for weight norm. A weight whose norm was removed has the name of v.
 ///
 /// `without_dropout` is the end of the names of layers without dropout, such as `nonlinear.mlp.0`; with dropout, it ends with
 /// 1.
@@ -72,7 +72,10 @@ pub(super) fn canonical_name(name: &str, without_dropout: &str) -> String {
     let name = name.replace(&format!("{without_dropout}."), &format!("{with_dropout}."));
     // `X.parametrizations.weight.original0` is `X.weight_g`.
     let Some((layer, rest)) = name.split_once("parametrizations.") else {
-        return name;
+        return match is_without_norm(&name) {
+            true => name + "_v",
+            false => name,
+        };
     };
     for (theirs, ours) in [(".original0", "_g"), (".original1", "_v")] {
         if let Some(parameter) = rest.strip_suffix(theirs) {
@@ -80,4 +83,10 @@ pub(super) fn canonical_name(name: &str, without_dropout: &str) -> String {
         }
     }
     name
+}
+
+/// Whether this is the name of a weight of BUTD or BAN whose weight norm was removed, so that v and g are multiplied.
+fn is_without_norm(name: &str) -> bool {
+    let is_normed = name.starts_with("backbone.") || name.starts_with("classifer.");
+    is_normed && (name.ends_with(".weight") || name.ends_with(".h_mat"))
 }

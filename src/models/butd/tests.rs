@@ -228,3 +228,39 @@ fn impossible_values_are_named() {
         assert!(message.contains(part), "{message}");
     }
 }
+
+#[test]
+fn a_checkpoint_whose_weight_norm_was_removed_computes_the_same() {
+    let net = network(true);
+    let names = net.parameters.shapes().into_iter().map(|(name, _)| name);
+    let tensors = net.parameters.tensors.iter().map(Tensor::detach);
+    let of: BTreeMap<String, Tensor> = names.zip(tensors).collect();
+    let mut removed = Vec::new();
+    for (name, tensor) in &of {
+        if let Some(weight) = name.strip_suffix("_v") {
+            let scale = &of[&format!("{weight}_g")] * 3.0 / tensor.norm();
+            let weight = weight.replace("nonlinear.mlp.1", "nonlinear.mlp.0");
+            removed.push((weight, tensor * scale));
+        } else if !name.ends_with("_g") {
+            removed.push((name.clone(), tensor.shallow_clone()));
+        }
+    }
+    let shapes: Vec<_> = removed
+        .iter()
+        .map(|(name, tensor)| (name.clone(), tensor.size()))
+        .collect();
+    assert_eq!(crate::models::recognise(&shapes).unwrap().model, "butd");
+    let other = network(true);
+    other.assign(&removed).unwrap();
+    for (name, tensor) in &of {
+        if name.ends_with("_g") {
+            let _ = tch::no_grad(|| tensor.shallow_clone().f_mul_scalar_(3.0)).unwrap();
+        }
+    }
+    let logits = |net: &Network| {
+        net.forward(&packed(true), &Pass::evaluation(Kind::Float, Device::Cpu))
+            .unwrap()
+    };
+    let distance = (logits(&net) - logits(&other)).abs().max();
+    assert!(f64::try_from(&distance).unwrap() < 1e-5, "{distance}");
+}
