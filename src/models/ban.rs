@@ -323,3 +323,6 @@ impl BilinearAttention {
         maps.view([b, -1, t, l])
     }
 }
+
+#[cfg(test)]
+mod tests;

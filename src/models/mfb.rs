@@ -314,3 +314,6 @@ fn norms(u: &Tensor, images: &ImageFeatures, layout: &Ragged) -> Tensor {
         .sum_dim_intlist([1i64].as_slice(), false, Kind::Float); // (B, 1)
     root(&sums)
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,8 @@ mod mfb;
 mod mmnasnet;
 mod network;
 mod recognise;
+#[cfg(test)]
+mod testing;
 
 pub(crate) use network::NamedRows;
 pub use network::Network;
@@ -85,7 +87,7 @@ pub(crate) struct Family {
     pub(crate) needs: fn(&ModelValues, Streams) -> Result<Needs>,
     /// Builds the model, whose parameters are created below the path.
     pub(crate) build: fn(&ModelValues, &Sizes, Path) -> Result<Box<dyn Model>>,
-    /// What the shapes of a checkpoint show, where they do not show a value, the given one is kept.
+    /// What the shapes of a checkpoint show. A value that they do not show is the given one.
     pub(crate) sizes_of: fn(&Shapes, &ModelValues) -> Result<Shown>,
     /// The model's name for a tensor of a checkpoint, which may come from a program with other names.
     pub(crate) canonical_name: fn(&str) -> String,

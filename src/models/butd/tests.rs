@@ -1,9 +1,8 @@
 use super::*;
 use crate::config::ModelValues;
-use crate::data::streams::{StreamSpec, Streams};
-use crate::data::{Batch, Convention, FeatureRows, Values};
+use crate::data::streams::Padding;
 use crate::models::Network;
-use crate::nn::packed::{Packer, StreamSource};
+use crate::models::testing::{self, Features, Plain, assert_computes, network, packed};
 use std::collections::BTreeMap;
 use tch::{Device, Kind};
 
@@ -18,140 +17,45 @@ const KEYS: ButdKeys = ButdKeys {
     bboxfeat_emb_size: 3,
     use_aux_feat: false,
 };
-const STREAM: StreamSpec = StreamSpec {
-    padded_to: 4,
-    width: 5,
-    boxes: None,
-};
-const WORDS: usize = 8;
-const ANSWERS: usize = 3;
-
 fn values(keys: &ButdKeys) -> ModelValues {
-    let mut values = ModelValues::default();
-    values.family = "butd".into();
-    values.set_keys(keys).unwrap();
-    values
+    testing::values("butd", keys)
 }
 
-/// A network for a data set of regions, or of a grid.
-fn network(has_regions: bool) -> Network {
-    let sizes = Sizes {
-        words: WORDS,
-        answers: ANSWERS,
-        streams: Streams {
-            regions: has_regions.then_some(STREAM),
-            grid: (!has_regions).then_some(STREAM),
-        },
-        convention: Convention::OpenVqa,
-    };
-    Network::new(&values(&KEYS), &sizes, 1, Device::Cpu).unwrap()
-}
-
-/// Two questions about one image of 2 rows, behind which one row stands for 2 of padding, and one about an image whose 4
-/// rows leave no padding.
-fn batch(has_regions: bool) -> Batch {
-    let value = |numbers: std::ops::Range<i32>| -> Vec<f32> {
-        numbers.map(|i| (i as f32 * 0.7).sin()).collect()
-    };
-    let rows = FeatureRows {
-        values: Values::F32([value(0..10), vec![0.0; 5], value(10..30)].concat()),
-        boxes: None,
-        counts: vec![3, 4],
-        all_padding: vec![false, false],
-        multiplicity: Some(vec![1.0, 1.0, 2.0, 1.0, 1.0, 1.0, 1.0]),
-        padded_to: 4,
-    };
-    let (regions, grid) = match has_regions {
-        true => (Some(rows), None),
-        false => (None, Some(rows)),
-    };
-    Batch {
-        samples: vec![0, 1, 2],
-        image_ids: vec![10.into(), 20.into()],
-        image_of: vec![0, 0, 1],
-        regions,
-        grid,
-        words: vec![4, 5, 6, 7, 3],
-        word_counts: vec![3, 1, 1],
-        no_words: vec![false; 3],
-        words_padded_to: 4,
-        targets: Vec::new(),
-    }
-}
-
-fn packed(has_regions: bool) -> PackedBatch {
-    let source = || StreamSource {
-        feature_size: STREAM.width,
-        table: None,
-    };
-    let packer = Packer {
-        device: Device::Cpu,
-        pin_mem: false,
-        answers: ANSWERS,
-        regions: has_regions.then(source),
-        grid: (!has_regions).then(source),
-    };
-    packer.pack(batch(has_regions)).unwrap()
-}
-
-/// The model as its paper and OpenVQA write it: on padded grids, with all 4 rows of each image.
-fn plain(net: &Network, has_regions: bool) -> Tensor {
-    let names = net.parameters.shapes().into_iter().map(|(name, _)| name);
-    let tensors = net.parameters.tensors.iter().map(Tensor::shallow_clone);
-    let of: BTreeMap<String, Tensor> = names.zip(tensors).collect();
-    let linear = |x: &Tensor, name: &str| {
-        let (v, g) = (
-            &of[&format!("{name}.weight_v")],
-            &of[&format!("{name}.weight_g")],
-        );
-        x.matmul(&(v * g / v.norm()).tr()) + &of[&format!("{name}.bias")]
-    };
-    let ids = Tensor::from_slice(&[4i64, 5, 6, 0, 7, 0, 0, 0, 3, 0, 0, 0]).view([3, 4]);
-    let weights = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
-        .map(|name| &of[&format!("rnn.{name}")]);
-    let zero = Tensor::zeros([1, 3, 6], (Kind::Float, Device::Cpu));
-    let embedded = of["embedding.weight"]
-        .index_select(0, &ids.view([-1]))
-        .view([3, 4, 4]);
-    let (out, ..) = embedded.lstm(&[&zero, &zero], &weights, true, 1, 0.0, false, false, true);
-    let q = out.select(1, 3); // (3, D)
-
-    let rows = Tensor::from_slice(&(0..30).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<_>>())
-        .view([6, 5]);
-    let first = rows.narrow(0, 0, 2).constant_pad_nd([0, 0, 0, 2]); // (N, F)
-    let second = rows.narrow(0, 2, 4);
-    let mut x = Tensor::stack(&[&first, &first, &second], 0); // (3, N, F)
-    if !has_regions {
-        let adapter = |name: &str| &of[&format!("adapter.grid_linear.{name}")];
-        x = x.matmul(&adapter("weight").tr()) + adapter("bias");
-    }
-    let joined = Tensor::cat(
-        &[
-            linear(&x, "backbone.v_att.linear_v"),
-            linear(&q, "backbone.v_att.linear_q")
-                .unsqueeze(1)
-                .expand([-1, 4, -1], false),
-        ],
-        2,
-    );
-    let hidden = linear(&joined, "backbone.v_att.nonlinear.mlp.1").elu();
-    let weights = linear(&hidden, "backbone.v_att.linear").softmax(1, Kind::Float); // (3, N, 1)
+/// The model as its paper and OpenVQA write it, with all N rows `x` (B, N, I) of each image.
+fn plain(layers: &Plain, x: &Tensor) -> Tensor {
+    let q = layers.lstm(&layers.embedded(), "rnn").select(1, 3); // (B, D)
+    let of_q = layers.normed(&q, "backbone.v_att.linear_q").unsqueeze(1);
+    let of_x = layers.normed(x, "backbone.v_att.linear_v");
+    let joined = Tensor::cat(&[&of_x, &of_q.expand([-1, 4, -1], false)], 2);
+    let hidden = layers
+        .normed(&joined, "backbone.v_att.nonlinear.mlp.1")
+        .elu();
+    let weights = layers
+        .normed(&hidden, "backbone.v_att.linear")
+        .softmax(1, Kind::Float); // (B, N, 1)
     let v = (weights * x).sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
-    let h = linear(&q, "backbone.q_net.mlp.0").elu() * linear(&v, "backbone.v_net.mlp.0").elu();
-    linear(&linear(&h, "classifer.0").relu(), "classifer.3")
+    let of_q = layers.normed(&q, "backbone.q_net.mlp.0").elu();
+    let h = of_q * layers.normed(&v, "backbone.v_net.mlp.0").elu();
+    layers.normed(&layers.normed(&h, "classifer.0").relu(), "classifer.3")
 }
 
 #[test]
 fn one_row_of_padding_stands_for_all_of_it() {
-    for has_regions in [true, false] {
-        let net = network(has_regions);
-        let pass = Pass::evaluation(Kind::Float, Device::Cpu);
-        let ours = tch::no_grad(|| net.forward(&packed(has_regions), &pass).unwrap());
-        let theirs = tch::no_grad(|| plain(&net, has_regions));
-        let apart = (ours - &theirs).abs().max().double_value(&[]);
-        assert!(apart < 1e-5, "regions: {has_regions}; {apart} apart");
-        assert!(theirs.abs().max().double_value(&[]) > 1e-2);
-    }
+    let values = values(&ButdKeys {
+        dropout_r: 0.0,
+        classifer_dropout_r: 0.0,
+        ..KEYS
+    });
+    let padding = Padding::Observed;
+    assert_computes(&values, Features::Regions, padding, |layers| {
+        plain(layers, &layers.features())
+    });
+    assert_computes(&values, Features::Grid, padding, |layers| {
+        plain(
+            layers,
+            &layers.linear(&layers.features(), "adapter.grid_linear"),
+        )
+    });
 }
 
 #[test]
@@ -163,11 +67,16 @@ fn a_checkpoint_shows_its_sizes_and_dropout_stays() {
         dropout_r: 0.1,
         ..KEYS
     });
-    let found: ButdKeys = sizes_of(&network(true).parameters.shapes(), &given)
-        .unwrap()
-        .values
-        .keys()
-        .unwrap();
+    let found: ButdKeys = sizes_of(
+        &network(&values(&KEYS), Features::Regions)
+            .parameters
+            .shapes(),
+        &given,
+    )
+    .unwrap()
+    .values
+    .keys()
+    .unwrap();
     assert_eq!(
         (
             found.hidden_size,
@@ -231,7 +140,7 @@ fn impossible_values_are_named() {
 
 #[test]
 fn a_checkpoint_whose_weight_norm_was_removed_computes_the_same() {
-    let net = network(true);
+    let net = network(&values(&KEYS), Features::Regions);
     let names = net.parameters.shapes().into_iter().map(|(name, _)| name);
     let tensors = net.parameters.tensors.iter().map(Tensor::detach);
     let of: BTreeMap<String, Tensor> = names.zip(tensors).collect();
@@ -250,7 +159,7 @@ fn a_checkpoint_whose_weight_norm_was_removed_computes_the_same() {
         .map(|(name, tensor)| (name.clone(), tensor.size()))
         .collect();
     assert_eq!(crate::models::recognise(&shapes).unwrap().model, "butd");
-    let other = network(true);
+    let other = network(&values(&KEYS), Features::Regions);
     other.assign(&removed).unwrap();
     for (name, tensor) in &of {
         if name.ends_with("_g") {
@@ -258,8 +167,11 @@ fn a_checkpoint_whose_weight_norm_was_removed_computes_the_same() {
         }
     }
     let logits = |net: &Network| {
-        net.forward(&packed(true), &Pass::evaluation(Kind::Float, Device::Cpu))
-            .unwrap()
+        net.forward(
+            &packed(Features::Regions, Padding::Observed),
+            &Pass::evaluation(Kind::Float, Device::Cpu),
+        )
+        .unwrap()
     };
     let distance = (logits(&net) - logits(&other)).abs().max();
     assert!(f64::try_from(&distance).unwrap() < 1e-5, "{distance}");

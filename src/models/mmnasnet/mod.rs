@@ -218,3 +218,6 @@ impl SubLayer {
         Ok(self.norm.add_norm(x.rows, f, self.dropout_r, pass))
     }
 }
+
+#[cfg(test)]
+mod tests;
