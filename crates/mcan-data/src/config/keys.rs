@@ -21,6 +21,8 @@ keys! {
         dataset_path: PathBuf = "./datasets/vqa/".into() => flag("DATA_PATH"), value("DIR");
         /// Folder of the image features
         feature_path: PathBuf = "./datasets/coco_extract/".into() => flag("FEAT_PATH"), value("DIR");
+        /// OpenVQA: folder that holds DATASET/raw/ and DATASET/feats/; DATASET_PATH and FEATURE_PATH win over it
+        data_root: Option<PathBuf> = None => ours;
         /// Question files that lie elsewhere, by split (train, val, test, test-dev, vg)
         question_path: BTreeMap<String, PathBuf> = BTreeMap::new();
         /// Annotation files that lie elsewhere, by split (train, val, vg)

@@ -58,6 +58,9 @@ impl Given {
     }
 }
 
+/// OpenVQA's keys for the places of files that this program does not have: objects with every file of every data set.
+const OF_FILES: [&str; 4] = ["DATA_PATH", "FEATS_PATH", "RAW_PATH", "SPLITS"];
+
 /// A value of a key, with the place where it was given.
 struct Setting {
     key: String,
@@ -255,6 +258,7 @@ impl Layers {
 
     /// Sets the keys that other keys imply, and computes keys.
     fn complete(&mut self) -> Result<(), ConfigError> {
+        self.complete_folders();
         self.complete_words_of_dataset();
         self.complete_optimizer()?;
         self.complete_feature_size();
@@ -267,6 +271,17 @@ impl Layers {
         if !self.places.contains_key(key) && self.table.contains_key(key) {
             debug!("{key} = {} (implied)", show(&value));
             self.values.insert(key.to_owned(), value);
+        }
+    }
+
+    /// Sets the folders of questions and features to those below `DATA_ROOT`, as OpenVQA arranges them.
+    fn complete_folders(&mut self) {
+        let Some(root) = self.typed::<Option<PathBuf>>("DATA_ROOT") else {
+            return;
+        };
+        let folder = root.join(self.values.get("DATASET").map(show).unwrap_or_default());
+        for (key, name) in [("DATASET_PATH", "raw"), ("FEATURE_PATH", "feats")] {
+            self.imply(key, json!(folder.join(name)));
         }
     }
 
@@ -396,8 +411,14 @@ impl Layers {
         error.at(place)
     }
 
-    /// A question whether a known key was meant that resembles the unknown `key`; empty if there is none.
+    /// What to do about the unknown `key`: a question whether a known key was meant that resembles it, or what replaces a
+    /// key of OpenVQA's; empty if nothing is known.
     fn suggestion(&self, key: &str) -> String {
+        if OF_FILES.contains(&key) {
+            return "; OpenVQA has it for the places of files: here use DATA_ROOT, --DATA_PATH and --FEAT_PATH, or \
+                    QUESTION_PATH, ANSWER_PATH and IMG_FEAT_PATH for single files"
+                .into();
+        }
         let key = key.to_uppercase();
         let close = |known: &&&str| {
             let shared = known

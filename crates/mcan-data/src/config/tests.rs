@@ -403,3 +403,22 @@ fn the_printed_configuration_lists_derived_keys() {
         assert!(text.contains(line), "{text}");
     }
 }
+
+#[test]
+fn the_root_of_the_data_holds_a_folder_for_each_data_set() {
+    let folders = |keys: &str, set: &[&str]| {
+        let data = resolve(keys, set).unwrap().data;
+        [data.dataset_path, data.feature_path].map(|path| path.to_string_lossy().into_owned())
+    };
+    let keys = "MODEL_USE: mcan\nDATA_ROOT: /big";
+    assert_eq!(
+        folders(keys, &["DATASET=clevr"]),
+        ["/big/clevr/raw", "/big/clevr/feats"]
+    );
+    assert_eq!(
+        folders(keys, &["FEATURE_PATH=near"]),
+        ["/big/vqa/raw", "near"]
+    );
+    let message = error("FEATS_PATH: {vqa: {train: a}}", &[]).to_string();
+    assert!(message.contains("DATA_ROOT, --DATA_PATH"), "{message}");
+}
