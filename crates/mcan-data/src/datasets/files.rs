@@ -249,7 +249,7 @@ impl Places<'_> {
                 self.annotations(benchmark, split)?,
             ];
             for file in wanted.into_iter().flatten() {
-                if locate(&file)?.is_none() {
+                if !files::is_folder(&file)? && locate(&file)?.is_none() {
                     let file = file.display();
                     missing.push(format!("{file} (--DATA_PATH; {})", split.supply));
                 }

@@ -1,7 +1,7 @@
 //! Choices of GQA: for each question, the answers that are valid and those that are plausible, as
 //! `{"<id>": {"valid": [...], "plausible": [...]}}`.
 
-use crate::formats::json::{JsonFile, Text, entry};
+use crate::formats::json::{self, JsonFile, Text, entry};
 use anyhow::{Context, Result};
 use rustc_hash::FxHashMap;
 use std::path::Path;
@@ -31,29 +31,33 @@ entry! {
 }
 
 impl Choices {
-    /// Reads the file at `path`.
+    /// Reads the file at `path`, or all files of a folder.
     ///
     /// # Errors
     /// A file that is no object in JSON, a key that is missing or has the wrong type.
     pub fn read(path: &Path) -> Result<Choices> {
-        let source = JsonFile::open(path)?;
-        let mut of_question = FxHashMap::default();
-        source.for_each_entry(|id, raw: RawChoice| {
-            let texts = |texts: Option<Vec<Text>>, key| {
-                let texts = texts.with_context(|| format!("question {id} has no \"{key}\""))?;
-                anyhow::Ok(texts.iter().map(|text| text.to_string()).collect())
-            };
-            let choice = Choice {
-                valid: texts(raw.valid, "valid")?,
-                plausible: texts(raw.plausible, "plausible")?,
-            };
-            of_question.insert(id.to_owned(), choice);
-            Ok(())
-        })?;
-        Ok(Choices {
-            name: source.name().to_owned(),
-            of_question,
-        })
+        let mut choices = Choices {
+            name: path.display().to_string(),
+            of_question: FxHashMap::default(),
+        };
+        for piece in json::pieces(path)? {
+            let source = JsonFile::open(&piece)?;
+            source.for_each_entry(|id, raw: RawChoice| choices.add(id, raw))?;
+        }
+        Ok(choices)
+    }
+
+    fn add(&mut self, id: &str, raw: RawChoice) -> Result<()> {
+        let texts = |texts: Option<Vec<Text>>, key| {
+            let texts = texts.with_context(|| format!("question {id} has no \"{key}\""))?;
+            anyhow::Ok(texts.iter().map(|text| text.to_string()).collect())
+        };
+        let choice = Choice {
+            valid: texts(raw.valid, "valid")?,
+            plausible: texts(raw.plausible, "plausible")?,
+        };
+        self.of_question.insert(id.to_owned(), choice);
+        Ok(())
     }
 
     /// The choices of a question.

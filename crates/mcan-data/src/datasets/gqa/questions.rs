@@ -2,7 +2,7 @@
 //!
 //! An id is a text, whose leading zeros count. The order of the file is the order of the run.
 
-use crate::formats::json::{JsonFile, Text, entry};
+use crate::formats::json::{self, JsonFile, Text, entry};
 use crate::formats::ragged::RaggedVec;
 use crate::formats::strings::{Strings, intern};
 use crate::text;
@@ -90,15 +90,14 @@ entry! {
 const QUERYING: [&str; 3] = ["exist", "query: name", "choose name"];
 
 impl QuestionFile {
-    /// Reads the file at `path`, plain or in a `.zip`; `with_details` also what the metric uses.
+    /// Reads the file at `path`, plain or in a `.zip`, or all files of a folder; `with_details` also what the metric uses.
     ///
     /// # Errors
     /// A file that is no object in JSON, a key that is missing or has the wrong type. Each error names the file and the
     /// place in it.
     pub fn read(path: &Path, with_details: bool) -> Result<Self> {
-        let source = JsonFile::open(path)?;
         let mut file = Self {
-            name: source.name().to_owned(),
+            name: path.display().to_string(),
             ids: Strings::default(),
             distinct_images: Strings::default(),
             images: Vec::new(),
@@ -108,19 +107,25 @@ impl QuestionFile {
             answers: Vec::new(),
             details: Vec::new(),
         };
+        for piece in json::pieces(path)? {
+            file.add(&JsonFile::open(&piece)?, with_details)?;
+        }
+        Ok(file)
+    }
+
+    fn add(&mut self, source: &JsonFile, with_details: bool) -> Result<()> {
         if with_details {
             source.for_each_entry(|id, raw: RawDetails| {
                 let details = Details::new(id, &raw)?;
-                file.push(id, &raw.question, &raw.imageId, &raw.answer)?;
-                file.details.push(details);
+                self.push(id, &raw.question, &raw.imageId, &raw.answer)?;
+                self.details.push(details);
                 Ok(())
-            })?;
+            })
         } else {
             source.for_each_entry(|id, raw: RawQuestion| {
-                file.push(id, &raw.question, &raw.imageId, &raw.answer)
-            })?;
+                self.push(id, &raw.question, &raw.imageId, &raw.answer)
+            })
         }
-        Ok(file)
     }
 
     fn push(

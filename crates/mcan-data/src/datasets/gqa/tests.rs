@@ -218,3 +218,33 @@ fn answers_are_written_as_the_challenge_takes_them() {
         [("07".into(), "red".to_owned())]
     );
 }
+
+#[test]
+fn questions_and_choices_come_in_pieces_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, value: Value| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, value.to_string()).unwrap();
+    };
+    for (i, id) in ["9", "03", "5"].into_iter().enumerate() {
+        write(
+            &format!("all/train_all_questions_{i}.json"),
+            json!({id: question("Is it red?", "yes", json!({}))}),
+        );
+        let choice = json!({id: {"valid": ["yes", "no"], "plausible": ["yes"]}});
+        write(&format!("choices/train_choices_{i}.json"), choice);
+    }
+    let file = QuestionFile::read(&folder.path().join("all"), false).unwrap();
+    let ids: Vec<&str> = (0..file.len()).map(|i| file.id(i)).collect();
+    assert_eq!(ids, ["9", "03", "5"]);
+    let choices = Choices::read(&folder.path().join("choices")).unwrap();
+    assert_eq!(choices.of("03").unwrap().plausible, ["yes"]);
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    let message = QuestionFile::read(&folder.path().join("empty"), false).err();
+    let message = format!("{:#}", message.unwrap());
+    assert!(
+        message.contains("empty is a folder without .json files"),
+        "{message}"
+    );
+}

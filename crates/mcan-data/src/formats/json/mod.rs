@@ -86,6 +86,28 @@ pub fn locate(path: &Path) -> Result<Option<Location>> {
     }))
 }
 
+/// The files of a text that may come in pieces: `path` itself, or the `.json` files of a folder in the order of their names.
+///
+/// # Errors
+/// A folder that cannot be read, or has no such file.
+pub(crate) fn pieces(path: &Path) -> Result<Vec<PathBuf>> {
+    if !files::is_folder(path)? {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = files::entries(path)?;
+    let paths = entries.iter().map(std::fs::DirEntry::path);
+    let mut pieces: Vec<_> = paths
+        .filter(|path| path.extension() == Some(OsStr::new("json")))
+        .collect();
+    pieces.sort();
+    ensure!(
+        !pieces.is_empty(),
+        "{} is a folder without .json files",
+        path.display()
+    );
+    Ok(pieces)
+}
+
 /// A JSON text in memory, and its name for messages.
 pub(crate) struct JsonFile {
     bytes: Bytes,
