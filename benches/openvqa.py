@@ -4,7 +4,7 @@
     python benches/openvqa.py CHECKOUT [DATASET/MODEL ...] [--binary PROGRAM] [--rounds N] [--steps N] [--batch N]
     python benches/openvqa.py --against PROGRAM [DATASET/MODEL ...] ...
 
-CHECKOUT is MILVLG/openvqa at f8f9966; openvqa_original.py says what of it is changed from outside to make it run. With
+CHECKOUT is MILVLG/openvqa at f8f9966; openvqa_on_cpu.py says what of it is changed from outside to make it run. With
 --against, another build of mcan takes its place. Needs a Python with torch, numpy and PyYAML, which the original runs in, and
 `cargo build --release` done. DATASET/MODEL is as in `vqa/butd`; without any, or with `vqa`, `gqa` or `clevr` alone, those that
 are timed by default, which leave out the largest.

@@ -51,6 +51,7 @@ fn pytorch_loads_what_is_saved_and_its_adam_takes_the_state() {
             moments: vec![Some(moments), None],
         }),
         lr_base: Some(4e-4),
+        epoch: Some(1),
         mcan: Some(RunState {
             epoch: 1,
             step: 3,
@@ -74,7 +75,7 @@ assert zipfile.ZipFile(sys.argv[1]).testzip() is None
 for options in ({}, {"mmap": True}):
     c = torch.load(sys.argv[1], weights_only=True, **options)
     plain = torch.arange(6, dtype=torch.float32).view(2, 3)
-    assert type(c["state_dict"]) is collections.OrderedDict and list(c) == ["state_dict", "optimizer", "lr_base", "mcan"]
+    assert type(c["state_dict"]) is collections.OrderedDict and list(c) == ["state_dict", "optimizer", "lr_base", "epoch", "mcan"]
     names = list(c["state_dict"])
     assert names == "weight bias Double Half BFloat16 Int64 Int Int16 Int8 Uint8".split(), names
     dtypes = [t.dtype for t in c["state_dict"].values()]
@@ -85,7 +86,7 @@ for options in ({}, {"mmap": True}):
     assert (run["epoch"], run["step"], run["loss_sum"], run["seed"], run["data_size"]) == (1, 3, 0.5, 2**64 - 1, 7)
     assert run["config"] == {"MODEL": "small", "LR_DECAY_LIST": [10, 12], "AMP": None}
     assert run["vocabulary"] == ["PAD", "café"] and run["answers"] == [str(i) for i in range(70000)]
-    assert c["lr_base"] == 4e-4
+    assert (c["lr_base"], c["epoch"]) == (4e-4, 1)
 weight, bias = torch.nn.Parameter(plain.clone()), torch.nn.Parameter(plain[0].clone())
 adam = torch.optim.Adam([weight, bias], lr=1)
 fresh = {k: v for k, v in adam.state_dict()["param_groups"][0].items()}

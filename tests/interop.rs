@@ -81,6 +81,7 @@ fn one_step_of_pytorchs_adam_from_our_checkpoint_is_one_step_of_ours() {
         state_dict: named(&params),
         optimizer,
         lr_base: Some(0.002),
+        epoch: None,
         mcan: None,
     };
     checkpoint::save(&path("state.pkl"), &state(Some(adam.state()))).unwrap();
@@ -89,6 +90,7 @@ fn one_step_of_pytorchs_adam_from_our_checkpoint_is_one_step_of_ours() {
         state_dict: named(&grads),
         optimizer: None,
         lr_base: None,
+        epoch: None,
         mcan: None,
     };
     checkpoint::save(&path("grads.pkl"), &gradients).unwrap();

@@ -31,11 +31,13 @@ pub struct Checkpoint {
     pub optimizer: Option<OptimizerState>,
     /// The base learning rate.
     pub lr_base: Option<f64>,
+    /// Finished epochs. OpenVQA continues from this number. Files of the reference lack it.
+    pub epoch: Option<u64>,
     /// The state of the run. Only files of this program have it.
     pub mcan: Option<RunState>,
 }
 
-/// Reads a checkpoint: a dict with `state_dict` (and `optimizer`, `lr_base`, `mcan`), or a bare state dict. Other entries
+/// Reads a checkpoint: a dict with `state_dict` (and `optimizer`, `lr_base`, `epoch`, `mcan`), or a bare state dict. Other entries
 /// are ignored.
 ///
 /// # Errors
@@ -109,6 +111,7 @@ fn interpret(archive: &Archive, with_optimizer: bool) -> Result<Checkpoint> {
             .map(|value| optimizer_state::read(archive, value))
             .transpose()?,
         lr_base,
+        epoch: top.get("epoch").and_then(run_state::read_epoch),
         mcan: top.get("mcan").map(run_state::read).transpose()?,
     })
 }
@@ -169,6 +172,9 @@ pub fn save(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
     }
     if let Some(lr_base) = checkpoint.lr_base {
         entries.push(("lr_base", Value::Float(lr_base)));
+    }
+    if let Some(epoch) = checkpoint.epoch {
+        entries.push(("epoch", Value::Int(epoch.into())));
     }
     if let Some(run) = &checkpoint.mcan {
         entries.push(("mcan", run_state::write(run)));

@@ -55,6 +55,11 @@ pub(super) fn write(state: &RunState) -> Value {
     ])
 }
 
+/// The number of a checkpoint's entry `epoch`; `None` where no run comes to it.
+pub(super) fn read_epoch(value: &Value) -> Option<u64> {
+    value.as_int().filter(|epoch| *epoch <= MOST)
+}
+
 pub(super) fn read(value: &Value) -> Result<RunState> {
     let entry = |key: &str| {
         value

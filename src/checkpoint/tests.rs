@@ -17,7 +17,7 @@ fn assert_same(a: &Checkpoint, b: &Checkpoint) {
         assert_eq!(a.kind(), b.kind(), "{name}");
         assert!(a.equal(b), "{name}");
     }
-    assert_eq!(a.lr_base, b.lr_base);
+    assert_eq!((a.lr_base, a.epoch), (b.lr_base, b.epoch));
     assert_eq!(a.mcan, b.mcan);
     assert_eq!(a.optimizer.is_some(), b.optimizer.is_some());
     let (Some(a), Some(b)) = (&a.optimizer, &b.optimizer) else {
@@ -124,6 +124,7 @@ fn sample() -> Checkpoint {
             moments: vec![None, Some(moments)],
         }),
         lr_base: Some(1e-4),
+        epoch: Some(3),
         mcan: Some(RunState {
             epoch: 3,
             step: 70_000,

@@ -170,8 +170,8 @@ impl Plan {
         Plan { start, ..self }
     }
 
-    /// The start point that a checkpoint gives: from its run state; from a checkpoint of the reference, the epoch in
-    /// its file name, or `CKPT_EPOCH`, if the command line gives it.
+    /// The start point that a checkpoint gives: from its run state; from a checkpoint of OpenVQA, its epoch; from a
+    /// checkpoint of the reference, the epoch in its file name, or `CKPT_EPOCH`, if the command line gives it.
     ///
     /// # Errors
     /// A training that continues a checkpoint of which nobody says how many epochs are behind it.
@@ -186,7 +186,8 @@ impl Plan {
         // CKPT_EPOCH of a configuration file is about the checkpoint that the file names.
         let is_about_it = run.ckpt_path.is_none() || run.given.names("CKPT_EPOCH");
         let given = is_about_it.then_some(run.ckpt_epoch);
-        let epoch = epoch_of_file(&self.ckpt_to_load()).or(given);
+        let of_file = || epoch_of_file(&self.ckpt_to_load());
+        let epoch = checkpoint.epoch.or_else(of_file).or(given);
         let continues = run.run_mode == RunMode::Train;
         let epoch = epoch.or((!continues).then_some(0));
         let epoch = epoch.context(

@@ -6,6 +6,7 @@
 )]
 
 pub mod gate;
+pub mod openvqa;
 
 use mcan::checkpoint;
 use mcan::cli::Args;

@@ -207,6 +207,7 @@ impl Trainer<'_> {
             state_dict: parameters.names.iter().cloned().zip(tensors).collect(),
             optimizer: Some(self.optimizer.state()),
             lr_base: Some(self.lr_base),
+            epoch: Some(self.epoch),
             mcan: Some(RunState {
                 epoch: self.epoch,
                 step: self.step,
