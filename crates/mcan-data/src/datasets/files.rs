@@ -4,7 +4,7 @@ use super::{Benchmark, SplitName};
 use crate::base::files;
 use crate::data::features::{FeaturePlace, archive_path, bank_path, find_archive};
 use crate::data::streams::StreamKind;
-use crate::formats::json::locate;
+use crate::formats::json::{is_there, locate};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -249,7 +249,7 @@ impl Places<'_> {
                 self.annotations(benchmark, split)?,
             ];
             for file in wanted.into_iter().flatten() {
-                if !files::is_folder(&file)? && locate(&file)?.is_none() {
+                if !is_there(&file)? {
                     let file = file.display();
                     missing.push(format!("{file} (--DATA_PATH; {})", split.supply));
                 }

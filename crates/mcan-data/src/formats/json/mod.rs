@@ -54,10 +54,7 @@ pub struct Location {
 /// # Errors
 /// A folder of this name, or a path that the system cannot tell about.
 pub fn locate(path: &Path) -> Result<Option<Location>> {
-    // The folder of the path may be an archive.
-    let archive = path
-        .parent()
-        .filter(|parent| files::is_file(parent).unwrap_or(false));
+    let archive = archive_of(path);
     if archive.is_none()
         && let Some(found) = files::look(path)?
     {
@@ -86,12 +83,31 @@ pub fn locate(path: &Path) -> Result<Option<Location>> {
     }))
 }
 
+/// Whether a text that may come in pieces is there: as a file, inside of an archive, or as a folder.
+///
+/// # Errors
+/// A path that the system cannot tell about.
+pub(crate) fn is_there(path: &Path) -> Result<bool> {
+    Ok(is_folder(path)? || locate(path)?.is_some())
+}
+
+/// Whether `path` is a folder; it may be inside of an archive.
+fn is_folder(path: &Path) -> Result<bool> {
+    Ok(archive_of(path).is_none() && files::is_folder(path)?)
+}
+
+/// The archive that has the file `path`, if the folder of the path is one.
+fn archive_of(path: &Path) -> Option<&Path> {
+    path.parent()
+        .filter(|parent| files::is_file(parent).unwrap_or(false))
+}
+
 /// The files of a text that may come in pieces: `path` itself, or the `.json` files of a folder in the order of their names.
 ///
 /// # Errors
 /// A folder that cannot be read, or has no such file.
 pub(crate) fn pieces(path: &Path) -> Result<Vec<PathBuf>> {
-    if !files::is_folder(path)? {
+    if !is_folder(path)? {
         return Ok(vec![path.to_owned()]);
     }
     let entries = files::entries(path)?;
