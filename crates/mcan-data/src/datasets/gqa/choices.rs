@@ -2,7 +2,7 @@
 //! `{"<id>": {"valid": [...], "plausible": [...]}}`.
 
 use crate::formats::json::{JsonFile, Text, entry};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustc_hash::FxHashMap;
 use std::path::Path;
 
@@ -34,7 +34,7 @@ impl Choices {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// A file that is no object in JSON, a key that is missing or has the wrong type.
+    /// A file that is no object in JSON, a key that is missing or has the wrong type, a question that is there twice.
     pub fn read(path: &Path) -> Result<Choices> {
         let source = JsonFile::open(path)?;
         let mut of_question = FxHashMap::default();
@@ -47,7 +47,8 @@ impl Choices {
                 valid: texts(raw.valid, "valid")?,
                 plausible: texts(raw.plausible, "plausible")?,
             };
-            of_question.insert(id.to_owned(), choice);
+            let former = of_question.insert(id.to_owned(), choice);
+            ensure!(former.is_none(), "question {id} is there twice");
             Ok(())
         })?;
         Ok(Choices {
