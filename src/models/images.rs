@@ -28,13 +28,28 @@ impl ImageKeys {
     /// Behind an adapter padding is not zero, so that no model masks it.
     ///
     /// # Errors
-    /// Features that the data set does not have.
+    /// Features that the data set does not have, or an `IMG_FEAT_SIZE` that is another width.
     pub(super) fn needs(self, streams: Streams, of_regions: Padding) -> Result<Needs> {
         let padding = match streams.grid {
             Some(_) => Padding::Observed,
             None => of_regions,
         };
+        self.check_width(streams)?;
         self.uses(streams)?.needs(streams, padding)
+    }
+
+    /// Checks `IMG_FEAT_SIZE`, if it is given.
+    fn check_width(self, streams: Streams) -> Result<()> {
+        let (width, whose) = match (streams.regions, streams.grid) {
+            (Some(regions), None) => (regions.width, "the features of regions as they are"),
+            _ => (self.hidden, "image features of width HIDDEN_SIZE"),
+        };
+        let given = self.given.unwrap_or(width);
+        ensure!(
+            given == width,
+            "IMG_FEAT_SIZE = {given}: on this data set the attention sees {whose}, whose width is {width}; leave the key out"
+        );
+        Ok(())
     }
 
     fn uses(self, streams: Streams) -> Result<Uses> {
@@ -53,9 +68,10 @@ impl ImageKeys {
     /// # Errors
     /// An `IMG_FEAT_SIZE` that is another width.
     pub(super) fn build(self, path: Path, sizes: &Sizes) -> Result<Images> {
-        let images = match (sizes.streams.regions, sizes.streams.grid) {
-            (Some(regions), None) => Images::as_they_are(regions.width),
-            _ => Images {
+        self.check_width(sizes.streams)?;
+        match (sizes.streams.regions, sizes.streams.grid) {
+            (Some(regions), None) => Ok(Images::as_they_are(regions.width)),
+            _ => Ok(Images {
                 adapter: Some(Adapter::new(
                     path,
                     sizes,
@@ -64,18 +80,8 @@ impl ImageKeys {
                     self.hidden,
                 )?),
                 width: self.hidden,
-            },
-        };
-        let (width, given) = (images.width, self.given.unwrap_or(images.width));
-        ensure!(
-            given == width,
-            "IMG_FEAT_SIZE = {given}: on this data set the attention sees {}, whose width is {width}; leave the key out",
-            match images.adapter {
-                Some(_) => "image features of width HIDDEN_SIZE",
-                None => "the features of regions as they are",
-            }
-        );
-        Ok(images)
+            }),
+        }
     }
 }
 

@@ -182,14 +182,15 @@ fn matrix(shapes: &Shapes, name: &str) -> Result<[usize; 2]> {
     Ok([usize::try_from(rows)?, usize::try_from(columns)?])
 }
 
-/// The number of items of a list in the names of a checkpoint, such as `backbone.enc_list.0.` and so on.
+/// The number of items of a list in the names of a checkpoint, such as `backbone.enc_list.0.` and so on. A list cannot have
+/// more items than the checkpoint has tensors, whatever the numbers in its names say.
 fn items(shapes: &Shapes, list: &str) -> usize {
     let number = |(name, _): &(String, _)| {
         let number = name.strip_prefix(list)?.split('.').next()?;
         number.parse().ok()
     };
     let last: Option<usize> = shapes.iter().filter_map(number).max();
-    last.map_or(0, |last| last.saturating_add(1))
+    last.map_or(0, |last| last.saturating_add(1).min(shapes.len()))
 }
 
 #[cfg(test)]

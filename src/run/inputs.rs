@@ -139,7 +139,7 @@ impl Inputs {
         let (len, batch_size) = (task.dataset.len(), config.train.batch_size);
         ensure!(
             len >= batch_size,
-            "{len} questions do not fill one batch of {batch_size}; lower it with --BS"
+            "the {len} questions of {names} do not fill one batch of {batch_size}; lower it with --BS"
         );
         Ok(task)
     }

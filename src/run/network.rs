@@ -10,7 +10,7 @@ use crate::datasets::LossKind;
 use crate::models::{Network, Sizes, family};
 use crate::native;
 use crate::nn::optim::{HyperParameters, ScheduleKeys};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tch::{Device, Kind};
 
 /// Builds the network on `device`, initialised from the seed.
@@ -57,7 +57,8 @@ pub(super) fn predicts_probabilities(config: &Config) -> Result<bool> {
 /// An unknown model, or one that cannot use the features of the data set.
 pub(crate) fn needs(config: &Config) -> Result<Needs> {
     let streams = config.streams()?;
-    let mut needs = (family(&config.model)?.needs)(&config.model, streams)?;
+    let needs = (family(&config.model)?.needs)(&config.model, streams);
+    let mut needs = needs.with_context(|| does_not_fit(config))?;
     // GQA's boxes are always divided. Elsewhere BBOX_NORMALIZE decides, and without it the model.
     let of_dataset = streams.regions.and_then(|spec| spec.boxes);
     let given = config.data.bbox_normalize.map(|divide| match divide {
@@ -69,6 +70,15 @@ pub(crate) fn needs(config: &Config) -> Result<Needs> {
         _ => needs.boxes.map(|of_model| given.unwrap_or(of_model)),
     };
     Ok(needs)
+}
+
+/// The words for a model that its data set cannot have: where the user has chosen both.
+fn does_not_fit(config: &Config) -> String {
+    let model = match &config.run.given.cfg {
+        Some(file) => format!("the model of {}", file.display()),
+        None => format!("--MODEL={}", config.run.model),
+    };
+    format!("{model} does not fit --DATASET={}", config.data.dataset)
 }
 
 /// The hyper-parameters of `OPT`, `OPT_BETAS` and `OPT_EPS`, or of `OPT_PARAMS`.

@@ -365,6 +365,12 @@ fn with_model_of(mut config: Config, checkpoint: &Checkpoint) -> Result<Config> 
     let model = match &checkpoint.mcan {
         Some(state) => {
             let own = Config::from_saved(&state.config, &SCHEMA)?;
+            ensure!(
+                !is_named || own.model.family == config.model.family,
+                "its model is of the family {}, and the command line names one of the family {}; leave --MODEL and --CFG out",
+                own.model.family,
+                config.model.family
+            );
             let is_other = (own.model.family.clone(), own.convention()) != named;
             Some(own.run.model).filter(|_| is_other && !is_named)
         }

@@ -61,7 +61,7 @@ fn npz() {
         bytes(
             "wrong shape: narrow",
             with_x(&npy("<f4", "(100, 3)", &floats(1.0, 300))),
-            &["[100, 3]", "IMG_FEAT_SIZE is 2048"],
+            &["[100, 3]", "2048 values for each row"],
         ),
         bytes(
             "wrong shape: more than there is",

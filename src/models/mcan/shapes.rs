@@ -15,7 +15,7 @@ pub(super) fn sizes_of(shapes: &Shapes, given: &ModelValues) -> Result<Shown> {
     let adapter = adapter::Shown::of(shapes)?;
     let hidden_size = of_reference.map(|[hidden, _]| hidden).or(adapter.hidden);
     let hidden_size =
-        hidden_size.context("it has no parameter img_feat_linear.weight, so it is not an MCAN")?;
+        hidden_size.context("it has no parameter img_feat_linear.weight or adapter.frcn_linear.weight, so it is not an MCAN")?;
     let width = of_reference.map(|[_, width]| width);
     let width = width.or(adapter.widths.regions).or(adapter.widths.grid);
     let [_, word_embed_size] = matrix(shapes, "embedding.weight")?;

@@ -58,7 +58,7 @@ pub(crate) enum Block {
 
 /// The blocks of both parts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "{enc: [blocks], dec: [blocks]}")]
 pub(crate) struct Arch {
     /// Of the encoder, over the words.
     pub(super) enc: Vec<Block>,

@@ -99,13 +99,22 @@ impl MmNasNet {
             list(&keys.arch.enc, "enc_list"),
             list(&keys.arch.dec, "dec_list"),
         );
+        // Without a block RSA nothing reads the relations.
+        let has_relations = keys.arch.dec.contains(&Block::Rsa);
+        let relations = root.sub("linear_rel");
+        let relations = if has_relations {
+            relations
+        } else {
+            relations.unused()
+        };
+        let linear_rel = Linear::new(relations, 4, keys.rel_size);
         Ok(MmNasNet {
             embedding,
             lstm,
             adapter,
             enc_list,
             dec_list,
-            linear_rel: Linear::new(root.sub("linear_rel"), 4, keys.rel_size),
+            linear_rel,
             attflat_img: AttFlat::new(root.sub("attflat_img"), flat, p),
             attflat_lang: AttFlat::new(root.sub("attflat_lang"), flat, p),
             proj_norm: LayerNorm::new(root.sub("proj_norm"), keys.flat_out_size),

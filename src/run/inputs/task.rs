@@ -132,7 +132,8 @@ fn check_images(dataset: &Dataset, features: &Features, names: &str) -> Result<(
 fn check_use(features: &Features, mode: RunMode) -> Result<usize> {
     let found = features.survey()?;
     let (images, places) = (found.images, features.places());
-    if found.beyond > 0 {
+    // A grid is taken whole, so that another number of cells is an error when it is read.
+    if found.beyond > 0 && features.kind() == StreamKind::Regions {
         crate::note!(
             "{} of {images} images that were looked at have more regions than IMG_FEAT_PAD_SIZE, up to {}: only the first \
              {} are used; --SET IMG_FEAT_PAD_SIZE={} uses all, which takes more memory and time",

@@ -42,6 +42,9 @@ pub(crate) fn run(config: &Config, held: Option<&Lock>) -> Result<()> {
     let _lock = (writes && held.is_none())
         .then(|| Lock::take(&plan.ckpt_folder(), "choose another --VERSION"))
         .transpose()?;
+    if writes {
+        note_short_warm_up(plan.config());
+    }
     let resumes = plan.config().train.resume;
     if resumes {
         resume::check_something_is_left(&plan)?;
@@ -85,6 +88,20 @@ pub(crate) fn run(config: &Config, held: Option<&Lock>) -> Result<()> {
             .epochs(&mut [])
             .map_err(|error| trainer.with_resume_advice(error))
     })
+}
+
+/// Says that the learning rate rises above `LR_BASE` in a warm-up of less than two epochs, as in OpenVQA.
+fn note_short_warm_up(config: &Config) {
+    let highest = match config.train.warmup_epoch {
+        0 => "3",
+        1 => "1.5",
+        _ => return,
+    };
+    crate::note!(
+        "WARMUP_EPOCH = {}: as in OpenVQA, the learning rate rises to {highest} times LR_BASE before it becomes LR_BASE; set \
+         WARMUP_EPOCH to 2 or more to avoid this",
+        config.train.warmup_epoch
+    );
 }
 
 /// Checks, before anything slow starts, that all outputs can be written and that no older run is lost.

@@ -2,8 +2,8 @@
 
 use super::error::{ConfigError, require};
 use super::{Config, DataConfig, RunConfig, RunMode, TrainConfig};
-use crate::datasets::Benchmark;
 use crate::datasets::files::{test, training};
+use crate::datasets::{Benchmark, benchmark as benchmark_of, check_not_described};
 
 impl Config {
     /// Checks all keys except those of the model, which its family checks.
@@ -23,7 +23,11 @@ impl Config {
     fn check_splits(&self) -> Result<(), ConfigError> {
         let (data, usual, mode) = (&self.data, DataConfig::default(), self.run.run_mode);
         let benchmark = data.known_benchmark()?;
-        let wrong = |key: &str, error: anyhow::Error| ConfigError::new(key, error.to_string());
+        let wrong = |key: &str, error: anyhow::Error| ConfigError::new(key, format!("{error:#}"));
+        check_not_described(benchmark.name()).map_err(|error| wrong("DATASET", error))?;
+        for name in data.feat_size.0.keys() {
+            benchmark_of(name).map_err(|error| wrong("FEAT_SIZE", error.context("FEAT_SIZE")))?;
+        }
         let accuracy = data.accuracy;
         require(
             benchmark.measures().contains(&accuracy.into()),
@@ -76,6 +80,11 @@ impl TrainConfig {
                 format!("{key} = {value}: it must be positive")
             })?;
         }
+        const LONGEST_WARM_UP: u64 = 1_000_000;
+        let warm_up = self.warmup_epoch;
+        require(warm_up <= LONGEST_WARM_UP, "WARMUP_EPOCH", || {
+            format!("WARMUP_EPOCH = {warm_up}: it must be at most {LONGEST_WARM_UP}")
+        })?;
         let (b1, b2) = self.opt_betas;
         let is_rate = |b: f64| (0.0..1.0).contains(&b);
         require(is_rate(b1) && is_rate(b2), "OPT_BETAS", || {

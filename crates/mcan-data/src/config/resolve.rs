@@ -11,6 +11,7 @@ use super::{
 use crate::data::Convention;
 use crate::datasets;
 use crate::datasets::files::training_names;
+use crate::formats::json::in_plain_words;
 use crate::formats::yaml;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -242,11 +243,13 @@ impl Layers {
             let reason = match known.kind {
                 Kind::Words(_) => format!("it must be one of {}", known.type_text()),
                 // Names of Rust's types mean nothing to a user.
-                _ => reason
-                    .to_string()
-                    .replace("expected u64", "expected a count")
-                    .replace("expected usize", "expected a count")
-                    .replace("expected f64", "expected a number"),
+                _ => in_plain_words(
+                    &reason
+                        .to_string()
+                        .replace("expected u64", "expected a count")
+                        .replace("expected usize", "expected a count")
+                        .replace("expected f64", "expected a number"),
+                ),
             };
             return Err(error(format!("{key} = {shown} cannot be used: {reason}")));
         }
@@ -349,7 +352,9 @@ impl Layers {
             };
             debug!("{key} = {} (OPT_PARAMS)", show(&value));
             self.values.insert(key.to_owned(), value);
-            self.places.insert(key.to_owned(), "OPT_PARAMS".into());
+            let place = self.places.get("OPT_PARAMS");
+            let place = place.map_or("OPT_PARAMS".into(), |place| format!("{place}: OPT_PARAMS"));
+            self.places.insert(key.to_owned(), place);
         }
         Ok(())
     }

@@ -330,7 +330,7 @@ fn parameters_of_an_optimizer_are_numbers_and_nothing_else() {
         ("{betas: '(0.9, 0.98, 1)'}", "a pair of numbers"),
         ("{eps: 'x'}", "a number"),
         ("{weight_decay: '0.1'}", "only betas and eps"),
-        ("{eps: 1e-9}", "expected a string"),
+        ("{eps: 1e-9}", "a text is expected"),
         ("{betas: '(1.5, 0.9)'}", "less than 1"),
     ] {
         let error = error(&format!("OPT_PARAMS: {text}"), &[]);

@@ -4,6 +4,7 @@ use super::table::{KeyType, Kind};
 use crate::datasets::Measure;
 use crate::words;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -228,11 +229,60 @@ impl<'de> Deserialize<'de> for Preload {
 
 /// `FEAT_SIZE` of OpenVQA: for each data set, the number and the width of the vectors of each kind of feature, such as
 /// `{vqa: {FRCN_FEAT_SIZE: [100, 2048]}}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FeatSize(pub BTreeMap<String, BTreeMap<String, (usize, usize)>>);
 
 impl KeyType for FeatSize {
     const KIND: Kind = Kind::Other("sizes of each kind of feature, by data set");
+}
+
+/// The kinds of features that OpenVQA knows. The size of a box is used nowhere.
+const FEATURE_KINDS: [&str; 3] = ["FRCN_FEAT_SIZE", "GRID_FEAT_SIZE", "BBOX_FEAT_SIZE"];
+
+/// The most vectors of an image.
+const MOST_VECTORS: usize = 1 << 13;
+/// The most values of a vector.
+const MOST_VALUES: usize = 1 << 20;
+
+impl<'de> Deserialize<'de> for FeatSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let named: BTreeMap<String, BTreeMap<String, Value>> =
+            Deserialize::deserialize(deserializer)?;
+        let mut sizes = FeatSize::default();
+        for (dataset, kinds) in named {
+            let of_dataset = sizes.0.entry(dataset.clone()).or_default();
+            for (kind, given) in kinds {
+                let size = feature_size(&kind, &given);
+                let wrong = |reason| de::Error::custom(format_args!("{dataset}: {reason}"));
+                of_dataset.insert(kind, size.map_err(wrong)?);
+            }
+        }
+        Ok(sizes)
+    }
+}
+
+/// The number and the width of the vectors of a kind of features; else what is wrong.
+fn feature_size(kind: &str, given: &Value) -> Result<(usize, usize), String> {
+    if !FEATURE_KINDS.contains(&kind) {
+        return Err(format!(
+            "there is no {kind}, only {}",
+            FEATURE_KINDS.join(", ")
+        ));
+    }
+    let number = |value: &Value, most: usize| {
+        let number = usize::try_from(value.as_u64()?).ok()?;
+        Some(number).filter(|number| (1..=most).contains(number))
+    };
+    let size = match given.as_array().map(Vec::as_slice) {
+        Some([vectors, values]) => number(vectors, MOST_VECTORS).zip(number(values, MOST_VALUES)),
+        _ => None,
+    };
+    size.ok_or_else(|| {
+        format!(
+            "{kind} must be a list of two whole numbers: vectors, from 1 to {MOST_VECTORS}, and values of a vector, from 1 to \
+             {MOST_VALUES}"
+        )
+    })
 }
 
 impl FeatSize {

@@ -49,6 +49,19 @@ pub(crate) fn benchmark(name: &str) -> Result<&'static dyn Benchmark> {
     described::find(name)?.with_context(unknown)
 }
 
+/// Checks that no file in the working directory describes anew a data set that has code of its own.
+///
+/// # Errors
+/// There is such a file, which would have no effect.
+pub(crate) fn check_not_described(name: &str) -> Result<()> {
+    let has_code = BENCHMARKS.iter().any(|benchmark| benchmark.name() == name);
+    if has_code {
+        described::check_absent(name)
+    } else {
+        Ok(())
+    }
+}
+
 /// The kinds of loss. `nn::loss` has the formulas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LossKind {

@@ -98,8 +98,12 @@ pub(crate) fn parse(header: &[u8]) -> Result<Header> {
     let mut text = Text {
         rest: text.context("its .npy header is not text")?,
     };
-    text.dictionary()
-        .with_context(|| format!("its .npy header reads {:?}", text.rest.trim()))
+    let header = text.dictionary();
+    // The rest shows the place of an error.
+    match text.rest.trim() {
+        "" => header,
+        rest => header.with_context(|| format!("its .npy header reads {rest:?}")),
+    }
 }
 
 /// The header (version 1.0) of a little-endian array in C or Fortran order. The data follow it, at a multiple of 64

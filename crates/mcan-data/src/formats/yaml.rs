@@ -29,9 +29,17 @@ fn invalid(place: &str, error: &serde_saphyr::Error) -> anyhow::Error {
     let first = message.lines().next().unwrap_or_default();
     let reason = first.trim_start_matches("error: ");
     // What the parser says to programmers is left out.
-    let advice = [", set DuplicateKeyPolicy", "; use from_str_multiple"];
+    let advice = [
+        ", set DuplicateKeyPolicy",
+        "; use from_str_multiple",
+        " rejected by the configured policy",
+    ];
     let ends = advice.iter().filter_map(|advice| reason.find(advice));
     let reason = &reason[..ends.min().unwrap_or(reason.len())];
+    let reason = match reason.split_once("budget breached") {
+        Some((at, _)) => format!("{at}it is too large, or grows too large by its aliases"),
+        None => reason.to_owned(),
+    };
     anyhow!("{place} is not valid YAML: {reason}")
 }
 

@@ -29,6 +29,7 @@ use std::sync::Arc;
 /// One stream of features of the images of a run, which are numbered from 0. Reading needs no lock, so that all workers
 /// share one `Features`.
 pub struct Features {
+    kind: StreamKind,
     spec: StreamSpec,
     dtype: Dtype,
     image_ids: Arc<[ImageId]>,
@@ -75,6 +76,11 @@ impl Features {
         self.image_ids.len()
     }
 
+    /// Their kind.
+    pub fn kind(&self) -> StreamKind {
+        self.kind
+    }
+
     /// The most rows of an image that are used.
     pub fn padded_to(&self) -> usize {
         self.spec.padded_to
@@ -104,9 +110,9 @@ impl Features {
         }
     }
 
-    /// Reads what a model with these needs uses of a stream of this kind.
-    pub(super) fn reading(mut self, kind: StreamKind, needs: Needs) -> Features {
-        let boxes = needs.boxes.filter(|_| kind == StreamKind::Regions);
+    /// Reads what a model with these needs uses of the stream.
+    pub(super) fn reading(mut self, needs: Needs) -> Features {
+        let boxes = needs.boxes.filter(|_| self.kind == StreamKind::Regions);
         self.needs = Needs { boxes, ..needs };
         self
     }
@@ -232,8 +238,10 @@ impl Features {
     /// Appends the first `padded_to` stored rows of an image, with the rows of zeros; returns the boxes of these rows if
     /// they are wanted.
     fn read(&self, image: usize, out: &mut Values, with_boxes: bool) -> Result<Vec<f32>> {
-        let rows = self.spec.padded_to;
-        let stored = match (self.place(image)?, out) {
+        // One cell more shows a grid that is larger.
+        let rows = self.spec.padded_to + usize::from(self.kind == StreamKind::Grid);
+        let start = out.len();
+        let stored = match (self.place(image)?, &mut *out) {
             (
                 Place::File {
                     folder,
@@ -265,10 +273,27 @@ impl Features {
             }
             _ => bail!("features of .npz files need an f32 batch"),
         };
+        if self.kind == StreamKind::Grid {
+            self.check_cells(image, (out.len() - start) / self.spec.width)?;
+        }
         match self.needs.boxes.filter(|_| with_boxes) {
             Some(unit) => self.corners(image, stored, unit),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Checks that a grid has the configured number of cells: unlike regions, it is taken whole.
+    fn check_cells(&self, image: usize, cells: usize) -> Result<()> {
+        let (expected, width) = (self.spec.padded_to, self.spec.width);
+        let than = if cells > expected { "more" } else { "fewer" };
+        ensure!(
+            cells == expected,
+            "the grid of image {} in {} has {than} cells than {expected}, which FEAT_SIZE expects (GRID_FEAT_SIZE: [{expected}, \
+             {width}]); take the grids that the model was made for, or set FEAT_SIZE for a new training",
+            self.image_ids[image],
+            self.place_of(image)
+        );
+        Ok(())
     }
 
     /// Stored boxes, which are in pixels, in `unit`. A width or height of 0 is not known.
@@ -286,11 +311,29 @@ impl Features {
             width,
             height,
         } = stored;
+        let wrong = |what: &str| {
+            format!(
+                "image {} has a box {what} in {}; extract it again",
+                self.image_ids[image],
+                self.place_of(image)
+            )
+        };
+        let is_finite = bbox.iter().all(|corner| corner.is_finite());
+        ensure!(is_finite, "{}", wrong("with a corner that is not finite"));
+        // MMNasNet takes the logarithm of width and height in pixels, each plus one.
+        let is_turned =
+            |corners: &[f32]| corners[2] - corners[0] <= -1.0 || corners[3] - corners[1] <= -1.0;
+        let has_turned = unit == BoxUnit::Pixels && bbox.chunks_exact(4).any(is_turned);
+        ensure!(
+            !has_turned,
+            "{}",
+            wrong("whose second corner is left of or above its first one")
+        );
         if unit == BoxUnit::Shares {
             ensure!(
                 width > 0 && height > 0,
                 "{}",
-                lacks("size (image_w and image_h)")
+                lacks("size (image_w and image_h, or width and height)")
             );
             for corner in bbox.chunks_exact_mut(2) {
                 corner[0] /= width as f32;

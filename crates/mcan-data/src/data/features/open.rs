@@ -70,6 +70,7 @@ impl Features {
         );
         let numbers = Numbers::new(&image_ids, splits);
         let mut features = Features {
+            kind,
             spec,
             // A bank of another precision or a folder changes it.
             dtype: if all.is_empty() {
@@ -89,7 +90,7 @@ impl Features {
         for place in all {
             let (folder, bank) = (&place.folder, bank_path(&place.folder));
             if files::is_file(&bank)? {
-                features.add_bank(bank, place, kind, &numbers)?;
+                features.add_bank(bank, place, &numbers)?;
             } else if files::is_folder(folder)? {
                 features.add_folder(place, &numbers, Rank::Later)?;
             } else {
@@ -173,14 +174,8 @@ impl Features {
     }
 
     /// Adds the images of a bank; `numbers` are the numbers of the images of the run.
-    fn add_bank(
-        &mut self,
-        path: PathBuf,
-        place: &FeaturePlace,
-        kind: StreamKind,
-        numbers: &Numbers,
-    ) -> Result<()> {
-        let bank = Arc::new(Bank::open(&path, kind.array(), self.spec.width)?);
+    fn add_bank(&mut self, path: PathBuf, place: &FeaturePlace, numbers: &Numbers) -> Result<()> {
+        let bank = Arc::new(Bank::open(&path, self.kind.array(), self.spec.width)?);
         if bank.dtype() != Dtype::F16 {
             self.dtype = Dtype::F32;
         }

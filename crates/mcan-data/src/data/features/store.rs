@@ -3,7 +3,7 @@
 use super::{FeaturePlace, Features};
 use crate::data::streams::{Needs, Padding, StreamKind, Streams};
 use crate::data::{Dataset, FeatureRows, ImageId};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use std::sync::Arc;
 
 /// The features that a model needs of the images of a [`Dataset`]. Images have the numbers of the data set.
@@ -34,7 +34,7 @@ impl FeatureStore {
                 let splits = dataset.image_splits();
                 let ids = Arc::clone(&image_ids);
                 let features = Features::open(&places(kind)?, kind, spec, ids, splits)?;
-                anyhow::Ok(features.reading(kind, needs))
+                anyhow::Ok(features.reading(needs))
             };
             wanted.then_some(()).map(open).transpose()
         };
@@ -102,11 +102,17 @@ impl FeatureStore {
                 features.append_padded(image, rows)?;
             }
         }
-        ensure!(
-            self.needs.padding != Padding::MaskedAlways || !is_only_padding(out),
-            "it has no region with a value other than 0, and this model cannot use such an image; extract it again, or \
-             leave its questions out"
-        );
+        if self.needs.padding == Padding::MaskedAlways && is_only_padding(out) {
+            let places: Vec<String> = self
+                .streams()
+                .map(|features| features.place_of(image))
+                .collect();
+            bail!(
+                "it has no region with a value other than 0 in {}, and this model cannot use such an image; extract it again, or \
+                 leave its questions out",
+                places.join(" and ")
+            );
+        }
         Ok(())
     }
 

@@ -131,7 +131,7 @@ fn reading(features: Features, boxes: BoxUnit, padding: Padding) -> Features {
         padding,
         ..Needs::default()
     };
-    features.reading(StreamKind::Regions, needs)
+    features.reading(needs)
 }
 
 #[test]

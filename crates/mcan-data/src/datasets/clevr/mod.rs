@@ -162,7 +162,9 @@ impl Benchmark for Clevr {
         let read = |file: &SplitFiles| {
             let path = file.questions.as_ref();
             let path = path.with_context(|| format!("the {} questions are missing", file.split))?;
-            Ok((file.split, QuestionFile::read(path)?))
+            let others = SPLITS.iter().map(|split| split.name);
+            let others: Vec<&str> = others.filter(|name| *name != file.split).collect();
+            Ok((file.split, QuestionFile::read(path, &others)?))
         };
         // The answers are in the files of the questions.
         let wanted = files.par_iter().filter(|file| file.questions.is_some());
@@ -184,9 +186,17 @@ impl Benchmark for Clevr {
             annotations.is_none(),
             "CLEVR's answers are in the file of its questions; leave out --ANNOTATIONS"
         );
-        let file = QuestionFile::read(questions)?;
+        let file = QuestionFile::read(questions, &[])?;
         let answers = read_answers(results)?;
         let evaluator = Evaluator::new(&file)?;
+        ensure!(
+            answers.len() == file.len(),
+            "cannot score {}: it has {} lines, and {} has {} questions; the file needs an answer to each on a line of its own",
+            results.display(),
+            answers.len(),
+            file.name(),
+            file.len()
+        );
         let numbered = (0..)
             .map(|number: i64| number.into())
             .zip(answers.iter().map(String::as_str));

@@ -5,7 +5,7 @@ use crate::formats::json::{Int, JsonFile, Text, entry};
 use crate::formats::ragged::RaggedVec;
 use crate::formats::strings::{Strings, intern};
 use crate::text;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::path::Path;
 
 /// A question file, with interned strings. The id of a question is its position.
@@ -23,6 +23,7 @@ pub struct QuestionFile {
 entry! {
     struct RawQuestion<'a>, "a question: an object with image_index and question" {
         image_index: Int,
+        split: Text<'a>,
         question: Text<'a>,
         answer: Text<'a>,
         program: Vec<RawNode<'a>>,
@@ -36,12 +37,13 @@ entry! {
 }
 
 impl QuestionFile {
-    /// Reads the file at `path`, plain or in a `.zip` (see [`locate`](crate::formats::json::locate)).
+    /// Reads the file at `path`, plain or in a `.zip` (see [`locate`](crate::formats::json::locate)). Its questions may not
+    /// be of a split in `others`, because image 7 of that split is another image.
     ///
     /// # Errors
     /// A file that is not JSON or has no list `questions`, a key that is missing or has the wrong type. Each error names the
     /// file and the place in it.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub fn read(path: &Path, others: &[&str]) -> Result<Self> {
         let source = JsonFile::open(path)?;
         let mut file = Self {
             name: source.name().to_owned(),
@@ -53,16 +55,25 @@ impl QuestionFile {
             functions: Strings::default(),
             types: Vec::new(),
         };
-        source.for_each_in("questions", |raw| file.push(&raw))?;
+        source.for_each_in("questions", |raw| file.push(&raw, others))?;
         Ok(file)
     }
 
-    fn push(&mut self, raw: &RawQuestion) -> Result<()> {
+    fn push(&mut self, raw: &RawQuestion, others: &[&str]) -> Result<()> {
         let position = self.images.len();
         let lacks = |key| move || format!("question {position} has no \"{key}\"");
         let Int(image) = raw.image_index.with_context(lacks("image_index"))?;
-        let image = u32::try_from(image)
-            .with_context(|| format!("question {position} has the image_index {image}"))?;
+        let image = u32::try_from(image).ok().with_context(|| {
+            let largest = u32::MAX;
+            format!(
+                "question {position} has the image_index {image}; it must be from 0 to {largest}"
+            )
+        })?;
+        let split = raw.split.as_deref().unwrap_or_default();
+        ensure!(
+            !others.contains(&split),
+            "question {position} is of the split {split}, and so is its image; this file is for another split"
+        );
         let question = raw.question.as_ref().with_context(lacks("question"))?;
         let ids: Result<Vec<u32>> = text::split(&text::clean_question(question))
             .map(|word| intern(&mut self.distinct_words, word))

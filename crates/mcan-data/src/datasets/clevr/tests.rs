@@ -13,7 +13,7 @@ fn question(answer: &str, function: &str) -> Value {
 }
 
 fn file(questions: &[Value]) -> QuestionFile {
-    QuestionFile::read(&write_json(&json!({"questions": questions})).1).unwrap()
+    QuestionFile::read(&write_json(&json!({"questions": questions})).1, &[]).unwrap()
 }
 
 fn golden() -> Option<Box<dyn QuestionFiles>> {
@@ -216,7 +216,7 @@ fn an_error_in_a_question_file_names_file_and_question() {
     ];
     for (text, reason) in cases {
         let (_folder, path) = write_bytes("mine.json", text.as_bytes());
-        let message = format!("{:#}", QuestionFile::read(&path).err().unwrap());
+        let message = format!("{:#}", QuestionFile::read(&path, &[]).err().unwrap());
         assert!(
             message.contains("mine.json") && message.contains(reason),
             "{reason}: {message}"

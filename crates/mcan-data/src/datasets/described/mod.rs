@@ -18,7 +18,7 @@ use crate::base::configs;
 use crate::data::features::{FeaturePlace, FileNames};
 use crate::data::streams::{BoxUnit, StreamKind, StreamSpec, Streams};
 use crate::data::{Convention, QuestionId};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -53,6 +53,20 @@ pub(super) struct Described {
 /// The name of the file that describes the data set `name`.
 pub(super) fn file_name(name: &str) -> String {
     format!("{FOLDER}{name}.yml")
+}
+
+/// Checks that no file describes the data set `name`, which has code of its own: the file would have no effect.
+///
+/// # Errors
+/// Names the file.
+pub(super) fn check_absent(name: &str) -> Result<()> {
+    let file = file_name(name);
+    ensure!(
+        configs::find(&file)?.is_none(),
+        "the file {file} describes a data set {name}, but {name} is a part of the program and cannot be described anew; rename \
+         the file, and use it with --DATASET and its new name"
+    );
+    Ok(())
 }
 
 /// The data sets whose descriptions are part of the program.

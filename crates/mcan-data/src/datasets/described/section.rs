@@ -116,7 +116,7 @@ impl<'a> Section<'a> {
         found.map(|(_, meaning)| *meaning).ok_or_else(none)
     }
 
-    /// `N` counts, at least 1.
+    /// `N` counts, from 1 to [`MOST`].
     ///
     /// # Errors
     /// Another value.
@@ -138,8 +138,8 @@ impl<'a> Section<'a> {
         let counts: Option<Vec<usize>> = items.iter().map(count).collect();
         let counts = counts.and_then(|counts| <[usize; N]>::try_from(counts).ok());
         let expected = match N {
-            1 => "a whole number of at least 1".to_owned(),
-            _ => format!("a list of {N} whole numbers of at least 1"),
+            1 => format!("a whole number from 1 to {MOST}"),
+            _ => format!("a list of {N} whole numbers from 1 to {MOST}"),
         };
         let wrong = || self.error(key, wrong(&value, &expected));
         counts.map(Some).ok_or_else(wrong)

@@ -440,7 +440,7 @@ fn every_error_in_a_description_names_the_file_and_the_key() {
         (
             "evaluate: held",
             "evaluate: held\nregions: 36",
-            "regions: it has 36 where a list of 2 whole numbers of at least 1 is expected",
+            "regions: it has 36 where a list of 2 whole numbers from 1 to 1048576 is expected",
         ),
         (
             "evaluate: held",
@@ -465,7 +465,7 @@ fn every_error_in_a_description_names_the_file_and_the_key() {
         (
             "at_least: 1",
             "at_least: 0",
-            "answers.at_least: it has 0 where a whole number of at least 1 is expected",
+            "answers.at_least: it has 0 where a whole number from 1 to 1048576 is expected",
         ),
         (
             "at_least: 1",

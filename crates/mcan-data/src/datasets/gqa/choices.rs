@@ -2,7 +2,7 @@
 //! `{"<id>": {"valid": [...], "plausible": [...]}}`.
 
 use crate::formats::json::{self, JsonFile, Text, entry};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustc_hash::FxHashMap;
 use std::path::Path;
 
@@ -34,8 +34,9 @@ impl Choices {
     /// Reads the file at `path`, or all files of a folder.
     ///
     /// # Errors
-    /// A file that is no object in JSON, a key that is missing or has the wrong type.
+    /// A file that is no object in JSON, a key that is missing or has the wrong type, a question that is there twice.
     pub fn read(path: &Path) -> Result<Choices> {
+<<<<<<< HEAD
         let mut choices = Choices {
             name: path.display().to_string(),
             of_question: FxHashMap::default(),
@@ -58,6 +59,27 @@ impl Choices {
         };
         self.of_question.insert(id.to_owned(), choice);
         Ok(())
+=======
+        let source = JsonFile::open(path)?;
+        let mut of_question = FxHashMap::default();
+        source.for_each_entry(|id, raw: RawChoice| {
+            let texts = |texts: Option<Vec<Text>>, key| {
+                let texts = texts.with_context(|| format!("question {id} has no \"{key}\""))?;
+                anyhow::Ok(texts.iter().map(|text| text.to_string()).collect())
+            };
+            let choice = Choice {
+                valid: texts(raw.valid, "valid")?,
+                plausible: texts(raw.plausible, "plausible")?,
+            };
+            let former = of_question.insert(id.to_owned(), choice);
+            ensure!(former.is_none(), "question {id} is there twice");
+            Ok(())
+        })?;
+        Ok(Choices {
+            name: source.name().to_owned(),
+            of_question,
+        })
+>>>>>>> h-bad
     }
 
     /// The choices of a question.

@@ -23,6 +23,9 @@ struct Parts<'a>(
     Int,
 );
 
+/// The words that a question may have, as with `MAX_TOKEN`: a recurrent network of some models takes as many steps.
+const MOST_WORDS: usize = 1 << 13;
+
 /// Reads the file at `path`.
 ///
 /// # Errors
@@ -41,10 +44,14 @@ pub fn read(path: &Path) -> Result<Lists> {
             );
         }
         let words = words.into_iter().map(|(word, _)| word).collect();
-        let longest = usize::try_from(longest.0)
-            .ok()
-            .filter(|&longest| longest > 0);
-        let longest = longest.context("its longest question has no word")?;
+        let words_of_longest = longest.0;
+        let longest = usize::try_from(words_of_longest).ok();
+        let longest = longest.filter(|longest| (1..=MOST_WORDS).contains(longest));
+        let longest = longest.with_context(|| {
+            format!(
+                "its longest question has {words_of_longest} words; 1 to {MOST_WORDS} are possible"
+            )
+        })?;
         Ok(Lists {
             answers,
             words: Some(WordList {
@@ -53,7 +60,10 @@ pub fn read(path: &Path) -> Result<Lists> {
             }),
         })
     };
-    parse().with_context(|| format!("{} is damaged", source.name()))
+    parse().with_context(|| {
+        let name = source.name();
+        format!("{name} is damaged (take it from OpenVQA again, or move it away to have it made from the questions)")
+    })
 }
 
 /// Writes the file at `path`, but replaces none.

@@ -6,7 +6,7 @@ use crate::formats::json::{self, JsonFile, Text, entry};
 use crate::formats::ragged::RaggedVec;
 use crate::formats::strings::{Strings, intern};
 use crate::text;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::path::Path;
 
 /// A question file, with interned strings.
@@ -138,8 +138,9 @@ impl QuestionFile {
         let lacks = |key| move || format!("question {id} has no \"{key}\"");
         let question = question.as_ref().with_context(lacks("question"))?;
         let image = image.as_ref().with_context(lacks("imageId"))?;
+        check_image(id, image)?;
         let is_new = self.ids.insert(id.to_owned());
-        anyhow::ensure!(is_new, "question {id} is there twice");
+        ensure!(is_new, "question {id} is there twice");
         self.images.push(intern(&mut self.distinct_images, image)?);
         let ids: Result<Vec<u32>> = text::split(&text::clean_question(question))
             .map(|word| intern(&mut self.distinct_words, word))
@@ -212,6 +213,22 @@ impl QuestionFile {
     pub fn details(&self, i: usize) -> Option<&Details> {
         self.details.get(i)
     }
+}
+
+/// Checks that `<imageId>.npz` can be the name of a file.
+fn check_image(question: &str, image: &str) -> Result<()> {
+    const LONGEST: usize = 250;
+    let length = image.len();
+    ensure!(
+        length <= LONGEST,
+        "question {question} has an imageId of {length} bytes, which is too long for the name of a file"
+    );
+    let leads_out = image.contains(|c: char| c.is_control() || "/\\".contains(c));
+    ensure!(
+        length > 0 && !leads_out,
+        "question {question} has the imageId {image:?}, which cannot be the name of a file"
+    );
+    Ok(())
 }
 
 impl Details {

@@ -190,7 +190,7 @@ fn the_dictionary_comes_back() {
         ),
         (
             json!([{"a": 0}, {"0": "a"}, {"PAD": 0, "UNK": 1}, 0]),
-            "longest question has no word",
+            "longest question has 0 words; 1 to 8192",
         ),
         (
             json!([{"a": 0}, {"0": "a"}]),

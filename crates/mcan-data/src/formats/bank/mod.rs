@@ -93,7 +93,7 @@ impl Array {
     /// The configured number of values of a row.
     fn width_key(self) -> &'static str {
         match self {
-            Array::Regions => "IMG_FEAT_SIZE",
+            Array::Regions => "IMG_FEAT_SIZE (FEAT_SIZE for a model of OpenVQA)",
             Array::Grid => "the width in GRID_FEAT_SIZE",
         }
     }

@@ -59,7 +59,10 @@ fn banks_that_do_not_add_up_are_refused() {
         (Vec::new(), "bank"),
         (good[..good.len() - 1].to_vec(), "bank"),
         ([good.as_slice(), &[0]].concat(), "bank"),
-        (bank(3, 5, &[0, 2, 3], &[5, 9]), "IMG_FEAT_SIZE is 4"),
+        (
+            bank(3, 5, &[0, 2, 3], &[5, 9]),
+            "but IMG_FEAT_SIZE (FEAT_SIZE for a model of OpenVQA) is 4",
+        ),
         (bank(3, 4, &[0, 2, 4], &[5, 9]), "does not divide"),
         (bank(3, 4, &[0, 4, 3], &[5, 9]), "does not divide"),
         (bank(3, 4, &[1, 2, 3], &[5, 9]), "does not divide"),

@@ -10,6 +10,7 @@ mod words;
 mod tests;
 
 pub(crate) use types::{Int, Text, entry};
+pub(crate) use words::in_plain_words;
 
 use crate::base::mapped::Mapped;
 use crate::base::{files, memory};

@@ -47,8 +47,22 @@ fn without_place(text: &str) -> &str {
     }
 }
 
+/// An error of a type in a user's words; another message as it is.
+pub(crate) fn in_plain_words(message: &str) -> String {
+    wrong_type(message).unwrap_or_else(|| message.to_owned())
+}
+
 /// "invalid type: string "x", expected a whole number" in a user's words; `None` for another message.
 fn wrong_type(text: &str) -> Option<String> {
+    if let Some(rest) = text.strip_prefix("invalid length ") {
+        let (length, expected) = rest.split_once(", expected ")?;
+        if expected.starts_with("fewer elements") {
+            return Some(format!("it has {length} parts, which are too many"));
+        }
+        return Some(format!(
+            "it has {length} parts where {expected} is expected"
+        ));
+    }
     // The message may begin with the name of the key.
     let (before, rest) = match text.split_once("invalid type: ") {
         Some(parts) => parts,
@@ -72,6 +86,7 @@ fn wrong_type(text: &str) -> Option<String> {
     let expected = match expected {
         "a sequence" => "a list",
         "a map" => "an object",
+        "a string" => "a text",
         other => other,
     };
     Some(format!(

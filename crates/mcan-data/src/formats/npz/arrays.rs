@@ -84,7 +84,8 @@ pub(super) fn layout(header: &Header, wanted: &Wanted, rows_first: bool) -> Resu
     let size = wanted.feature_size;
     let Some((rows, rows_first)) = orientation(shape, size, rows_first) else {
         bail!(
-            "{}, but IMG_FEAT_SIZE is {size}: the features are others than configured (--SET IMG_FEAT_SIZE=...)",
+            "{}, but {size} values for each row are configured: set IMG_FEAT_SIZE, or FEAT_SIZE for a model of OpenVQA, or take \
+             the features that the model is for",
             is("")
         );
     };

@@ -218,11 +218,11 @@ fn malformed_files_are_named_for_what_is_wrong() {
         ),
         (
             only_x(true, &header("<f4", "(2, 6)"), &data),
-            "IMG_FEAT_SIZE is 4",
+            "but 4 values for each row are configured: set IMG_FEAT_SIZE",
         ),
         (
             only_x(true, &header("<f4", "(12,)"), &data),
-            "its shape is [12] and its dtype float32, but IMG_FEAT_SIZE is 4",
+            "its shape is [12] and its dtype float32, but 4 values for each row",
         ),
         (
             only_x(true, &header("<f4", "(4, -3)"), &data),

@@ -25,7 +25,7 @@ fn the_files_are_read_and_have_questions_of_every_type() {
     ];
     assert_eq!((report.images, counts), (20, [120, 50, 30]));
     for ((split, count), images) in SPLITS.into_iter().zip(counts).zip(SMALL.images()) {
-        let file = QuestionFile::read(&question_path(root.path(), split)).unwrap();
+        let file = QuestionFile::read(&question_path(root.path(), split), &[]).unwrap();
         assert_eq!(file.len(), count);
         assert_eq!(
             (file.image_index(0), file.image_index(count - 1)),
@@ -42,7 +42,7 @@ fn the_files_are_read_and_have_questions_of_every_type() {
             assert_eq!(file.function(i).is_some(), split != "test");
         }
     }
-    let file = QuestionFile::read(&question_path(root.path(), "train")).unwrap();
+    let file = QuestionFile::read(&question_path(root.path(), "train"), &[]).unwrap();
     let truths = (0..file.len()).map(|i| (QuestionId::from(i as i64), file.answer(i).unwrap()));
     let scores = Evaluator::new(&file)
         .unwrap()
