@@ -12,6 +12,7 @@ mod census;
 mod checkpoints;
 mod features;
 mod forge;
+mod hdf5;
 mod old_checkpoints;
 mod packed_features;
 mod pickles;

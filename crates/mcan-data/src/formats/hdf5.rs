@@ -162,6 +162,9 @@ fn damaged(error: Error) -> anyhow::Error {
     let what = match &error {
         Error::Context { source, .. } if is_cut(source) => "it is cut short or damaged",
         error if is_cut(error) => "it is cut short or damaged",
+        Error::Other(text) if text.starts_with("external raw data file") => {
+            "its data are in another file, which is not read"
+        }
         Error::ResourceLimit(_) => "a part of it is larger than any features are",
         Error::UnsupportedFilter(_) | Error::UnsupportedEncoding(_) => {
             "it is stored in a way that is not supported; write it again with h5repack -f NONE"

@@ -44,7 +44,9 @@ impl Arrays {
                     StreamKind::Regions => format!("(images, regions, {wanted})"),
                     StreamKind::Grid => format!("(images, {wanted}, height, width)"),
                 };
-                bail!("the shape of features is {shape:?}; {expected} is expected")
+                bail!(
+                    "the shape of features is {shape:?}; {expected} is expected (--SET FEAT_SIZE=... for another size)"
+                )
             }
         };
         if let Some(bboxes) = &bboxes {

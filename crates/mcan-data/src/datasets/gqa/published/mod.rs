@@ -118,10 +118,8 @@ impl Published {
     pub fn open(folder: &Path, layout: Layout, skip_bad: bool) -> Result<Published> {
         let names = Names::of(layout.kind);
         let info = JsonFile::open(&folder.join(names.info())).with_context(|| {
-            format!(
-                "the images of GQA's .h5 files are not known; {}",
-                advice(names)
-            )
+            let (info, advice) = (names.info(), advice(names));
+            format!("GQA's .h5 files need {info} beside them; {advice}")
         })?;
         let mut entries: IndexMap<String, Result<Place>> = IndexMap::new();
         info.for_each_entry(|id, entry: Entry| {
@@ -136,7 +134,7 @@ impl Published {
             match place.and_then(|place| fitted(place, &files, names)) {
                 Ok(place) => places.push(place),
                 Err(why) => bad.push(BadImage {
-                    name: format!("image {id}"),
+                    name: format!("image {id} ({})", names.info()),
                     why,
                 }),
             }
