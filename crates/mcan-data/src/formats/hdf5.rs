@@ -142,10 +142,12 @@ impl Floats {
 
 /// The bytes of a file from `at`.
 fn read_at(file: &File, at: u64, length: usize) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if length > MAX_BYTES || memory::fallible(|| bytes.try_reserve_exact(length)).is_err() {
-        return Err(std::io::ErrorKind::OutOfMemory.into());
+    if length > MAX_BYTES {
+        let most = format!("{length} bytes are to be read at once, at most {MAX_BYTES} are");
+        return Err(std::io::Error::other(most));
     }
+    let mut bytes = Vec::new();
+    memory::fallible(|| bytes.try_reserve_exact(length))?;
     bytes.resize(length, 0);
     file.read_exact_at(&mut bytes, at)?;
     Ok(bytes)
@@ -165,6 +167,7 @@ fn damaged(error: Error) -> anyhow::Error {
         Error::Other(text) if text.starts_with("external raw data file") => {
             "its data are in another file, which is not read"
         }
+        Error::Io(_) => "it cannot be read",
         Error::ResourceLimit(_) => "a part of it is larger than any features are",
         Error::UnsupportedFilter(_) | Error::UnsupportedEncoding(_) => {
             "it is stored in a way that is not supported; write it again with h5repack -f NONE"
