@@ -37,6 +37,18 @@ fn published_features_of_gqa() {
         let name = Path::new(file).strip_prefix("gqa").unwrap();
         fs::write(world.root.join(file), fixture(name.to_str().unwrap())).unwrap();
     }
+    let flags = [
+        "--RUN=pack",
+        "--DATASET=gqa",
+        "--FEAT_PATH=WORLD/gqa",
+        "--SET",
+        "FEAT_SIZE={gqa: {FRCN_FEAT_SIZE: [6, 4]}}",
+    ];
+    // The sound files are packed.
+    let place = format!("--FEAT_PATH={}/gqa", world.root.display());
+    world.succeed(&[flags[0], flags[1], &place, flags[3], flags[4]]);
+    fs::remove_file(world.root.join("gqa/gqa-frcn.safetensors")).unwrap();
+
     let rows = vec![
         bytes("empty", "", &["it is empty", "objectFeatures.zip"]),
         cut(&["it is cut short: it has 1312 of 2624 bytes"]),
@@ -97,13 +109,6 @@ fn published_features_of_gqa() {
             "elsewhere",
             &["in another file, which is not read"],
         ),
-    ];
-    let flags = [
-        "--RUN=pack",
-        "--DATASET=gqa",
-        "--FEAT_PATH=WORLD/gqa",
-        "--SET",
-        "FEAT_SIZE={gqa: {FRCN_FEAT_SIZE: [6, 4]}}",
     ];
     check(&world, ".h5 of GQA", FILE, &flags, rows);
 
