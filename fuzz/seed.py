@@ -88,6 +88,11 @@ def bank_seeds():
         seed("bank", dtype, safetensors(arrays))
 
 
+def hdf5_seeds():
+    for path in (DATA / "hdf5").glob("*/*.h5"):
+        seed("hdf5", f"{path.parent.name}-{path.name}", path.read_bytes())
+
+
 def checkpoint_seeds():
     for path in (DATA / "checkpoints").glob("*.pkl"):
         for target in ("checkpoint", "pt"):
@@ -153,6 +158,7 @@ def config_seeds():
 if __name__ == "__main__":
     npz_seeds()
     bank_seeds()
+    hdf5_seeds()
     checkpoint_seeds()
     glove_seeds()
     json_seeds()

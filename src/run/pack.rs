@@ -1,13 +1,14 @@
-//! `--RUN=pack`: makes one bank for each split, from the folder of `.npz` files or from the published archive.
+//! `--RUN=pack`: makes one bank for each split, from the folder of `.npz` files, from the published archive, or from the
+//! files that the data set was published with.
 
 use super::preflight::{check_file, check_folder};
 use crate::base::files;
 use crate::config::{BankDtype, Config};
-use crate::data::features::{bank_path, find_archive};
+use crate::data::features::{FeaturePlace, bank_path, find_archive};
 use crate::data::pack::{PackOptions, Report, pack};
-use crate::data::source::{FileSource, Layout};
+use crate::data::source::{FileSource, Layout, RegionSource};
 use crate::data::streams::StreamKind;
-use crate::datasets::SplitName;
+use crate::datasets::{Benchmark, SplitName};
 use crate::formats::bank::Dtype;
 use crate::report::Progress;
 use crate::say;
@@ -40,7 +41,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
                 let target = target.display();
                 say!("{target} is there already (--OVERWRITE=True packs it again)");
                 there += 1;
-            } else if let Some(source) = source(&place.folder)? {
+            } else if let Some(source) = source(benchmark, &place, kind)? {
                 jobs.push((source, target, layout));
             }
             let name = place.folder.file_name();
@@ -74,16 +75,38 @@ fn one_of(names: &[String]) -> String {
     }
 }
 
-/// The folder of features, or else its archive.
-fn source(folder: &Path) -> Result<Option<PathBuf>> {
-    match files::is_folder(folder)? {
-        true => Ok(Some(folder.into())),
-        false => find_archive(folder),
-    }
+/// Where features are packed from.
+enum Source {
+    /// A folder of `.npz` files, or an archive of them.
+    Files(PathBuf),
+    /// A folder of the files that the data set was published with.
+    Published(PathBuf),
+}
+
+/// The folder of features, or else its archive, or else the files that were published.
+fn source(
+    benchmark: &dyn Benchmark,
+    place: &FeaturePlace,
+    kind: StreamKind,
+) -> Result<Option<Source>> {
+    let folder = &place.folder;
+    let files = match files::is_folder(folder)? {
+        true => Some(folder.clone()),
+        false => find_archive(folder)?,
+    };
+    let published = benchmark.published(folder, kind)?;
+    Ok(match (files, published) {
+        // A folder can be there for the published files alone.
+        (Some(files), Some(published)) if files == *folder && !place.has_files()? => {
+            Some(Source::Published(published))
+        }
+        (Some(files), _) => Some(Source::Files(files)),
+        (None, published) => published.map(Source::Published),
+    })
 }
 
 /// Packs one folder or archive.
-fn write_bank(config: &Config, source: &Path, target: &Path, layout: Layout) -> Result<Report> {
+fn write_bank(config: &Config, source: &Source, target: &Path, layout: Layout) -> Result<Report> {
     let options = PackOptions {
         kind: layout.kind,
         dtype: match config.data.bank_dtype {
@@ -93,13 +116,21 @@ fn write_bank(config: &Config, source: &Path, target: &Path, layout: Layout) -> 
         feature_size: layout.feature_size,
         skip_bad: config.data.pack_skip_bad,
     };
-    // How many images an archive has is known only at its end.
-    let images = match files::is_folder(source)? {
-        true => files::entries(source)?.len() as u64,
-        false => 0,
+    let (path, mut images): (_, Box<dyn RegionSource>) = match source {
+        Source::Files(path) => (path, Box::new(FileSource::open(path, layout)?)),
+        Source::Published(folder) => {
+            let benchmark = config.data.benchmark()?;
+            let images = benchmark.open_published(folder, layout, options.skip_bad)?;
+            (folder, images)
+        }
     };
-    let title = format!("Packing {}", source.display());
-    let progress = RefCell::new(Progress::new(title, images, !config.run.verbose));
+    // How many images an archive has is known only at its end.
+    let count = match source {
+        Source::Files(folder) if files::is_folder(folder)? => files::entries(folder)?.len(),
+        _ => images.size_hint().0,
+    };
+    let title = format!("Packing {}", path.display());
+    let progress = RefCell::new(Progress::new(title, count as u64, !config.run.verbose));
     let show = |done| {
         let mut progress = progress.borrow_mut();
         if progress.is_due() {
@@ -107,8 +138,7 @@ fn write_bank(config: &Config, source: &Path, target: &Path, layout: Layout) -> 
         }
         super::stop::check()
     };
-    let mut images = FileSource::open(source, layout)?;
-    pack(source, &mut images, target, options, &show)
+    pack(path, &mut *images, target, options, &show)
 }
 
 fn print(report: &Report, target: &Path, kind: StreamKind) {

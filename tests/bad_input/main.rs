@@ -20,6 +20,7 @@ mod gqa_features;
 mod gqa_lists;
 mod model_features;
 mod models;
+mod hdf5;
 mod old_checkpoints;
 mod packed_features;
 mod pickles;

@@ -1,4 +1,5 @@
-//! The sources of the images of a bank: a folder of `.npz` files, or the published `.tar.gz`, read as a stream.
+//! The sources of the images of a bank: a folder of `.npz` files, or the published `.tar.gz`, read as a stream. A data set can
+//! have another source, which its features were published in.
 //!
 //! One thread reads ahead, and all cores decode. A few groups of images are in memory at a time.
 
@@ -41,9 +42,18 @@ pub struct Image {
 
 /// A source of images, one after the other. An error that concerns one image is a [`BadImage`]; any other error ends the
 /// source.
-pub trait RegionSource: Iterator<Item = Result<Image>> {}
+pub trait RegionSource: Iterator<Item = Result<Image>> {
+    /// The order of the images in the bank, with their numbers of rows, where the source gives them in another order. None of
+    /// them may be bad then.
+    fn order(&self) -> Option<Vec<(ImageKey, usize)>> {
+        None
+    }
 
-impl<I: Iterator<Item = Result<Image>>> RegionSource for I {}
+    /// The thing that has the features of one image, for messages.
+    fn unit(&self) -> &'static str {
+        ".npz file"
+    }
+}
 
 /// The error of an image that cannot be used, while the next images can.
 #[derive(Debug)]
@@ -86,10 +96,9 @@ impl FileSource {
     /// # Errors
     /// When no thread can be started.
     pub fn open(path: &Path, layout: Layout) -> Result<FileSource> {
-        let (sender, groups) = sync_channel(GROUPS_AHEAD);
         let path = path.to_owned();
         let is_folder = files::is_folder(&path)?;
-        let read = move || {
+        let read = move |sender| {
             let mut groups = Groups {
                 sender,
                 group: Vec::new(),
@@ -103,17 +112,31 @@ impl FileSource {
             };
             groups.finish(read);
         };
-        std::thread::Builder::new()
-            .name("pack".into())
-            .spawn(read)
-            .context("cannot start a thread that reads ahead")?;
         Ok(FileSource {
-            groups,
+            groups: read_ahead(GROUPS_AHEAD, read)?,
             layout,
             decoded: VecDeque::new(),
         })
     }
 }
+
+/// Starts a thread that runs `read`, which sends what it has read, at most `ahead` things ahead.
+///
+/// # Errors
+/// When no thread can be started.
+pub(crate) fn read_ahead<T: Send + 'static>(
+    ahead: usize,
+    read: impl FnOnce(SyncSender<T>) + Send + 'static,
+) -> Result<Receiver<T>> {
+    let (sender, receiver) = sync_channel(ahead);
+    std::thread::Builder::new()
+        .name("pack".into())
+        .spawn(move || read(sender))
+        .context("cannot start a thread that reads ahead")?;
+    Ok(receiver)
+}
+
+impl RegionSource for FileSource {}
 
 impl Iterator for FileSource {
     type Item = Result<Image>;

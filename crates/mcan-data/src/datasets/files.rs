@@ -256,9 +256,15 @@ impl Places<'_> {
             }
         }
         for kind in kinds {
-            for FeaturePlace { folder, .. } in self.feature_places(benchmark, splits, *kind)? {
-                if !files::is_folder(&folder)? && !files::is_file(&bank_path(&folder))? {
-                    missing.push(missing_features(&folder)?);
+            for place in self.feature_places(benchmark, splits, *kind)? {
+                if files::is_file(&bank_path(&place.folder))? {
+                    continue;
+                }
+                let published = benchmark.published(&place.folder, *kind)?;
+                // The folder can be there for the published files alone.
+                let is_folder = files::is_folder(&place.folder)?;
+                if !is_folder || published.is_some() && !place.has_files()? {
+                    missing.push(missing_features(&place.folder, published)?);
                 }
             }
         }
@@ -266,9 +272,9 @@ impl Places<'_> {
     }
 }
 
-/// The text about a missing folder of features.
-fn missing_features(folder: &Path) -> Result<String> {
-    let advice = if let Some(archive) = find_archive(folder)? {
+/// The text about a missing folder of features, or one with other files than `.npz`.
+fn missing_features(folder: &Path, published: Option<PathBuf>) -> Result<String> {
+    let advice = if let Some(archive) = find_archive(folder)?.or(published) {
         format!("pack {} with --RUN=pack", archive.display())
     } else {
         let archive = archive_path(folder);

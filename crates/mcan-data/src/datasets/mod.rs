@@ -12,10 +12,11 @@ pub mod vqa2;
 
 use crate::data::answers::AnswerList;
 use crate::data::features::FeaturePlace;
+use crate::data::source::{Layout, RegionSource};
 use crate::data::streams::{StreamKind, Streams};
 use crate::data::vocab::Vocabulary;
 use crate::data::{Convention, Dataset, QuestionId};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use files::{Places, Split};
 use std::path::{Path, PathBuf};
 
@@ -193,6 +194,32 @@ pub trait Benchmark: Sync {
     ) -> Result<Vec<FeaturePlace>> {
         let place = self.feature_place(split, kind, places)?;
         Ok(place.into_iter().collect())
+    }
+
+    /// The folder of the features that belong into `folder`, in the form in which they were published; none if that is not
+    /// there, or is the archive of the `.npz` files.
+    ///
+    /// # Errors
+    /// A path that the system cannot tell about.
+    fn published(&self, _folder: &Path, _kind: StreamKind) -> Result<Option<PathBuf>> {
+        Ok(None)
+    }
+
+    /// The images of a folder that [`Benchmark::published`] gave. With `skip_bad`, images that cannot be used may be among them.
+    ///
+    /// # Errors
+    /// Files that are missing or damaged.
+    fn open_published(
+        &self,
+        folder: &Path,
+        _layout: Layout,
+        _skip_bad: bool,
+    ) -> Result<Box<dyn RegionSource>> {
+        bail!(
+            "{} has no such features as {}",
+            self.name(),
+            folder.display()
+        )
     }
 
     /// The losses that the data set has targets for. The first is the usual one.

@@ -2,6 +2,7 @@
 
 pub mod bank;
 pub mod dtype;
+pub mod hdf5;
 pub mod json;
 pub mod magic;
 pub(crate) mod npy;

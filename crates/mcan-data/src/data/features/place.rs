@@ -20,6 +20,16 @@ pub struct FeaturePlace {
     pub names: FileNames,
 }
 
+impl FeaturePlace {
+    /// Whether the folder has feature files.
+    ///
+    /// # Errors
+    /// Those of listing them: see [`FileNames`].
+    pub fn has_files(&self) -> Result<bool> {
+        Ok(!self.names.list(&self.folder)?.is_empty())
+    }
+}
+
 /// The names of the feature files of a data set, and the order of their arrays. The data set defines them.
 #[derive(Clone, Copy, Debug)]
 pub struct FileNames {

@@ -1,4 +1,4 @@
-//! Packing: makes a bank of the images of a [`RegionSource`], in their order.
+//! Packing: makes a bank of the images of a [`RegionSource`], in their order or in the order that the source wants.
 
 #[cfg(test)]
 mod tests;
@@ -53,6 +53,9 @@ pub fn pack(
     crate::base::atomic::write(target, |file| {
         let array = options.kind.array();
         let mut bank = Writer::new(file, array, options.dtype, options.feature_size)?;
+        if let Some(order) = images.order() {
+            bank.reserve(&order)?;
+        }
         loop {
             let group: Vec<Result<Image>> = images.take(GROUP_IMAGES).collect();
             if group.is_empty() {
@@ -68,8 +71,9 @@ pub fn pack(
         }
         ensure!(
             report.images > 0,
-            "{} holds no usable .npz file",
-            source.display()
+            "{} holds no usable {}",
+            source.display(),
+            images.unit()
         );
         bank.finish()
     })?;

@@ -36,7 +36,6 @@ impl Choices {
     /// # Errors
     /// A file that is no object in JSON, a key that is missing or has the wrong type, a question that is there twice.
     pub fn read(path: &Path) -> Result<Choices> {
-<<<<<<< HEAD
         let mut choices = Choices {
             name: path.display().to_string(),
             of_question: FxHashMap::default(),
@@ -57,29 +56,9 @@ impl Choices {
             valid: texts(raw.valid, "valid")?,
             plausible: texts(raw.plausible, "plausible")?,
         };
-        self.of_question.insert(id.to_owned(), choice);
+        let former = self.of_question.insert(id.to_owned(), choice);
+        ensure!(former.is_none(), "question {id} is there twice");
         Ok(())
-=======
-        let source = JsonFile::open(path)?;
-        let mut of_question = FxHashMap::default();
-        source.for_each_entry(|id, raw: RawChoice| {
-            let texts = |texts: Option<Vec<Text>>, key| {
-                let texts = texts.with_context(|| format!("question {id} has no \"{key}\""))?;
-                anyhow::Ok(texts.iter().map(|text| text.to_string()).collect())
-            };
-            let choice = Choice {
-                valid: texts(raw.valid, "valid")?,
-                plausible: texts(raw.plausible, "plausible")?,
-            };
-            let former = of_question.insert(id.to_owned(), choice);
-            ensure!(former.is_none(), "question {id} is there twice");
-            Ok(())
-        })?;
-        Ok(Choices {
-            name: source.name().to_owned(),
-            of_question,
-        })
->>>>>>> h-bad
     }
 
     /// The choices of a question.

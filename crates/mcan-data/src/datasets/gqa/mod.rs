@@ -5,6 +5,7 @@
 mod choices;
 mod dictionary;
 mod metric;
+mod published;
 mod questions;
 mod results;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 use crate::data::answers::AnswerList;
 use crate::data::features::{FeaturePlace, FileNames};
+use crate::data::source::{Layout, RegionSource};
 use crate::data::streams::{BoxUnit, StreamKind, StreamSpec, Streams};
 use crate::data::vocab::Vocabulary;
 use crate::data::{Convention, Dataset, ImageId, QuestionId};
@@ -28,10 +30,11 @@ pub use choices::Choices;
 pub use dictionary::read as read_dictionary;
 use indexmap::IndexMap;
 pub use metric::Evaluator;
+pub use published::Published;
 pub use questions::QuestionFile;
 use rayon::prelude::*;
 use results::{read_answers, write_answers};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// GQA as a data set.
 pub(super) struct Gqa;
@@ -172,6 +175,19 @@ impl Benchmark for Gqa {
             split: split.name,
             names: FEATURE_FILES,
         }))
+    }
+
+    fn published(&self, folder: &Path, kind: StreamKind) -> Result<Option<PathBuf>> {
+        published::find(folder, kind)
+    }
+
+    fn open_published(
+        &self,
+        folder: &Path,
+        layout: Layout,
+        skip_bad: bool,
+    ) -> Result<Box<dyn RegionSource>> {
+        Ok(Box::new(Published::open(folder, layout, skip_bad)?))
     }
 
     fn losses(&self) -> &'static [LossKind] {

@@ -147,7 +147,7 @@ fn files_that_cannot_be_used_are_errors_with_the_question() {
     }
     let list = format!("{:#}", file(&json!([1])).err().unwrap());
     assert!(
-        list.contains("an object with an entry for each question"),
+        list.contains("an object with an entry for each id"),
         "{list}"
     );
     let unbalanced =

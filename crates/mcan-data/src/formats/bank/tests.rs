@@ -161,3 +161,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn images_go_into_their_rooms_in_any_order() {
+    let keys = [3, 7, 9].map(ImageKey::Number);
+    let values = |image: usize| vec![image as f32; 4 * image];
+    let order: Vec<_> = keys.iter().cloned().zip(0..).collect();
+    let written = |images: &[usize], rooms: Option<&[(ImageKey, usize)]>| {
+        let mut file = std::io::Cursor::new(Vec::new());
+        let mut bank = Writer::new(&mut file, Array::Regions, Dtype::F32, 4)?;
+        rooms.map_or(Ok(()), |rooms| bank.reserve(rooms))?;
+        for &image in images {
+            let features = Encoded::new(&values(image), 4, Dtype::F32)?;
+            let size = (640, image as i32);
+            bank.push(&keys[image], &features, Some(&values(image)), Some(size))?;
+        }
+        bank.finish()?;
+        anyhow::Ok(file.into_inner())
+    };
+    let in_order = written(&[0, 1, 2], None).unwrap();
+    assert!(written(&[2, 0, 1], Some(&order)).unwrap() == in_order);
+    let error = |images: &[usize]| written(images, Some(&order)).unwrap_err().to_string();
+    assert_eq!(error(&[0, 2]), "image 7 is missing");
+    assert_eq!(error(&[0, 1, 1]), "no room was left for image 7");
+    let narrow: Vec<_> = keys.iter().cloned().zip([0, 2, 2]).collect();
+    let error = written(&[1], Some(&narrow)).unwrap_err().to_string();
+    assert_eq!(error, "no room was left for image 7");
+}

@@ -1,8 +1,9 @@
 //! Writes banks.
 
 use super::{Array, Dtype, ImageKey, Stored, VERSION};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use half::f16;
+use rustc_hash::FxHashMap;
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::HashMap;
 use std::io::{Seek, SeekFrom, Write};
@@ -54,14 +55,24 @@ impl Encoded {
 
 /// The writer of a bank of one array of features.
 ///
-/// It writes the features of an image at once. The number of rows is known only at the end, so the small arrays follow
-/// the features, and the room for the header is filled last.
+/// It writes the features of an image at once: behind those of the image before, or where [`Writer::reserve`] left room.
+/// The number of rows is known only at the end, so the small arrays follow the features, and the room for the header is
+/// filled last.
 pub struct Writer<'w, W> {
     file: &'w mut W,
     array: Array,
     dtype: Dtype,
     feature_size: usize,
     images: ImageArrays,
+    /// Room for images that are not written yet; none unless it was reserved.
+    rooms: Option<FxHashMap<ImageKey, Room>>,
+}
+
+/// The place of an image in a bank.
+struct Room {
+    image: usize,
+    first_row: usize,
+    rows: usize,
 }
 
 /// The arrays that follow the features. `list` chooses those that a bank needs.
@@ -99,14 +110,36 @@ impl<'w, W: Write + Seek> Writer<'w, W> {
             dtype,
             feature_size,
             images,
+            rooms: None,
         })
     }
 
-    /// Adds an image. `boxes` (n, 4) are the corners of the regions, `size` is width and height; the bank has zeros for
+    /// Leaves room for all images of the bank, with their numbers of rows, so that they can be added in any order.
+    ///
+    /// # Errors
+    /// Some names are numbers and others texts.
+    pub fn reserve(&mut self, images: &[(ImageKey, usize)]) -> Result<()> {
+        let mut rooms = FxHashMap::default();
+        for (key, rows) in images {
+            let room = Room {
+                image: self.images.images,
+                first_row: self.images.rows,
+                rows: *rows,
+            };
+            rooms.insert(key.clone(), room);
+            self.images.push_key(key)?;
+            self.images.push(*rows, None, None)?;
+        }
+        self.rooms = Some(rooms);
+        Ok(())
+    }
+
+    /// Adds an image: behind the others, or into its room. `boxes` (n, 4) are the corners of the regions, `size` is width and height; the bank has zeros for
     /// what is missing.
     ///
     /// # Errors
-    /// The file cannot be written, there are more or fewer boxes than rows, or some names are numbers and others texts.
+    /// The file cannot be written, there are more or fewer boxes than rows, some names are numbers and others texts, or room
+    /// was reserved and there is none for this image.
     pub fn push(
         &mut self,
         key: &ImageKey,
@@ -114,9 +147,18 @@ impl<'w, W: Write + Seek> Writer<'w, W> {
         boxes: Option<&[f32]>,
         size: Option<(i32, i32)>,
     ) -> Result<()> {
-        self.images.push_key(key)?;
+        let Some(rooms) = &mut self.rooms else {
+            self.images.push_key(key)?;
+            self.file.write_all(&features.bytes)?;
+            return self.images.push(features.rows, boxes, size);
+        };
+        let room = rooms.remove(key).filter(|room| room.rows == features.rows);
+        let room = room.with_context(|| format!("no room was left for image {key}"))?;
+        let before = room.first_row * self.feature_size * self.dtype.bytes();
+        let start = SeekFrom::Start((HEADER_BYTES + before) as u64);
+        self.file.seek(start)?;
         self.file.write_all(&features.bytes)?;
-        self.images.push(features.rows, boxes, size)
+        self.images.fill(&room, boxes, size)
     }
 
     /// Precision of the features.
@@ -127,11 +169,16 @@ impl<'w, W: Write + Seek> Writer<'w, W> {
     /// Writes the arrays that follow the features, and the header.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written, or an image that room was left for is missing.
     pub fn finish(self) -> Result<()> {
         let (rows, columns) = (self.images.rows, self.feature_size);
         let (name, _) = self.array.names();
         let values_bytes = rows * columns * self.dtype.bytes();
+        if let Some(missing) = self.rooms.iter().flatten().map(|(key, _)| key).min() {
+            bail!("image {missing} is missing");
+        }
+        let end = SeekFrom::Start((HEADER_BYTES + values_bytes) as u64);
+        self.file.seek(end)?;
         // PyTorch can view only aligned numbers, and the format allows no holes, so the gap is an array too.
         let gap = vec![0; values_bytes.next_multiple_of(8) - values_bytes];
         let mut small = self.images.list(self.array);
@@ -167,22 +214,22 @@ impl ImageArrays {
         self.rows += rows;
         self.offset.extend((self.rows as i64).to_le_bytes());
         match boxes {
-            Some(boxes) => {
-                ensure!(
-                    boxes.len() == 4 * rows,
-                    "it has {} numbers for the boxes of {} regions",
-                    boxes.len(),
-                    rows
-                );
-                self.bbox.extend(boxes.iter().flat_map(|v| v.to_le_bytes()));
-            }
-            None => self
-                .bbox
-                .resize(self.bbox.len() + rows * 4 * size_of::<f32>(), 0),
+            Some(boxes) => self.bbox.extend(bytes_of_boxes(boxes, rows)?),
+            None => self.bbox.resize(self.bbox.len() + rows * BOX_BYTES, 0),
         }
-        let (width, height) = size.unwrap_or_default();
-        self.image_wh
-            .extend([width, height].iter().flat_map(|v| v.to_le_bytes()));
+        self.image_wh.extend(bytes_of_size(size));
+        Ok(())
+    }
+
+    /// Stores boxes and size of an image that was pushed without.
+    fn fill(&mut self, room: &Room, boxes: Option<&[f32]>, size: Option<(i32, i32)>) -> Result<()> {
+        if let Some(boxes) = boxes {
+            let start = room.first_row * BOX_BYTES;
+            let place = &mut self.bbox[start..start + room.rows * BOX_BYTES];
+            place.copy_from_slice(&bytes_of_boxes(boxes, room.rows)?);
+        }
+        let start = room.image * SIZE_BYTES;
+        self.image_wh[start..start + SIZE_BYTES].copy_from_slice(&bytes_of_size(size));
         Ok(())
     }
 
@@ -229,6 +276,26 @@ impl ImageArrays {
         }
         small
     }
+}
+
+/// Bytes of the four corners of a box.
+const BOX_BYTES: usize = 4 * size_of::<f32>();
+/// Bytes of width and height of an image.
+const SIZE_BYTES: usize = 2 * size_of::<i32>();
+
+fn bytes_of_boxes(boxes: &[f32], rows: usize) -> Result<Vec<u8>> {
+    ensure!(
+        boxes.len() == 4 * rows,
+        "it has {} numbers for the boxes of {rows} regions",
+        boxes.len()
+    );
+    Ok(boxes.iter().flat_map(|v| v.to_le_bytes()).collect())
+}
+
+/// The bytes of width and height; zeros if they are not known.
+fn bytes_of_size(size: Option<(i32, i32)>) -> Vec<u8> {
+    let (width, height) = size.unwrap_or_default();
+    [width, height].map(i32::to_le_bytes).concat()
 }
 
 /// Name, dtype, shape and bytes of an array.

@@ -442,7 +442,7 @@ impl<'de, T: Deserialize<'de>, S: FnMut(&str, T) -> Result<()>> Visitor<'de>
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("an object with an entry for each question")
+        f.write_str("an object with an entry for each id")
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {

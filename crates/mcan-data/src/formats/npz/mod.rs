@@ -42,6 +42,31 @@ pub struct Boxes {
     pub height: i32,
 }
 
+impl Boxes {
+    /// Boxes (n, 4) of an image of this size; none if they are in shares of that size.
+    pub(crate) fn in_pixels(bbox: Vec<f32>, width: i32, height: i32) -> Option<Boxes> {
+        let in_pixels = bbox.is_empty() || bbox.iter().any(|&corner| corner > 1.0);
+        in_pixels.then_some(Boxes {
+            bbox,
+            width,
+            height,
+        })
+    }
+}
+
+/// A width or height as it is stored.
+///
+/// # Errors
+/// A number that is no size in pixels.
+pub(crate) fn size_in_pixels(value: f32) -> Result<i32> {
+    // 2^24 is exact in f32, and far more pixels than any image has.
+    ensure!(
+        (0.0..=(1 << 24) as f32).contains(&value),
+        "{value} is no size in pixels"
+    );
+    Ok(value as i32)
+}
+
 /// A reader of feature files. It keeps its buffers, so that reading the next file allocates nothing.
 pub struct Reader {
     file: Vec<u8>,
@@ -198,27 +223,17 @@ impl Reader {
                 return Ok(None);
             };
             let value = value.first().copied().unwrap_or(f32::NAN);
-            // 2^24 is exact in f32, and far more pixels than any image has.
-            ensure!(
-                (0.0..=(1 << 24) as f32).contains(&value),
-                "member {name}: {value} is no size in pixels"
-            );
-            Ok(Some(value as i32))
+            let size = size_in_pixels(value).with_context(|| format!("member {name}"))?;
+            Ok(Some(size))
         };
         let mut size = (None, None);
         for (width, height) in arrays::SIZES {
             size = (size.0.or(pixels(width)?), size.1.or(pixels(height)?));
         }
-        let in_pixels =
-            |bbox: &Vec<f32>| bbox.is_empty() || bbox.iter().any(|&corner| corner > 1.0);
-        let (Some(bbox), (Some(width), Some(height))) = (bbox.filter(in_pixels), size) else {
+        let (Some(bbox), (Some(width), Some(height))) = (bbox, size) else {
             return Ok(None);
         };
-        Ok(Some(Boxes {
-            bbox,
-            width,
-            height,
-        }))
+        Ok(Boxes::in_pixels(bbox, width, height))
     }
 
     fn matrix(
