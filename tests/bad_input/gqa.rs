@@ -86,7 +86,7 @@ fn any_questions() -> Vec<Row> {
         bytes(
             "wrong type: a list",
             "[{\"question\": \"a\", \"imageId\": \"1\"}]",
-            &["it has a list where an object with an entry for each question is"],
+            &["it has a list where an object with an entry for each id is"],
         ),
         bytes(
             "wrong type: a question is a number",

@@ -218,7 +218,7 @@ fn choices() {
         bytes(
             "wrong type: a list",
             "[]",
-            &["it has a list where an object with an entry for each question is"],
+            &["it has a list where an object with an entry for each id is"],
         ),
         bytes(
             "empty: no choices",
@@ -274,7 +274,7 @@ fn choices() {
         bytes(
             "deeply nested",
             nested("[", "", "]", 1_000_000),
-            &["it has a list where an object with an entry for each question is"],
+            &["it has a list where an object with an entry for each id is"],
         ),
     ];
     check(&answered(), "GQA choices", VAL[1], &flags(&SCORE), rows);
